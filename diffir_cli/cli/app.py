@@ -1,0 +1,108 @@
+"""The Typer application: commands are collected here, faults become lines and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from diffir_cli.cli import convert, evaluate, restore, train
+from diffir_cli.errors import DiffIRError
+from diffir_cli.version import __version__
+
+INTERRUPTED = 130
+"""The exit code of Ctrl-C."""
+
+_ALIASES = {
+    "--model": "--weights",
+    "-n": "--weights",
+    "--model-path": "--weights",
+    "--ckpt": "--weights",
+    "--input": "",
+    "-i": "",
+}
+"""Names that users of other tools type, and ours; an empty one means a positional argument."""
+
+
+class _Command(TyperCommand):
+    """A command that also takes underscores for hyphens and the names of other tools."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name for parameter in self.params for name in parameter.opts}
+        return super().parse_args(ctx, _canonical(args, known))
+
+
+class _Group(TyperGroup):
+    """Turns a `DiffIRError` from any command into one or two lines and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DiffIRError as error:
+            _say("error", error.message, typer.colors.RED)
+            if error.hint:
+                _say("hint", error.hint, typer.colors.CYAN)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _say("error", "interrupted", typer.colors.RED)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Restore images with DiffIR: super-resolution, deblurring, inpainting.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (restore.restore, evaluate.evaluate, train.train, convert.convert):
+    app.command(cls=_Command)(_command)
+
+
+def main() -> None:
+    """Run the command line."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.addLevelName(logging.WARNING, "warning")
+    app()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version and stop.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"diffir {__version__}")
+        raise typer.Exit
+
+
+def _canonical(args: list[str], known: set[str]) -> list[str]:
+    """Arguments with aliases and underscores replaced where the command has the option meant."""
+    result: list[str] = []
+    for place, arg in enumerate(args):
+        if arg == "--":
+            return result + args[place:]
+        name, equals, value = arg.partition("=")
+        if not name.startswith("-") or name in known:
+            result.append(arg)
+            continue
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+        if name in _ALIASES:
+            name = _ALIASES[name]
+            if not name:
+                result += [value] if equals else []
+                continue
+        result.append(name + equals + value if name in known else arg)
+    return result
+
+
+def _say(kind: str, text: str, colour: str) -> None:
+    styled = typer.style(f"{kind}:", fg=colour, bold=True) if sys.stderr.isatty() else f"{kind}:"
+    typer.echo(f"{styled} {text}", err=True)

@@ -1,0 +1,38 @@
+"""`diffir convert`: any known container to safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffir_cli.cli import options
+from diffir_cli.cli.talk import say
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any kind.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Store fp16: half the size, rounded to 11 bits.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Rewrite a checkpoint as safetensors that know their own configuration."""
+    from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
+    from diffir_cli.errors import InputError
+
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already", "add --overwrite to replace it")
+    if target.suffix != ".safetensors":
+        raise InputError(f"{target} must end in .safetensors")
+    if not target.parent.is_dir():
+        raise InputError(f"no such folder: {target.parent}", f"mkdir -p '{target.parent}'")
+    checkpoint = load_checkpoint(source)
+    model = rebuild(checkpoint)
+    save_weights(target, model, checkpoint.metadata, half)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    say(
+        f"{target}: stage {checkpoint.stage}, {count:,} parameters, {target.stat().st_size:,} bytes"
+    )

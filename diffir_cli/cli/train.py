@@ -1,0 +1,88 @@
+"""`diffir train`: a recipe in, weights out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffir_cli.cli import options
+from diffir_cli.cli.talk import say
+
+if TYPE_CHECKING:
+    from diffir_cli.training.loop import Progress
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, TOML.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=1e-3."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="The run's folder; runs/NAME by default."),
+    ] = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a network, or go on with a run that was stopped."""
+    import torch
+
+    from diffir_cli.training.loop import Trainer
+    from diffir_cli.training.recipe import load_recipe
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = load_recipe(recipe, settings or ())
+    trainer = Trainer(chosen, out or Path("runs") / chosen.name, device)
+    silent = quiet or not trainer.world.is_first
+    if trainer.iteration and not silent:
+        say(f"continuing at iteration {trainer.iteration}")
+    with _Bar(chosen.iterations, trainer.iteration, silent) as bar:
+        result = trainer.fit(bar.show)
+    if not silent:
+        state = "done" if result.finished else "stopped; the same command goes on"
+        say(f"{state}: {result.iterations} iterations, {result.minutes:.1f} min, {result.weights}")
+    if not result.finished:
+        raise typer.Exit(130)
+
+
+class _Bar:
+    """A progress bar on a terminal, a line for each report elsewhere."""
+
+    def __init__(self, iterations: int, done: int, silent: bool) -> None:
+        from tqdm import tqdm
+
+        self.silent = silent
+        # A run limited in time ends before its last iteration, so the bar counts shares of the run.
+        self.bar = tqdm(
+            total=100,
+            initial=round(100 * done / iterations, 2),
+            unit="%",
+            bar_format="{percentage:5.1f}%|{bar}| {elapsed}<{remaining} {postfix}",
+            disable=True if silent else None,
+        )
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.bar.close()
+
+    def show(self, progress: Progress) -> None:
+        """Show where a run stands."""
+        if self.silent:
+            return
+        text = f"iteration {progress.iteration}, loss {progress.loss:.5f}"
+        if progress.per_second:
+            text += f", {progress.per_second:.2f} it/s"
+        if progress.psnr is not None:
+            text += f", {progress.psnr:.2f} dB"
+        if self.bar.disable:
+            say(f"{100 * progress.share:5.1f}% {text}")
+        else:
+            self.bar.n = round(100 * progress.share, 2)
+            self.bar.set_postfix_str(text)

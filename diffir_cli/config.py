@@ -1,0 +1,261 @@
+"""What a network looks like, as frozen values that need no torch.
+
+Tasks differ by configuration, never by code: `ModelConfig` has exactly the fields in which the
+released networks differ. Its defaults are the released ×4 real-world super-resolution network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+LEVELS = 4
+"""Resolutions of the DIRformer's U."""
+
+
+class Task(StrEnum):
+    """What is wrong with the picture."""
+
+    SR = "sr"
+    REALSR = "realsr"
+    DEBLUR = "deblur"
+    INPAINT = "inpaint"
+
+
+class Precision(StrEnum):
+    """The number format of the DIRformer; CPEN and the denoiser always compute in fp32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Norm(StrEnum):
+    """The layer normalisation inside a block."""
+
+    BIAS_FREE = "bias-free"
+    """x / σ · w: divided by the deviation but not centred."""
+    WITH_BIAS = "with-bias"
+    """(x − μ) / σ · w + b."""
+
+
+class Tail(StrEnum):
+    """How the last feature map becomes an image."""
+
+    CONV = "conv"
+    """One 3×3 convolution, ×1."""
+    SHUFFLE = "shuffle"
+    """Two rounds of convolution and PixelShuffle(2), then a convolution, ×4."""
+    SHUFFLE_ONCE = "shuffle-once"
+    """One convolution and PixelShuffle(4), ×4: the light tail of the small networks, which the
+    official code does not have."""
+
+    @property
+    def factor(self) -> int:
+        """Side of the image over side of the feature map."""
+        return 1 if self is Tail.CONV else 4
+
+
+class Schedule(StrEnum):
+    """How βₜ grows with t."""
+
+    SQRT_LINEAR = "sqrt-linear"
+    """Linear in √β: what the released code does."""
+    LINEAR = "linear"
+    """Linear in β: what the paper says."""
+
+
+class Prediction(StrEnum):
+    """What the denoiser's output stands for."""
+
+    X0 = "x0"
+    """The IPR itself: what the released networks were trained for."""
+    EPSILON = "epsilon"
+    """The noise in x_t (DiffIR, Eq. 11)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The numbers that tell one DiffIR network from another.
+
+    Raises:
+        ValueError: when a number is out of range, with every fault named.
+    """
+
+    scale: int = 4
+    """Side of the output over side of the input: 1, 2 or 4."""
+    tail: Tail = Tail.SHUFFLE
+    """How features become an image; its factor over `scale` is the pixel-unshuffle of the input."""
+    in_channels: int = 3
+    """Channels of `lq`: 3 for RGB, 4 for masked RGB with the mask behind it."""
+    residual: bool = True
+    """Whether the nearest-neighbour enlargement of `lq` is added to the output."""
+    dim: int = 64
+    """Channels of level 1; each further level doubles them."""
+    num_blocks: tuple[int, int, int, int] = (13, 1, 1, 1)
+    """Transformer blocks of levels 1 to 4, the same on the way down and up."""
+    refinement_blocks: int = 13
+    """Blocks behind the decoder at 2·dim channels."""
+    heads: tuple[int, int, int, int] = (1, 2, 4, 8)
+    """Attention heads of levels 1 to 4."""
+    ffn_expansion: float = 2.2
+    """Hidden channels of the DGFN over its channels, truncated to an integer."""
+    norm: Norm = Norm.BIAS_FREE
+    """The layer normalisation inside a block."""
+    cpen_dim: int = 64
+    """C′ of the paper; the IPR has 4C′ numbers."""
+    cpen_blocks: int = 9
+    """Residual blocks of CPEN."""
+    cpen_stride: int = 4
+    """Side of one CPEN pixel in HQ pixels: CPEN sees `lq` unshuffled by stride / scale and `gt`
+    unshuffled by stride. 4 in every released network."""
+    denoiser_blocks: int = 1
+    """Linear layers of the denoiser behind its first."""
+    steps: int = 4
+    """T, the diffusion steps."""
+    beta_start: float = 0.1
+    """β of the first step."""
+    beta_end: float = 0.99
+    """β of the last step."""
+    schedule: Schedule = Schedule.SQRT_LINEAR
+    """How β grows between the two."""
+    prediction: Prediction = Prediction.X0
+    """What the denoiser's output stands for."""
+
+    def __post_init__(self) -> None:
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def _faults(self) -> list[str]:
+        faults = []
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                faults.append(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("refinement_blocks", "cpen_blocks", "denoiser_blocks"):
+            if getattr(self, name) < 0:
+                faults.append(f"{name} must not be negative, not {getattr(self, name)}")
+        for name in ("num_blocks", "heads"):
+            values = getattr(self, name)
+            if len(values) != LEVELS or min(values) < (1 if name == "heads" else 0):
+                faults.append(f"{name} must be {LEVELS} counts, not {list(values)}")
+        if faults:
+            return faults
+        if self.scale not in (1, 2, 4) or self.tail.factor % self.scale:
+            faults.append(f"scale {self.scale} is not possible with tail {self.tail.value!r}")
+        if self.in_channels not in (3, 4):
+            faults.append(f"in_channels must be 3 or 4, not {self.in_channels}")
+        if self.in_channels == 4 and self.scale != 1:
+            faults.append("in_channels 4 needs scale 1")
+        if self.cpen_stride % self.scale:
+            faults.append(f"cpen_stride {self.cpen_stride} is no multiple of scale {self.scale}")
+        if self.dim % 2:
+            faults.append(f"dim must be even, not {self.dim}")
+        for level, (channels, heads) in enumerate(zip(self.channels, self.heads, strict=True), 1):
+            if channels % heads:
+                faults.append(f"{heads} heads do not divide {channels} channels of level {level}")
+        if not self.ffn_expansion > 0:
+            faults.append(f"ffn_expansion must be positive, not {self.ffn_expansion}")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            faults.append(
+                f"0 < beta_start ≤ beta_end < 1 does not hold for "
+                f"{self.beta_start} and {self.beta_end}"
+            )
+        return faults
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Feature channels of levels 1 to 4."""
+        return tuple(self.dim * 2**level for level in range(LEVELS))
+
+    @property
+    def ipr_dim(self) -> int:
+        """Numbers in the IPR, 4C′."""
+        return 4 * self.cpen_dim
+
+    @property
+    def unshuffle(self) -> int:
+        """Pixel-unshuffle of `lq` in front of the DIRformer."""
+        return self.tail.factor // self.scale
+
+    @property
+    def lq_unshuffle(self) -> int:
+        """Pixel-unshuffle of `lq` in front of CPEN."""
+        return self.cpen_stride // self.scale
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of `lq` must be a multiple of, in LQ pixels."""
+        return math.lcm(self.unshuffle * 2 ** (LEVELS - 1), self.lq_unshuffle)
+
+    def ffn_hidden(self, channels: int) -> int:
+        """Hidden channels of a DGFN for a feature of `channels` channels, truncated."""
+        return int(channels * self.ffn_expansion)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as values that TOML and JSON can hold."""
+        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """A configuration from a TOML or JSON table; fields left out keep their defaults.
+
+        Raises:
+            ValueError: when a field is unknown, of the wrong type or out of range.
+        """
+        parsed, faults = parse_table(cls, values)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return cls(**parsed)
+
+
+def parse_table(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments for a dataclass from a TOML or JSON table, and what is wrong with the table.
+
+    The type of a field is that of its default: enumerations are given by value, tuples as lists.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    parsed, faults = {}, []
+    for name, value in values.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            faults.append(f"no field {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+            continue
+        try:
+            parsed[name] = _parse(value, fields[name].default)
+        except ValueError as error:
+            faults.append(f"{name} {error}")
+    return parsed, faults
+
+
+def plain(value: Any) -> Any:
+    """A field's value as something that TOML and JSON can hold."""
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+_POSITIVE = ("scale", "in_channels", "dim", "cpen_dim", "cpen_stride", "steps")
+
+
+def _parse(value: Any, like: Any) -> Any:
+    """`value` as the type of the default `like`, or ValueError."""
+    if isinstance(like, StrEnum):
+        kind = type(like)
+        if value not in list(kind):
+            raise ValueError(f"must be one of {', '.join(kind)}, not {value!r}")
+        return kind(value)
+    if isinstance(like, tuple):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list, not {value!r}")
+        return tuple(_parse(item, like[0]) for item in value) if like else tuple(value)
+    if isinstance(like, float) and type(value) in (int, float):
+        return float(value)
+    if type(value) is not type(like):
+        raise ValueError(f"must be {type(like).__name__}, not {value!r}")
+    return value

@@ -1,0 +1,5 @@
+"""One image, as fast and as small as the machine allows."""
+
+from diffir_cli.engine.restorer import Restorer
+
+__all__ = ["Restorer"]

@@ -1,0 +1,130 @@
+"""One image through one network: pad, run, crop, round (facts of the released test code).
+
+The IPR is a property of the whole image, so the noise it starts from is too: x_T is drawn once per
+image from the seed, on the CPU, so that a seed means the same image on every device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffir_cli.config import ModelConfig, Precision
+from diffir_cli.engine.device import choose_device, choose_dtype, precision_name
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+
+
+class Restorer:
+    """A network on a device, ready for images.
+
+    Not thread-safe: use one for each thread.
+
+    Args:
+        model: A network of either stage; it is moved to the device and put in eval mode.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: Number format of the DIRformer; CPEN and the denoiser always compute in fp32.
+
+    Raises:
+        DeviceError: when the machine cannot provide device or precision.
+    """
+
+    def __init__(
+        self,
+        model: DiffIRS1 | DiffIRS2,
+        device: str | torch.device = "auto",
+        precision: Precision = Precision.AUTO,
+    ) -> None:
+        self.device = device if isinstance(device, torch.device) else choose_device(device)
+        self.dtype = choose_dtype(precision, self.device)
+        self.model = model.to(self.device).eval()
+        self.config: ModelConfig = model.config
+
+    @property
+    def precision(self) -> str:
+        """How users call the number format of the DIRformer."""
+        return precision_name(self.dtype)
+
+    def restore(
+        self, lq: NDArray[np.uint8], seed: int = 0, gt: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Restore an 8-bit image.
+
+        Args:
+            lq: (H, W, 3) in 0–255, of any size.
+            seed: Where x_T comes from; the same seed gives the same image.
+            gt: (scale·H, scale·W, 3) in 0–255, the ground truth that a stage-1 network reads.
+
+        Returns:
+            (scale·H, scale·W, 3) in 0–255, rounded half to even.
+        """
+        restored = self.run(_to_tensor(lq), seed, None if gt is None else _to_tensor(gt))
+        pixels = (restored[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+    @torch.inference_mode()
+    def run(self, lq: Tensor, seed: int = 0, gt: Tensor | None = None) -> Tensor:
+        """Restore an image in float.
+
+        Args:
+            lq: (1, in_channels, H, W) in [0, 1], of any size.
+            seed: Where x_T comes from.
+            gt: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network, else None.
+
+        Returns:
+            (1, 3, scale·H, scale·W), float32 on the device, not clamped.
+        """
+        scale = self.config.scale
+        height, width = lq.shape[-2:]
+        padded = pad(lq, self.config).to(self.device)
+        if isinstance(self.model, DiffIRS1):
+            if gt is None:
+                raise ValueError("a stage-1 network reads its IPR from the ground truth")
+            ipr = self.model.ipr(padded, pad(gt, self.config, scale).to(self.device))
+        else:
+            ipr = self.model.ipr(padded, initial_noise(self.config, seed).to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, self.dtype == torch.bfloat16):
+            hq = self.model.dirformer(padded.contiguous(memory_format=torch.channels_last), ipr)
+        return hq[..., : scale * height, : scale * width].float()
+
+
+def initial_noise(config: ModelConfig, seed: int) -> Tensor:
+    """x_T of a seed, (1, 4C'), drawn on the CPU so that it is the same on every device."""
+    return torch.randn(1, config.ipr_dim, generator=torch.Generator().manual_seed(seed))
+
+
+def pad(image: Tensor, config: ModelConfig, scale: int = 1) -> Tensor:
+    """Mirror an image at its bottom and right to sides the network can halve.
+
+    Without the edge pixel, or with it where there is a mask channel, as the released test code
+    does. An image narrower than its padding is mirrored again.
+
+    Args:
+        image: (B, C, H, W).
+        config: Whose `multiple` is wanted.
+        scale: Side of this image over side of `lq`: 1 for `lq` itself.
+    """
+    multiple = config.multiple * scale
+    repeat_edge = config.in_channels == 4
+    rows = _mirrored(image.shape[-2], multiple, repeat_edge)
+    columns = _mirrored(image.shape[-1], multiple, repeat_edge)
+    return image[..., rows, :][..., columns].contiguous()
+
+
+def _mirrored(side: int, multiple: int, repeat_edge: bool) -> Tensor:
+    """Which pixel stands at each place of a side padded to a multiple."""
+    place = torch.arange(-(-side // multiple) * multiple)
+    last = side - 1
+    if repeat_edge:
+        place = place % (2 * side)
+        return torch.where(place < side, place, 2 * side - 1 - place)
+    if last == 0:
+        return torch.zeros_like(place)
+    place = place % (2 * last)
+    return torch.where(place <= last, place, 2 * last - place)
+
+
+def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, C) in 0–255 to (1, C, H, W) in [0, 1]."""
+    return torch.tensor(image).permute(2, 0, 1)[None].float() / 255

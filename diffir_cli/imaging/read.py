@@ -1,0 +1,107 @@
+"""Image files to pictures: decoded by content, turned upright, eight bits a channel."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from diffir_cli.errors import InputError
+from diffir_cli.imaging.picture import Picture
+
+MAX_PIXELS = 500_000_000
+"""Larger pictures are refused before they are decoded."""
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+"""Endings by which a folder's pictures are found; a file named on its own may have any ending."""
+
+_log = logging.getLogger(__name__)
+
+
+def read_picture(path: Path) -> Picture:
+    """Decode a file.
+
+    Raises:
+        InputError: when it is absent, no image, truncated, too large or deeper than 8 bits.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(path)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {path}") from error
+    except PermissionError as error:
+        raise InputError(f"not allowed to read {path}") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, str(error)) from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path} is no image that can be read", "PNG, JPEG and WebP files can"
+        ) from error
+    # A malformed file makes a decoder raise almost anything.
+    except Exception as error:
+        raise InputError(
+            f"{path} is damaged or incomplete: {error}", "copy or download the file again"
+        ) from error
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted by name; hidden ones left out.
+
+    Raises:
+        InputError: when there is no such folder or no image in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    if not paths:
+        raise InputError(f"no images in {folder}")
+    return paths
+
+
+def _decode(path: Path) -> Picture:
+    with Image.open(path) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise _too_large(path, f"{width}×{height} pixels")
+        depth = _depth(image)
+        if depth > 8:
+            raise InputError(
+                f"{path} has {depth} bits a channel, and only 8 can be kept",
+                "convert it to 8 bits first",
+            )
+        if getattr(image, "n_frames", 1) > 1:
+            _log.warning("%s is animated: only its first frame is used", path)
+        upright = ImageOps.exif_transpose(image)
+        icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+        grey = upright.mode in ("1", "L", "LA")
+        alpha = None
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            alpha = np.asarray(upright.getchannel("A"))
+        rgb = np.asarray(upright.convert("RGB"))
+    return Picture(rgb, alpha, grey, icc)
+
+
+def _depth(image: Image.Image) -> int:
+    """Bits a channel of the file, which Pillow's mode does not always tell."""
+    if image.mode in ("I", "F"):
+        return 32
+    described = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
+    return 16 if image.mode.startswith("I;16") or ";16" in described else 8
+
+
+def _too_large(path: Path, size: str) -> InputError:
+    limit = f"{MAX_PIXELS // 1_000_000} million pixels"
+    return InputError(f"{path} is too large: {size}; the limit is {limit}")

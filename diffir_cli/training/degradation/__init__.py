@@ -1,0 +1,1 @@
+"""What is done to a sharp photo to make the degraded one."""

@@ -1,0 +1,90 @@
+"""The curves of a run: a CSV file that grows, and a picture of it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+_COLUMNS = ("iteration", "minutes", "loss", "lr", "psnr")
+_log = logging.getLogger(__name__)
+
+
+class TrainingLog:
+    """`log.csv` and `curves.png` in the folder of a run.
+
+    Args:
+        folder: The folder of the run.
+        iteration: Where the run stands; later rows, from behind the saved state, are dropped.
+        active: Whether this process writes; the others of a parallel run do not.
+    """
+
+    def __init__(self, folder: Path, iteration: int, active: bool = True) -> None:
+        self.path, self.active = folder / "log.csv", active
+        if not active:
+            return
+        rows = [row for row in read_log(self.path) if int(row["iteration"]) <= iteration]
+        temporary = self.path.with_suffix(".part")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self.path)
+
+    def add(
+        self, iteration: int, minutes: float, loss: float, rate: float, psnr: float | None
+    ) -> None:
+        """Append a row; the picture follows whenever there is a PSNR."""
+        if not self.active:
+            return
+        score = "" if psnr is None else f"{psnr:.4f}"
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            row = (iteration, f"{minutes:.3f}", f"{loss:.6f}", f"{rate:.3e}", score)
+            csv.writer(file).writerow(row)
+        if psnr is not None:
+            self.close()
+
+    def close(self) -> None:
+        """Draw the curves, if matplotlib is there."""
+        if self.active:
+            draw_curves(self.path, self.path.with_name("curves.png"))
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of a log; none where there is no log."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            row
+            for row in csv.DictReader(file)
+            if all(row.get(name) is not None for name in _COLUMNS)
+        ]
+
+
+def draw_curves(log: Path, picture: Path) -> None:
+    """Loss and PSNR over iterations as a PNG."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError:
+        _log.info("no curves are drawn: pip install 'diffir-cli[train]' brings matplotlib")
+        return
+    rows = read_log(log)
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _plot(left, rows, "loss")
+    left.set_yscale("log")
+    _plot(right, rows, "psnr")
+    right.set_ylabel("validation PSNR (dB)")
+    figure.savefig(picture, format="png", dpi=100)
+
+
+def _plot(axes: object, rows: list[dict[str, str]], column: str) -> None:
+    points = [
+        (int(row["iteration"]), float(row[column]))
+        for row in rows
+        if row[column] not in ("", "nan")
+    ]
+    axes.plot([x for x, _ in points], [y for _, y in points])  # type: ignore[attr-defined]
+    axes.set_xlabel("iteration")  # type: ignore[attr-defined]
+    axes.set_ylabel(column)  # type: ignore[attr-defined]

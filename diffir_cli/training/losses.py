@@ -1,0 +1,28 @@
+"""What training makes small, one formula a function."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffir_cli.training.recipe import IPRLoss
+
+
+def reconstruction_loss(hq: Tensor, gt: Tensor) -> Tensor:
+    """L_rec = mean |GT − HQ| over (B, 3, H, W) images in [0, 1] (Eq. 9)."""
+    return F.l1_loss(hq, gt)
+
+
+def ipr_loss(z_hat: Tensor, z: Tensor, kind: IPRLoss) -> Tensor:
+    """L_diff, the distance of an estimated IPR from its target, both (B, 4C').
+
+    L1 is the mean |Ẑ − Z| (Eq. 13), L2 the mean (Ẑ − Z)² (Eq. 14), KL the sum of
+    Z log(Z / Ẑ) over their softmax, averaged over the batch (Eq. 15).
+    """
+    if kind is IPRLoss.L1:
+        return F.l1_loss(z_hat, z)
+    if kind is IPRLoss.L2:
+        return F.mse_loss(z_hat, z)
+    return F.kl_div(
+        z_hat.log_softmax(dim=1), z.log_softmax(dim=1), log_target=True, reduction="batchmean"
+    )

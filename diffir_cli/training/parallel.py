@@ -1,0 +1,67 @@
+"""Several processes as one: the variables that `accelerate launch` and `torchrun` set.
+
+Gradients are averaged by hand instead of wrapping the network, so that it keeps its methods and one
+process runs the same code as many.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class World:
+    """Which process this is of how many."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, device: torch.device) -> World:
+        """The world that the environment describes; a single process where it describes none."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls(0, 1, device)
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), size, device)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and progress."""
+        return self.rank == 0
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Give every process the mean of all gradients."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def largest(self, *values: float) -> list[float]:
+        """The largest of each value over all processes, so that all decide alike."""
+        if self.size == 1:
+            return list(values)
+        shared: Tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared.tolist()
+
+    def leave(self) -> None:
+        """Wait for the others and part."""
+        if self.size > 1:
+            dist.barrier()
+            dist.destroy_process_group()

@@ -1,0 +1,283 @@
+"""A training run as frozen values, read from TOML with every fault reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.config import ModelConfig, Precision, parse_table, plain
+from diffir_cli.errors import RecipeError
+
+
+class LearningRate(StrEnum):
+    """How the learning rate falls."""
+
+    COSINE = "cosine"
+    STEP = "step"
+
+
+class IPRLoss(StrEnum):
+    """How far Ẑ is from Z."""
+
+    L1 = "l1"
+    """Mean |Ẑ − Z| (Eq. 13)."""
+    L2 = "l2"
+    """Mean (Ẑ − Z)² (Eq. 14)."""
+    KL = "kl"
+    """Divergence of their softmax (Eq. 15)."""
+
+
+class Optimization(StrEnum):
+    """What stage 2 trains together."""
+
+    JOINT = "joint"
+    """All T steps, then the DIRformer, in one graph (Alg. 1; Table 4, V3)."""
+    TRADITIONAL = "traditional"
+    """The denoiser and CPEN_S2 at one random step; the DIRformer rests (Table 4, V2)."""
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which photos, and how they are cut."""
+
+    train: tuple[str, ...] = ("",)
+    """Folders of sharp photos."""
+    patch: int = 48
+    """Side of a crop in LQ pixels."""
+    batch: int = 8
+    """Crops an iteration, over all processes."""
+    augment: bool = True
+    """Whether crops are flipped and turned by right angles at random."""
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """Adam and its learning rate."""
+
+    lr: float = 2e-4
+    """Learning rate behind the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's two decay rates."""
+    clip: float = 1.0
+    """Longest gradient that is not shortened, over all parameters."""
+    schedule: LearningRate = LearningRate.COSINE
+    """How the learning rate falls."""
+    final: float = 0.0
+    """Where the cosine ends, as a share of `lr`."""
+    milestones: tuple[int, ...] = (0,)
+    """Iterations at which the step schedule multiplies by `gamma`."""
+    gamma: float = 0.5
+    """Factor of the step schedule."""
+    warmup: int = 0
+    """Iterations over which the learning rate rises from 0."""
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """L_all = L_rec + weight · L_diff."""
+
+    ipr: IPRLoss = IPRLoss.L1
+    """L_diff of stage 2."""
+    ipr_weight: float = 1.0
+    """Weight of L_diff."""
+    optimization: Optimization = Optimization.JOINT
+    """What stage 2 trains together."""
+    variance_noise: bool = False
+    """Whether each reverse step adds noise (Table 4, V4)."""
+    ipr_only: int = 0
+    """First iterations of stage 2 that train CPEN_S2 and the denoiser alone, on L_diff."""
+
+
+@dataclass(frozen=True)
+class ValidationRecipe:
+    """How good the averaged weights are, every now and then."""
+
+    gt: str = ""
+    """A folder of sharp photos; empty for no validation."""
+    count: int = 8
+    """How many of them, in the order of their names."""
+    every: int = 1000
+    """Iterations between two validations."""
+    border: int = 4
+    """HQ pixels at the edges that do not count."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run."""
+
+    name: str = ""
+    """What the weights are called."""
+    stage: int = 1
+    """1 or 2."""
+    init: str = ""
+    """Stage-1 weights: of the teacher and the first DIRformer in stage 2."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
+    iterations: int = 1000
+    """Optimiser steps."""
+    max_minutes: float = 0.0
+    """Time after which the schedule is at its end even if iterations are left; 0 for none."""
+    seed: int = 0
+    """Where crops, noise and first weights come from."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the result."""
+    precision: Precision = Precision.FP32
+    """fp32, or bf16 by autocast."""
+    save_every: int = 500
+    """Iterations between two saved states."""
+    log_every: int = 50
+    """Iterations between two rows of the log."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as values that JSON can hold."""
+        values: dict[str, Any] = {}
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, ModelConfig):
+                values[entry.name] = value.to_dict()
+            elif dataclasses.is_dataclass(value):
+                inner = dataclasses.fields(value)
+                values[entry.name] = {part.name: plain(getattr(value, part.name)) for part in inner}
+            else:
+                values[entry.name] = plain(value)
+        return values
+
+
+_TABLES = {
+    "model": ModelConfig,
+    "data": DataRecipe,
+    "optimizer": OptimizerRecipe,
+    "loss": LossRecipe,
+    "validation": ValidationRecipe,
+}
+
+
+def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
+    """The recipe in a TOML file.
+
+    Args:
+        path: The file.
+        settings: Changes such as `optimizer.lr=1e-3` or `data.train=["photos"]`; a value that is no
+            TOML is taken as text.
+
+    Raises:
+        RecipeError: when the file cannot be read, or with every fault in it.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(str(path), [f"is no TOML: {error}"]) from error
+    faults = [fault for setting in settings if (fault := _apply(values, setting))]
+    return parse_recipe(values, str(path), faults)
+
+
+def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] = ()) -> Recipe:
+    """The recipe in a table.
+
+    Args:
+        values: The table.
+        source: What an error calls it.
+        faults: Faults that are known already.
+
+    Raises:
+        RecipeError: with every fault.
+    """
+    found = list(faults)
+    parsed: dict[str, Any] = {}
+    for name, kind in _TABLES.items():
+        table = values.get(name, {})
+        if not isinstance(table, Mapping):
+            found.append(f"{name} must be a table, not {table!r}")
+            continue
+        arguments, inner = parse_table(kind, table)
+        try:
+            parsed[name] = kind(**arguments)
+        except ValueError as error:
+            inner.append(str(error))
+        found += [f"{name}.{fault}" for fault in inner]
+    top, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in _TABLES})
+    found += more
+    if not found:
+        recipe = Recipe(**top, **parsed)
+        found = list(_faults(recipe))
+        if not found:
+            return recipe
+    raise RecipeError(source, found)
+
+
+def _apply(values: dict[str, Any], setting: str) -> str:
+    """Put `table.field=value` into a table; what is wrong with it, or nothing."""
+    name, equals, text = setting.partition("=")
+    *tables, last = name.strip().split(".")
+    if not equals or not last:
+        return f"cannot set {setting!r}; write table.field=value"
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            return f"cannot set {setting!r}; {table} is no table"
+    try:
+        values[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = text
+    return ""
+
+
+def _faults(recipe: Recipe) -> Iterable[str]:
+    if not recipe.name or "/" in recipe.name:
+        yield f"name must be a plain word, not {recipe.name!r}"
+    if recipe.stage not in (1, 2):
+        yield f"stage must be 1 or 2, not {recipe.stage}"
+    if recipe.stage == 2 and not recipe.init:
+        yield "init must name the stage-1 weights when stage is 2"
+    if recipe.model.in_channels != 3:
+        yield "model.in_channels 4 cannot be trained: there is no mask degradation yet"
+    if recipe.model.scale == 1:
+        yield "model.scale 1 cannot be trained: the only degradation is the bicubic reduction"
+    if recipe.data.patch < 1 or recipe.data.patch % recipe.model.multiple:
+        multiple = recipe.model.multiple
+        yield f"data.patch must be a multiple of {multiple}, not {recipe.data.patch}"
+    if not any(recipe.data.train):
+        yield "data.train must name at least one folder of photos"
+    for folder in filter(None, (*recipe.data.train, recipe.validation.gt)):
+        if not Path(folder).is_dir():
+            yield f"no such folder: {folder}"
+    counts = {
+        "data.batch": recipe.data.batch,
+        "iterations": recipe.iterations,
+        "save_every": recipe.save_every,
+        "log_every": recipe.log_every,
+        "validation.every": recipe.validation.every,
+        "validation.count": recipe.validation.count,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            yield f"{name} must be at least 1, not {value}"
+    if not recipe.optimizer.lr > 0:
+        yield f"optimizer.lr must be positive, not {recipe.optimizer.lr}"
+    if not recipe.optimizer.clip > 0:
+        yield f"optimizer.clip must be positive, not {recipe.optimizer.clip}"
+    if len(recipe.optimizer.betas) != 2 or not all(0 <= b < 1 for b in recipe.optimizer.betas):
+        yield f"optimizer.betas must be two numbers in [0, 1), not {list(recipe.optimizer.betas)}"
+    if not 0 <= recipe.ema < 1:
+        yield f"ema must lie in [0, 1), not {recipe.ema}"
+    if recipe.max_minutes < 0:
+        yield f"max_minutes must not be negative, not {recipe.max_minutes}"
+
+
+def digest(recipe: Recipe) -> str:
+    """What a state must share with a recipe to be continued by it."""
+    values = recipe.to_dict()
+    kept = {name: values[name] for name in ("stage", "model", "data", "optimizer", "loss", "seed")}
+    return json.dumps(kept, sort_keys=True)

@@ -1,0 +1,97 @@
+"""Shared fixtures: a network small enough to run in milliseconds, and files of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from diffir_cli.checkpoint import save_weights
+from diffir_cli.config import ModelConfig, Norm, Tail
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+
+DATA = Path(__file__).parent / "data"
+GOLDEN = Path(__file__).parent / "golden"
+
+TINY = ModelConfig(
+    scale=4,
+    tail=Tail.SHUFFLE_ONCE,
+    dim=8,
+    num_blocks=(1, 1, 1, 1),
+    refinement_blocks=1,
+    ffn_expansion=2.0,
+    norm=Norm.WITH_BIAS,
+    cpen_dim=8,
+    cpen_blocks=1,
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    # Tiny networks spend all their time waking threads otherwise.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+
+
+@pytest.fixture
+def tiny() -> ModelConfig:
+    return TINY
+
+
+@pytest.fixture
+def s1(tiny: ModelConfig) -> DiffIRS1:
+    return DiffIRS1(tiny).eval()
+
+
+@pytest.fixture
+def s2(tiny: ModelConfig) -> DiffIRS2:
+    return DiffIRS2(tiny).eval()
+
+
+@pytest.fixture
+def s2_file(s2: DiffIRS2, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, s2, {"name": "tiny"})
+    return path
+
+
+@pytest.fixture
+def s1_file(s1: DiffIRS1, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny-s1.safetensors"
+    save_weights(path, s1, {"name": "tiny-s1"})
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three small sharp pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    truth = np.asarray(Image.open(DATA / "lighthouse-truth.webp").convert("RGB"))
+    for number, (top, left) in enumerate([(0, 0), (200, 100), (400, 200)]):
+        crop = truth[top : top + 160, left : left + 192]
+        Image.fromarray(crop).save(folder / f"{number}.png")
+    return folder
+
+
+def noise_image(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    draw = np.random.default_rng(seed)
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return draw.integers(0, 256, shape, dtype=np.uint8)
+
+
+def run_cli(*arguments: object) -> Result:
+    from diffir_cli.cli import app
+
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -1,0 +1,285 @@
+"""Weights files: every container gives the same network, hostile ones give one clear error."""
+
+from __future__ import annotations
+
+import collections
+import pickle
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffir_cli.checkpoint import (
+    load_checkpoint,
+    load_model,
+    load_stage1,
+    load_state,
+    rebuild,
+    save_weights,
+)
+from diffir_cli.config import ModelConfig
+from diffir_cli.errors import CheckpointError
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.registry import read_registry
+from tests.golden_fill import official_state
+
+
+@pytest.fixture(scope="module")
+def official() -> dict[str, Tensor]:
+    return official_state("inpaint_celeba")
+
+
+@pytest.fixture(scope="module")
+def expected(official: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> DiffIRS2:
+    path = tmp_path_factory.mktemp("expected") / "flat.pth"
+    torch.save(official, path)
+    return load_model(path)
+
+
+def _assert_same(found: DiffIRS2, expected: DiffIRS2) -> None:
+    assert found.config == expected.config
+    for (key, value), other in zip(
+        found.state_dict().items(), expected.state_dict().values(), strict=True
+    ):
+        assert torch.equal(value, other), key
+
+
+def _containers(state: dict[str, Tensor]) -> dict[str, Any]:
+    wrong = {key: torch.zeros(1) for key in state}
+    return {
+        "params_ema before params": {"params": wrong, "params_ema": state},
+        "params alone": {"params": state},
+        "module prefix": {"params_ema": {f"module.{key}": v for key, v in state.items()}},
+        "lightning": {
+            "epoch": 3,
+            "state_dict": {
+                **{f"generator.{key}": value for key, value in state.items()},
+                "generatorS1.E.E.0.weight": torch.zeros(3),
+                "discriminator.model0.0.weight": torch.zeros(3),
+            },
+        },
+        "ordered": collections.OrderedDict(state),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["params_ema before params", "params alone", "module prefix", "lightning", "ordered"]
+)
+def test_every_container_gives_the_same_network(
+    kind: str, official: dict[str, Tensor], expected: DiffIRS2, tmp_path: Path
+) -> None:
+    torch.save(_containers(official)[kind], tmp_path / "net.pth")
+    _assert_same(load_model(tmp_path / "net.pth"), expected)
+
+
+def test_a_lightning_file_with_unknown_classes_is_read_without_them(
+    official: dict[str, Tensor], expected: DiffIRS2, tmp_path: Path
+) -> None:
+    module = types.ModuleType("vanished_library")
+
+    class ModelCheckpoint:
+        pass
+
+    class Config(dict[str, Any]):
+        pass
+
+    for kind in (ModelCheckpoint, Config):
+        kind.__module__, kind.__qualname__ = "vanished_library", kind.__name__
+        setattr(module, kind.__name__, kind)
+    sys.modules["vanished_library"] = module
+    try:
+        callback = ModelCheckpoint()
+        callback.best = 3  # type: ignore[attr-defined]
+        content = {
+            "callbacks": {ModelCheckpoint: {"best": callback}},
+            "hyper_parameters": Config(a=1),
+            "state_dict": {f"generator.{key}": value for key, value in official.items()},
+        }
+        torch.save(content, tmp_path / "last.ckpt")
+    finally:
+        del sys.modules["vanished_library"]
+    _assert_same(load_model(tmp_path / "last.ckpt"), expected)
+
+
+class _Bomb:
+    """Unpickling it would create a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.marker,))
+
+
+class _Shell:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (eval, (f"open({str(self.marker)!r}, 'w')",))
+
+
+class _System:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return (os.system, (f"touch '{self.marker}'",))
+
+
+@pytest.mark.parametrize("bomb", [_Bomb, _Shell, _System])
+@pytest.mark.parametrize("place", ["beside", "inside", "whole", "old format", "plain pickle"])
+def test_no_pickle_is_executed(
+    bomb: Any, place: str, official: dict[str, Tensor], tmp_path: Path
+) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "evil.pth"
+    evil = bomb(marker)
+    content: Any = {"params": official, "extra": evil}
+    if place == "inside":
+        content = {"params": {**official, "G.extra": evil}}
+    if place == "whole":
+        content = evil
+    if place == "plain pickle":
+        path.write_bytes(pickle.dumps({"params": evil}))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=place != "old format")
+    try:
+        model = load_model(path)
+    except CheckpointError:
+        pass
+    else:
+        assert isinstance(model, DiffIRS2)
+    assert not marker.exists()
+
+
+def test_twins_that_differ_are_refused(official: dict[str, Tensor], tmp_path: Path) -> None:
+    key = "diffusion.condition.E.0.weight"
+    torch.save({**official, key: official[key] + 1}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"two different copies of 'condition\.E\.0\.weight'"):
+        load_model(tmp_path / "net.pth")
+
+
+def test_a_file_of_twins_alone_is_enough(
+    official: dict[str, Tensor], expected: DiffIRS2, tmp_path: Path
+) -> None:
+    kept = {k: v for k, v in official.items() if not k.startswith(("condition.", "denoise."))}
+    torch.save({"params": kept}, tmp_path / "net.pth")
+    checkpoint = load_checkpoint(tmp_path / "net.pth", expected.config)
+    model = rebuild(checkpoint)
+    assert isinstance(model, DiffIRS2)
+    _assert_same(model, expected)
+
+
+@pytest.mark.parametrize("buffer", ["betas", "posterior_mean_coef1"])
+def test_another_noise_schedule_is_refused(
+    buffer: str, official: dict[str, Tensor], tmp_path: Path
+) -> None:
+    key = f"diffusion.{buffer}"
+    torch.save({**official, key: official[key] * 0.9}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="noise schedule"):
+        load_model(tmp_path / "net.pth", read_registry()["inpaint-celeba"].model)
+
+
+def test_missing_surplus_and_misshaped_keys_are_counted_and_named(
+    s2: DiffIRS2, tmp_path: Path
+) -> None:
+    state = {f"module.{key}": value for key, value in s2.state_dict().items()}
+    for gone in list(state)[5:9]:
+        del state[gone]
+    state["module.cpen.surprise"] = torch.zeros(1)
+    state["module.denoiser.layers.0.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tmp_path / "net.pth", s2.config)
+    assert "4 missing (" in caught.value.message and ", …)" in caught.value.message
+    assert "1 surplus (cpen.surprise)" in caught.value.message
+    assert "1 misshaped (denoiser.layers.0.bias [3] instead of [32])" in caught.value.message
+
+
+def test_a_stage_1_file_given_as_stage_2_is_named_so(s1_file: Path, s2_file: Path) -> None:
+    with pytest.raises(CheckpointError, match="stage-1 network") as caught:
+        load_model(s1_file)
+    assert "stage-2 file" in caught.value.hint
+    with pytest.raises(CheckpointError, match="stage-2 network"):
+        load_stage1(s2_file)
+
+
+@pytest.mark.parametrize("name", sorted(read_registry()))
+def test_the_configuration_is_inferred_from_names_and_shapes(name: str, tmp_path: Path) -> None:
+    """For every registered network, of both stages, from its shapes alone."""
+    config = read_registry()[name].model
+    for kind in (DiffIRS1, DiffIRS2):
+        with torch.device("meta"):
+            shapes = kind(config).state_dict()
+        # Zeros expanded from one number: a file of a few kilobytes with the real shapes.
+        state = {key: torch.zeros(1).expand(value.shape) for key, value in shapes.items()}
+        torch.save(state, tmp_path / "net.pth")
+        assert load_checkpoint(tmp_path / "net.pth").config == config
+
+
+def test_weights_survive_the_way_through_safetensors(
+    s2: DiffIRS2, s2_file: Path, tmp_path: Path
+) -> None:
+    _assert_same(load_model(s2_file), s2)
+    assert load_checkpoint(s2_file).metadata["name"] == "tiny"
+    save_weights(tmp_path / "half.safetensors", s2, {}, half=True)
+    for key, value in load_state(tmp_path / "half.safetensors").items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, s2.state_dict()[key], atol=1e-4, rtol=1e-3)
+
+
+def test_a_loaded_network_cannot_be_trained_by_mistake(s2_file: Path) -> None:
+    model = load_model(s2_file)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(share: float, s2: DiffIRS2, tmp_path: Path) -> None:
+    save_weights(tmp_path / "whole.safetensors", s2, {})
+    torch.save(s2.state_dict(), tmp_path / "whole.pth")
+    for whole in (tmp_path / "whole.safetensors", tmp_path / "whole.pth"):
+        data = whole.read_bytes()
+        whole.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(CheckpointError):
+            load_model(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"params": {"conv.weight": torch.zeros(3)}}, "no DiffIR network"),
+        ({"params": {}}, "no tensors"),
+        ([torch.zeros(3)], "not a dict"),
+        ({"params": {"E.E.0.weight": torch.zeros(3)}}, "does not tell which"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=message):
+        load_model(tmp_path / "net.pth")
+
+
+def test_weights_that_are_not_numbers_are_refused(s2: DiffIRS2, tmp_path: Path) -> None:
+    state = {key: value.clone() for key, value in s2.state_dict().items()}
+    state["cpen.mlp.0.bias"][3] = float("nan")
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"NaN or infinite numbers in 'cpen\.mlp\.0\.bias'"):
+        load_model(tmp_path / "net.pth")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot read .*nowhere"):
+        load_model(tmp_path / "nowhere.pth")
+
+
+def test_a_configuration_given_by_hand_decides(s2: DiffIRS2, s2_file: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load_model(s2_file, ModelConfig())
+    assert load_model(s2_file, s2.config).config == s2.config
