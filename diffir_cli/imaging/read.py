@@ -12,8 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.picture import Picture
 
-MAX_PIXELS = 500_000_000
-"""Larger pictures are refused before they are decoded."""
+MAX_PIXELS = 178_956_970
+"""Larger pictures are refused before they are decoded: where Pillow sees a decompression bomb."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Endings by which a folder's pictures are found; a file named on its own may have any ending."""

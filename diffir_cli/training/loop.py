@@ -31,7 +31,7 @@ from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import LearningRate, Optimization, OptimizerRecipe, Recipe, digest
 from diffir_cli.training.stage1 import stage1_losses
-from diffir_cli.training.stage2 import stage2_losses
+from diffir_cli.training.stage2 import Noise, stage2_losses
 from diffir_cli.training.validate import Validation
 
 _log = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class Trainer:
             self.parameters, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas
         )
         self.iteration, self.seconds = 0, 0.0
+        self.losses: list[float] = []
         self._resume()
         scale = recipe.model.scale
         pairs = load_pairs(recipe.data.train, scale)
@@ -124,29 +125,32 @@ class Trainer:
         """
         with _stop_signals() as stopped:
             started = time.monotonic() - self.seconds
-            losses, last = [], (time.monotonic(), self.iteration)
+            reported, saved = (time.monotonic(), self.iteration), self.iteration
             while True:
                 self.seconds = time.monotonic() - started
                 share, stop = self.world.largest(self._share(), float(bool(stopped)))
-                if stop or share >= 1:
-                    break
-                losses.append(self._step(share))
-                validate = self.iteration % self.recipe.validation.every == 0
-                if validate or self.iteration % self.recipe.log_every == 0:
+                finished = share >= 1
+                validate = finished or self._is_time(self.recipe.validation.every)
+                if self.losses and (validate or self._is_time(self.recipe.log_every)):
                     now = time.monotonic()
-                    progress = Progress(
-                        self.iteration,
-                        self._share(),
-                        _mean(self.recipe.name, losses),
-                        (self.iteration - last[1]) / max(now - last[0], 1e-9),
-                        self._validate() if validate else None,
-                    )
-                    self._record(progress, report)
-                    losses, last = [], (time.monotonic(), self.iteration)
-                if self.iteration % self.recipe.save_every == 0:
-                    self.seconds = time.monotonic() - started
-                    self.save()
-            return self._finish(share >= 1, report)
+                    speed = (self.iteration - reported[1]) / max(now - reported[0], 1e-9)
+                    psnr = self._validate() if validate else None
+                    loss = _mean(self.recipe.name, self.losses)
+                    self._record(Progress(self.iteration, share, loss, speed, psnr), report)
+                    self.losses, reported = [], (time.monotonic(), self.iteration)
+                if stop or finished or self._is_time(self.recipe.save_every):
+                    if self.iteration != saved:
+                        self.save()
+                    saved = self.iteration
+                if stop or finished:
+                    break
+                self.losses.append(self._step(share))
+        self.log.close()
+        self.world.leave()
+        return Result(self.weights, self.iteration, self.seconds / 60, finished)
+
+    def _is_time(self, every: int) -> bool:
+        return self.iteration % every == 0
 
     def save(self) -> None:
         """Write the state, then the averaged weights; each is there whole or not at all."""
@@ -156,6 +160,7 @@ class Trainer:
             "digest": digest(self.recipe),
             "iteration": self.iteration,
             "seconds": self.seconds,
+            "losses": self.losses,
             "model": self.model.state_dict(),
             "average": self.ema.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -189,6 +194,7 @@ class Trainer:
         self.ema.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.iteration, self.seconds = state["iteration"], state["seconds"]
+        self.losses = state["losses"]
         _log.info("continuing at iteration %d", self.iteration)
 
     def _share(self) -> float:
@@ -228,13 +234,14 @@ class Trainer:
         if isinstance(self.model, DiffIRS1):
             return stage1_losses(self.model, batch)
         assert self.teacher is not None
-        seed = (self.recipe.seed << 40) + self.iteration * self.world.size + self.world.rank
+        seed = (self.recipe.seed << 40) + self.iteration
+        world = self.world
         return stage2_losses(
             self.model,
             self.teacher,
             batch,
             self.recipe.loss,
-            torch.Generator().manual_seed(seed),
+            Noise(seed, self.recipe.data.batch, world.rank, world.size),
             with_image=self.iteration >= self.recipe.loss.ipr_only,
         )
 
@@ -247,15 +254,6 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         self.log.add(progress.iteration, self.seconds / 60, progress.loss, rate, progress.psnr)
         report(progress)
-
-    def _finish(self, finished: bool, report: Callable[[Progress], None]) -> Result:
-        self.save()
-        if finished:
-            progress = Progress(self.iteration, 1.0, math.nan, 0.0, self._validate())
-            self._record(progress, report)
-        self.log.close()
-        self.world.leave()
-        return Result(self.weights, self.iteration, self.seconds / 60, finished)
 
 
 def learning_rate(recipe: OptimizerRecipe, iteration: int, share: float, iterations: int) -> float:

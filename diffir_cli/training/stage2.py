@@ -8,6 +8,8 @@ L_all = |GT − DIRformer(LQ, Ẑ)| + L_diff(Ẑ, Z)      (Eq. 13)
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
@@ -18,12 +20,41 @@ from diffir_cli.training.losses import ipr_loss, reconstruction_loss
 from diffir_cli.training.recipe import LossRecipe, Optimization
 
 
+@dataclass
+class Noise:
+    """The random numbers of one batch, the same however many processes share it.
+
+    Drawn on the CPU for the whole batch; each process takes the rows of its own samples.
+    """
+
+    seed: int
+    """Where they come from; another one for each iteration."""
+    batch: int
+    """Samples over all processes."""
+    rank: int = 0
+    world: int = 1
+    _generator: torch.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers for (B, 4C') vectors."""
+        drawn = torch.randn(self.batch, like.shape[1], generator=self._generator)
+        return drawn[self.rank :: self.world].to(like)
+
+    def steps(self, count: int) -> list[int]:
+        """A step in 0 … count − 1 for each sample."""
+        drawn = torch.randint(count, (self.batch,), generator=self._generator)
+        return drawn[self.rank :: self.world].tolist()
+
+
 def stage2_losses(
     student: DiffIRS2,
     teacher: DiffIRS1,
     batch: Batch,
     recipe: LossRecipe,
-    generator: torch.Generator,
+    noise: Noise,
     with_image: bool = True,
 ) -> dict[str, Tensor]:
     """The terms of the loss of one batch; their sum is what is made small.
@@ -33,22 +64,21 @@ def stage2_losses(
         teacher: The stage-1 network; only its CPEN is used.
         batch: Crops in [0, 1].
         recipe: Which L_diff, its weight, and joint or traditional optimisation.
-        generator: A CPU generator for all noise of the batch.
+        noise: All random numbers of the batch.
         with_image: Whether the DIRformer runs and L_rec counts; not while the IPR warms up.
     """
     with torch.no_grad():
         z = teacher.ipr(batch.lq, batch.gt)
     condition = student.condition(batch.lq)
     if recipe.optimization is Optimization.TRADITIONAL:
-        return {
-            "diff": recipe.ipr_weight * _one_step_loss(student, z, condition, recipe, generator)
-        }
+        loss = _one_step_loss(student, z, condition, recipe, noise)
+        return {"diff": recipe.ipr_weight * loss}
     schedule = student.schedule
-    x_T = schedule.add_noise(z, _noise(z, generator), schedule.steps - 1)
-    noise = None
+    x_T = schedule.add_noise(z, noise.normal(z), schedule.steps - 1)
+    variance_noise = None
     if recipe.variance_noise:
-        noise = torch.stack([_noise(z, generator) for _ in range(schedule.steps)])
-    z_hat = student.sample(condition, x_T, noise)
+        variance_noise = torch.stack([noise.normal(z) for _ in range(schedule.steps)])
+    z_hat = student.sample(condition, x_T, variance_noise)
     terms = {"diff": recipe.ipr_weight * ipr_loss(z_hat, z, recipe.ipr)}
     if with_image:
         terms["rec"] = reconstruction_loss(student.dirformer(batch.lq, z_hat), batch.gt)
@@ -56,24 +86,13 @@ def stage2_losses(
 
 
 def _one_step_loss(
-    student: DiffIRS2,
-    z: Tensor,
-    condition: Tensor,
-    recipe: LossRecipe,
-    generator: torch.Generator,
+    student: DiffIRS2, z: Tensor, condition: Tensor, recipe: LossRecipe, noise: Noise
 ) -> Tensor:
     """L_diff at one random step for each sample, as traditional diffusion models train (Eq. 4)."""
     schedule = student.schedule
-    t = torch.randint(schedule.steps, (len(z),), generator=generator)
-    noise = _noise(z, generator)
-    x_t = torch.cat(
-        [schedule.add_noise(z[i : i + 1], noise[i : i + 1], int(step)) for i, step in enumerate(t)]
-    )
-    estimate = student.denoiser(x_t, t.to(z.device), condition)
-    target = noise if student.config.prediction is Prediction.EPSILON else z
+    steps = noise.steps(schedule.steps)
+    epsilon = noise.normal(z)
+    rows = [schedule.add_noise(z[i], epsilon[i], t) for i, t in enumerate(steps)]
+    estimate = student.denoiser(torch.stack(rows), torch.tensor(steps, device=z.device), condition)
+    target = epsilon if student.config.prediction is Prediction.EPSILON else z
     return ipr_loss(estimate, target, recipe.ipr)
-
-
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of a vector's shape, drawn on the CPU."""
-    return torch.randn(like.shape, generator=generator).to(like)

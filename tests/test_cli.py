@@ -1,0 +1,257 @@
+"""The command line as a user meets it: what it writes, what it says, how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import diffir_cli
+from diffir_cli.imaging import read_picture
+from tests.conftest import noise_image, run_cli
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(noise_image(12, 20)).save(path)
+    return path
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_photo_is_restored_to_four_times_its_size(photo: Path, s2_file: Path) -> None:
+    out = photo.with_name("out.png")
+    result = run_cli("restore", photo, "-o", out, "--weights", s2_file)
+    assert result.exit_code == 0, result.output
+    assert read_picture(out).size == (80, 48)
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"{out}: 80×48 pixels in ")
+
+
+def test_the_same_command_gives_the_same_bytes(photo: Path, s2_file: Path) -> None:
+    outs = [photo.with_name(f"{number}.png") for number in range(2)]
+    for out in outs:
+        assert run_cli("restore", photo, "-o", out, "-w", s2_file, "--seed", 5).exit_code == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_json_is_one_object_on_stdout_and_nothing_else(photo: Path, s2_file: Path) -> None:
+    out = photo.with_name("out.webp")
+    result = run_cli("restore", photo, "-o", out, "-w", s2_file, "--json", "--seed", 3, "-d", "cpu")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    found = json.loads(result.stdout)
+    assert found["input"] == str(photo) and found["output"] == str(out)
+    assert found["input_size"] == [20, 12] and found["output_size"] == [80, 48]
+    assert found["weights"]["name"] == s2_file.name and len(found["weights"]["sha256"]) == 64
+    assert (found["seed"], found["device"], found["precision"]) == (3, "cpu", "fp32")
+    assert found["seconds"] > 0
+
+
+def test_quiet_says_nothing(photo: Path, s2_file: Path) -> None:
+    result = run_cli("restore", photo, "-o", photo.with_name("out.png"), "-w", s2_file, "-q")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "RGB"])
+def test_grey_stays_grey_and_alpha_stays(mode: str, tmp_path: Path, s2_file: Path) -> None:
+    Image.fromarray(noise_image(9, 9, 4)).convert(mode).save(tmp_path / "in.png")
+    result = run_cli("restore", tmp_path / "in.png", "-o", tmp_path / "out.png", "-w", s2_file)
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.mode == mode
+        assert image.size == (36, 36)
+
+
+def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_file: Path) -> None:
+    for number, spelling in enumerate(("--model", "--model_path", "--ckpt", "-n", "--weights")):
+        out = photo.with_name(f"{number}.png")
+        result = run_cli("restore", "-i", photo, "--output", out, f"{spelling}", s2_file)
+        assert result.exit_code == 0, result.output
+    result = run_cli(
+        "restore", f"--input={photo}", "-o", photo.with_name("x.png"), f"--model={s2_file}"
+    )
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "hint"),
+    [
+        (["absent.png", "-o", "out.png"], 3, "no such file: absent.png", ""),
+        ([".", "-o", "out.png"], 3, ". is a folder", "name one of the images"),
+        (["text.png", "-o", "out.png"], 3, "text.png is no image", "PNG, JPEG and WebP"),
+        (["cut.png", "-o", "out.png"], 3, "cut.png is damaged", "again"),
+        (["photo.png", "-o", "photo.png"], 3, "photo.png exists already", "--overwrite"),
+        (["photo.png", "-o", "no/out.png"], 3, "no such folder: no", "mkdir"),
+        (["photo.png", "-o", "out.tga"], 3, "unknown ending", ".png"),
+        (["photo.png", "-o", "."], 3, ". is a folder", "out.png"),
+        (["clear.png", "-o", "out.jpg"], 3, "transparency", "out.png"),
+        (["photo.png", "-o", "out.png", "-w", "realsr-4x"], 4, "'realsr-4x'", "'realsr-x4'"),
+        (["photo.png", "-o", "out.png", "-w", "no.pth"], 4, "no such weights file", "sr-x4"),
+        (["photo.png", "-o", "out.png", "-w", "text.png"], 4, "no weights file", "size"),
+        (["photo.png", "-o", "out.png", "-w", "S1"], 4, "stage-1 network", "stage-2"),
+        (
+            ["photo.png", "-o", "out.png", "-w", "realsr-x4"],
+            4,
+            "for task 'realsr'",
+            "--task realsr",
+        ),
+        (["photo.png", "-o", "out.png", "-w", "sr-x4"], 4, "not part of this", "drive.google"),
+        (["photo.png", "-o", "out.png", "--task", "deblur"], 4, "'deblur'", "--weights"),
+        (["photo.png", "-o", "out.png", "-d", "cuda:99"], 5, "cuda:99", "--device cpu"),
+        (["photo.png", "-o", "out.png", "-d", "abacus"], 5, "'abacus'", "auto"),
+    ],
+)
+def test_bad_input_gives_one_error_a_hint_and_its_exit_code(
+    arguments: list[str],
+    code: int,
+    message: str,
+    hint: str,
+    photo: Path,
+    s2_file: Path,
+    s1_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = photo.parent
+    monkeypatch.chdir(folder)
+    Path("text.png").write_text("this is text")
+    Path("cut.png").write_bytes(photo.read_bytes()[:300])
+    Image.fromarray(noise_image(8, 8, 4)).save("clear.png")
+    before = _names(folder)
+    arguments = [str(s1_file) if argument == "S1" else argument for argument in arguments]
+    if "-w" not in arguments and "--task" not in arguments:
+        arguments += ["-w", str(s2_file)]
+    result = run_cli("restore", *arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    error, *rest = result.stderr.strip().splitlines()
+    assert error.startswith("error: ") and message in error
+    assert not error.endswith(".")
+    assert [line.startswith("hint: ") and hint in line for line in rest] == [True] * bool(hint)
+    assert _names(folder) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["restore", "photo.png"],
+        ["restore", "photo.png", "-o", "out.png", "--task", "denoise"],
+        ["restore", "photo.png", "-o", "out.png", "--unknown-flag"],
+        ["restore", "photo.png", "-o", "out.png", "--seed", "-1"],
+        ["restore", "photo.png", "-o", "out.png", "--precision", "fp8"],
+        ["unknown-command"],
+    ],
+)
+def test_a_command_that_is_not_understood_ends_with_2(arguments: list[str]) -> None:
+    assert run_cli(*arguments).exit_code == 2
+
+
+def test_an_existing_output_is_replaced_when_asked(photo: Path, s2_file: Path) -> None:
+    out = photo.with_name("out.png")
+    out.write_text("old")
+    assert run_cli("restore", photo, "-o", out, "-w", s2_file, "--overwrite").exit_code == 0
+    assert read_picture(out).size == (80, 48)
+
+
+def test_a_dot_in_a_name_does_not_cut_it(tmp_path: Path, s2_file: Path) -> None:
+    Image.fromarray(noise_image(8, 8)).save(tmp_path / "scan.01.PNG")
+    out = tmp_path / "scan.01.out.png"
+    assert run_cli("restore", tmp_path / "scan.01.PNG", "-o", out, "-w", s2_file).exit_code == 0
+    assert out.exists()
+
+
+def test_a_name_that_is_not_ascii_works(tmp_path: Path, s2_file: Path) -> None:
+    Image.fromarray(noise_image(8, 8)).save(tmp_path / "Größe 写真.png")
+    out = tmp_path / "Ergebnis ✓.png"
+    assert run_cli("restore", tmp_path / "Größe 写真.png", "-o", out, "-w", s2_file).exit_code == 0
+    assert out.exists()
+
+
+def test_a_sideways_photo_comes_out_upright(tmp_path: Path, s2_file: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise_image(8, 16)).save(tmp_path / "in.jpg", exif=exif)
+    out = tmp_path / "out.jpg"
+    assert run_cli("restore", tmp_path / "in.jpg", "-o", out, "-w", s2_file).exit_code == 0
+    with Image.open(out) as image:
+        assert image.size == (32, 64)
+        assert image.getexif().get(0x0112, 1) == 1
+
+
+def test_ctrl_c_ends_with_130_and_writes_nothing(
+    photo: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diffir_cli.engine.restorer.Restorer.run", interrupt)
+    before = _names(photo.parent)
+    result = run_cli("restore", photo, "-o", photo.with_name("out.png"), "-w", s2_file)
+    assert result.exit_code == 130
+    assert _names(photo.parent) == before
+
+
+def test_the_version_is_printed() -> None:
+    assert run_cli("--version").output == f"diffir {diffir_cli.__version__}\n"
+
+
+def test_every_command_has_help() -> None:
+    for command in ("restore", "evaluate", "train", "convert"):
+        result = run_cli(command, "--help")
+        assert result.exit_code == 0
+        assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_load_no_torch_and_take_at_most_400_ms(flag: str) -> None:
+    code = (
+        "import sys; from diffir_cli.cli import main\n"
+        f"sys.argv = ['diffir', {flag!r}]\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'numpy', 'PIL', 'cv2'} & set(sys.modules)"
+    )
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+    assert min(seconds) <= 0.4
+
+
+def test_library_code_never_prints() -> None:
+    package = Path(diffir_cli.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.parent.name != "cli":
+            assert "print(" not in path.read_text(encoding="utf-8"), path
+
+
+def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: Path) -> None:
+    for weights in (s2_file, s1_file):
+        result = run_cli("evaluate", "--gt", photos, "-w", weights, "--json")
+        assert result.exit_code == 0, result.output
+        scores = json.loads(result.stdout)["scores"]
+        assert [score["name"] for score in scores] == ["0.png", "1.png", "2.png", "mean of 3"]
+        assert scores[-1]["psnr"] == pytest.approx(np.mean([s["psnr"] for s in scores[:3]]))
+        assert 15 < scores[0]["bicubic_psnr"] < 50
+    table = run_cli("evaluate", "--gt", photos, "-w", s2_file).stdout
+    assert "mean of 3" in table and "bicubic PSNR" in table
+
+
+def test_convert_writes_a_file_that_needs_no_configuration(
+    photo: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.safetensors"
+    assert run_cli("convert", s2_file, half, "--half").exit_code == 0
+    assert half.stat().st_size < 0.6 * s2_file.stat().st_size
+    assert run_cli("restore", photo, "-o", tmp_path / "out.png", "-w", half).exit_code == 0
+    assert run_cli("convert", s2_file, half).exit_code == 3

@@ -1,0 +1,69 @@
+"""Scores equal those of an independent library and of arithmetic by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from skimage import metrics as independent
+
+from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim
+from tests.conftest import noise_image
+
+
+def _pair() -> tuple[np.ndarray, np.ndarray]:
+    first = noise_image(40, 50)
+    noise = np.random.default_rng(1).normal(0, 20, first.shape)
+    return first, np.clip(first + noise, 0, 255).astype(np.uint8)
+
+
+def test_psnr_equals_the_independent_value() -> None:
+    first, second = _pair()
+    expected = independent.peak_signal_noise_ratio(first, second, data_range=255)
+    assert psnr(first, second) == pytest.approx(expected, rel=1e-12)
+
+
+def test_psnr_of_one_wrong_level_is_known() -> None:
+    flat = np.full((8, 8, 3), 100, np.uint8)
+    assert psnr(flat, flat + 1) == pytest.approx(20 * math.log10(255))
+    assert psnr(flat, flat) == math.inf
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_ssim_equals_the_independent_value(colour: bool) -> None:
+    first, second = _pair()
+    if not colour:
+        first, second = first[..., 0], second[..., 0]
+    # The independent one averages over the padded image too; ours only where the window fits.
+    _, whole = independent.structural_similarity(
+        first,
+        second,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        channel_axis=2 if colour else None,
+        full=True,
+    )
+    assert ssim(first, second) == pytest.approx(whole[5:-5, 5:-5].mean(), rel=1e-9)
+
+
+def test_ssim_of_an_image_with_itself_is_one() -> None:
+    assert ssim(_pair()[0], _pair()[0]) == pytest.approx(1, abs=1e-12)
+
+
+def test_ssim_refuses_what_is_smaller_than_its_window() -> None:
+    with pytest.raises(ValueError, match="11 pixels"):
+        ssim(noise_image(10, 40), noise_image(10, 40))
+
+
+def test_luma_has_the_studio_range() -> None:
+    ends = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    assert luma(ends).ravel() == pytest.approx([16, 235])
+
+
+def test_shaving_removes_the_border_on_every_side() -> None:
+    image = noise_image(20, 30)
+    np.testing.assert_array_equal(shave(image, 4), image[4:16, 4:26])
+    assert shave(image, 0).shape == image.shape

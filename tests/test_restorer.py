@@ -1,0 +1,123 @@
+"""One image through the engine: any size, one seed one picture, fp32 and bf16."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffir_cli.config import ModelConfig, Precision, Tail
+from diffir_cli.engine import Restorer
+from diffir_cli.engine.restorer import initial_noise, pad
+from diffir_cli.errors import DeviceError
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+from tests.conftest import TINY, noise_image
+
+
+def _restorer(model: DiffIRS1 | DiffIRS2) -> Restorer:
+    return Restorer(model, "cpu", Precision.FP32)
+
+
+@pytest.mark.parametrize("height", [1, 2, 7, 8, 17])
+@pytest.mark.parametrize("width", [1, 9, 16])
+def test_an_image_of_any_size_is_restored(height: int, width: int, s2: DiffIRS2) -> None:
+    hq = _restorer(s2).restore(noise_image(height, width))
+    assert hq.shape == (4 * height, 4 * width, 3)
+    assert hq.dtype == np.uint8
+
+
+def test_a_size_that_fits_is_not_padded(s2: DiffIRS2) -> None:
+    lq = noise_image(16, 24)
+    tensor = torch.tensor(lq).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        expected = s2(tensor, initial_noise(s2.config, 3))
+    found = _restorer(s2).run(tensor, seed=3)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_bytes_alone_or_again(s2: DiffIRS2) -> None:
+    restorer = _restorer(s2)
+    first = restorer.restore(noise_image(16, 16, seed=1), seed=7)
+    restorer.restore(noise_image(8, 24, seed=2), seed=8)
+    np.testing.assert_array_equal(restorer.restore(noise_image(16, 16, seed=1), seed=7), first)
+
+
+def test_the_seed_reaches_the_picture(s2: DiffIRS2) -> None:
+    with torch.no_grad():
+        for parameter in s2.denoiser.parameters():
+            parameter.mul_(8)
+    lq = torch.rand(1, 3, 16, 16)
+    restorer = _restorer(s2)
+    assert not torch.equal(restorer.run(lq, seed=1), restorer.run(lq, seed=2))
+
+
+def test_values_are_rounded_half_to_even_and_clamped(s2: DiffIRS2) -> None:
+    restorer = _restorer(s2)
+    levels = torch.tensor([-0.2, 0.5 / 255, 1.5 / 255, 2.5 / 255, 1.3]).expand(3, 4, 5)[None]
+    restorer.run = lambda *_args: levels  # type: ignore[method-assign]
+    assert restorer.restore(noise_image(1, 1))[0, :, 0].tolist() == [0, 0, 2, 2, 255]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 40), st.integers(2, 40))
+def test_padding_mirrors_without_the_edge_as_torch_does(height: int, width: int) -> None:
+    image = torch.rand(1, 3, height, width)
+    right, below = -width % 8, -height % 8
+    if right >= width or below >= height:
+        return  # torch refuses to mirror more than the image; ours mirrors again
+    assert torch.equal(pad(image, TINY), F.pad(image, (0, right, 0, below), "reflect"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_padding_with_a_mask_mirrors_with_the_edge_as_numpy_does(height: int, width: int) -> None:
+    config = ModelConfig(scale=1, tail=Tail.CONV, in_channels=4)
+    image = torch.rand(1, 4, height, width)
+    after = ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8))
+    np.testing.assert_array_equal(pad(image, config), np.pad(image, after, "symmetric"))
+
+
+def test_the_truth_is_padded_along_with_the_degraded_image(s1: DiffIRS1) -> None:
+    hq = _restorer(s1).restore(noise_image(9, 13), gt=noise_image(36, 52))
+    assert hq.shape == (36, 52, 3)
+
+
+def test_a_stage_1_network_without_the_truth_is_a_programming_error(s1: DiffIRS1) -> None:
+    with pytest.raises(ValueError, match="ground truth"):
+        _restorer(s1).restore(noise_image(8, 8))
+
+
+def test_bf16_is_close_to_fp32(s2: DiffIRS2) -> None:
+    lq = torch.rand(1, 3, 24, 24)
+    exact = _restorer(s2).run(lq)
+    rough = Restorer(s2, "cpu", Precision.BF16).run(lq)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_every_scale_gives_its_size(scale: int) -> None:
+    model = DiffIRS2(dataclasses.replace(TINY, scale=scale))
+    assert _restorer(model).restore(noise_image(20, 33)).shape == (20 * scale, 33 * scale, 3)
+
+
+@pytest.mark.parametrize("wish", ["gpu", "cuda:x", "cuda:99", "tpu"])
+def test_a_device_that_is_not_there_is_refused(wish: str, s2: DiffIRS2) -> None:
+    with pytest.raises(DeviceError) as caught:
+        Restorer(s2, wish)
+    assert caught.value.exit_code == 5
+    assert caught.value.hint
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_gives_the_picture_of_the_cpu(s2: DiffIRS2) -> None:
+    lq = noise_image(40, 56)
+    expected = _restorer(s2).restore(lq).astype(int)
+    found = Restorer(s2, "cuda", Precision.FP32).restore(lq).astype(int)
+    assert np.abs(found - expected).max() <= 1

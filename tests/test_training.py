@@ -1,0 +1,430 @@
+"""Training: what a recipe may say, what each stage changes, and that a stop changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffir_cli.checkpoint import load_checkpoint, load_model, load_stage1, load_state
+from diffir_cli.config import Prediction
+from diffir_cli.errors import DiffIRError, InputError, RecipeError
+from diffir_cli.imaging.bicubic import reduce_bicubic
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.training.data import Batch, PairCrops, load_pairs
+from diffir_cli.training.loop import Progress, Trainer, learning_rate
+from diffir_cli.training.losses import ipr_loss, reconstruction_loss
+from diffir_cli.training.recipe import (
+    IPRLoss,
+    LearningRate,
+    LossRecipe,
+    Optimization,
+    OptimizerRecipe,
+    Recipe,
+    load_recipe,
+    parse_recipe,
+)
+from diffir_cli.training.stage2 import Noise, stage2_losses
+from tests.conftest import TINY, run_cli
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def _recipe(photos: Path, **changes: Any) -> Recipe:
+    table: dict[str, Any] = {
+        "name": "tiny",
+        "iterations": 12,
+        "log_every": 4,
+        "save_every": 1000,
+        "model": TINY.to_dict(),
+        "data": {"train": [str(photos)], "patch": 8, "batch": 4},
+        "optimizer": {"lr": 2e-3},
+        "validation": {"gt": str(photos), "every": 6, "count": 1},
+    }
+    for name, value in changes.items():
+        table[name] = {**table[name], **value} if isinstance(value, dict) else value
+    return parse_recipe(table, "a test")
+
+
+def _train(recipe: Recipe, out: Path, stop_at: int | None = None) -> Path:
+    def interrupt(progress: Progress) -> None:
+        if progress.iteration == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    result = Trainer(recipe, out, "cpu").fit(interrupt)
+    assert result.finished is (stop_at is None)
+    return result.weights
+
+
+@pytest.fixture
+def stage1(photos: Path, tmp_path: Path) -> Path:
+    return _train(_recipe(photos), tmp_path / "stage1")
+
+
+# ── recipes ─────────────────────────────────────────────────────────────────
+
+
+def test_every_fault_of_a_recipe_is_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        "stage = 3\niterationz = 5\n[model]\ndim = 'wide'\n[optimizer]\nlr = -1\nbetas = 0.9\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, ["data.patch=many", "nonsense"])
+    assert caught.value.exit_code == 6
+    found = "; ".join(caught.value.faults)
+    for part in (
+        "iterationz",
+        "iterations",
+        "model.dim",
+        "optimizer.betas",
+        "data.patch",
+        "nonsense",
+    ):
+        assert part in found
+    assert f"has {len(caught.value.faults)} faults" in caught.value.message
+
+
+def test_impossible_values_of_a_recipe_are_reported_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(
+            {"stage": 2, "data": {"train": ["/no/where"], "patch": 9}, "ema": 1.0}, "a test"
+        )
+    found = "; ".join(caught.value.faults)
+    for part in ("name must", "init must", "/no/where", "multiple of 8", "ema must"):
+        assert part in found
+
+
+def test_settings_change_a_recipe(photos: Path) -> None:
+    recipe = load_recipe(
+        RECIPES / "sr-x4-lite-s1.toml",
+        ["optimizer.lr=0.5", f"data.train={json.dumps([str(photos)])}", f"validation.gt={photos}"],
+    )
+    assert recipe.optimizer.lr == 0.5
+    assert recipe.data.train == (str(photos),)
+    assert recipe.validation.gt == str(photos)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_is_valid(path: Path, photos: Path) -> None:
+    recipe = load_recipe(path, [f"data.train={json.dumps([str(photos)])}"])
+    assert recipe.name == path.stem
+
+
+# ── data and losses ─────────────────────────────────────────────────────────
+
+
+def test_a_batch_depends_on_seed_and_iteration_alone(photos: Path) -> None:
+    pairs = load_pairs([str(photos)], 4)
+    crops = PairCrops(pairs, 4, 8, True, 3)
+    first = crops.batch(7, 4)
+    crops.batch(8, 4)
+    assert torch.equal(crops.batch(7, 4).lq, first.lq)
+    assert not torch.equal(crops.batch(8, 4).lq, first.lq)
+    assert not torch.equal(PairCrops(pairs, 4, 8, True, 4).batch(7, 4).lq, first.lq)
+
+
+def test_processes_share_a_batch_without_gap_or_overlap(photos: Path) -> None:
+    crops = PairCrops(load_pairs([str(photos)], 4), 4, 8, True, 0)
+    whole = crops.batch(5, 6)
+    shares = [crops.batch(5, 6, rank, 3) for rank in range(3)]
+    for index in range(6):
+        assert torch.equal(shares[index % 3].gt[index // 3], whole.gt[index])
+
+
+def test_the_two_halves_of_a_pair_show_the_same_place(photos: Path) -> None:
+    """In every one of the eight orientations: inside, LQ is the bicubic reduction of GT."""
+    crops = PairCrops(load_pairs([str(photos)], 4), 4, 16, True, 0)
+    batch = crops.batch(0, 24)
+    for lq, gt in zip(batch.lq, batch.gt, strict=True):
+        truth = (gt * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        reduced = reduce_bicubic(truth, 4)[3:-3, 3:-3]
+        found = (lq * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()[3:-3, 3:-3]
+        np.testing.assert_array_equal(found, reduced)
+
+
+def test_photos_smaller_than_a_crop_are_refused(photos: Path) -> None:
+    with pytest.raises(InputError, match="none of 3 photos"):
+        PairCrops(load_pairs([str(photos)], 4), 4, 64, True, 0)
+
+
+def test_the_ipr_losses_are_those_of_the_paper() -> None:
+    z_hat, z = torch.randn(3, 8).double(), torch.randn(3, 8).double()
+    assert ipr_loss(z_hat, z, IPRLoss.L1) == pytest.approx(float((z_hat - z).abs().mean()))
+    assert ipr_loss(z_hat, z, IPRLoss.L2) == pytest.approx(float(((z_hat - z) ** 2).mean()))
+    p, q = z.softmax(1), z_hat.softmax(1)
+    expected = float((p * (p / q).log()).sum(1).mean())
+    assert ipr_loss(z_hat, z, IPRLoss.KL) == pytest.approx(expected)
+    for kind in IPRLoss:
+        assert float(ipr_loss(z, z, kind)) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_reconstruction_loss_is_the_mean_difference() -> None:
+    assert (
+        float(reconstruction_loss(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.25))) == 0.25
+    )
+
+
+# ── stage 2 ─────────────────────────────────────────────────────────────────
+
+
+def _batch() -> Batch:
+    return Batch(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))
+
+
+def _gradients(model: DiffIRS2) -> dict[str, bool]:
+    """Which parts of the network got a gradient."""
+    return {
+        name: any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())
+        for name, part in model.named_children()
+    }
+
+
+def _loss(model: DiffIRS2, teacher: DiffIRS1, recipe: LossRecipe, image: bool = True) -> Tensor:
+    terms = stage2_losses(model, teacher, _batch(), recipe, Noise(0, 2), image)
+    return torch.stack(list(terms.values())).sum()
+
+
+def test_joint_optimisation_reaches_every_part_and_no_teacher(s1: DiffIRS1, s2: DiffIRS2) -> None:
+    _loss(s2, s1, LossRecipe()).backward()
+    assert _gradients(s2) == {"cpen": True, "denoiser": True, "dirformer": True}
+    assert all(parameter.grad is None for parameter in s1.parameters())
+
+
+@pytest.mark.parametrize("prediction", Prediction)
+def test_traditional_optimisation_leaves_the_dirformer_alone(
+    prediction: Prediction, s1: DiffIRS1
+) -> None:
+    model = DiffIRS2(dataclasses.replace(TINY, prediction=prediction))
+    _loss(model, s1, LossRecipe(optimization=Optimization.TRADITIONAL)).backward()
+    assert _gradients(model) == {"cpen": True, "denoiser": True, "dirformer": False}
+
+
+def test_the_warm_up_of_the_ipr_leaves_the_dirformer_alone(s1: DiffIRS1, s2: DiffIRS2) -> None:
+    _loss(s2, s1, LossRecipe(), image=False).backward()
+    assert _gradients(s2) == {"cpen": True, "denoiser": True, "dirformer": False}
+
+
+def test_gradients_flow_through_all_steps(s1: DiffIRS1, s2: DiffIRS2) -> None:
+    """The denoiser's gradient differs from that of its last call alone."""
+    terms = stage2_losses(s2, s1, _batch(), LossRecipe(), Noise(0, 2))
+    calls = []
+    s2.denoiser.register_forward_hook(lambda *_arguments: calls.append(1))
+    stage2_losses(s2, s1, _batch(), LossRecipe(), Noise(0, 2))
+    assert len(calls) == s2.config.steps
+    terms["diff"].backward()
+    assert s2.denoiser.layers[0].weight.grad is not None
+
+
+def test_the_loss_starts_from_the_diffused_target(s1: DiffIRS1, s2: DiffIRS2) -> None:
+    """With a denoiser that returns its noisy input, Ẑ is a known mixture of Z and the noise."""
+    batch, noise = _batch(), Noise(5, 2)
+    z = s1.ipr(batch.lq, batch.gt).detach()
+    epsilon = Noise(5, 2).normal(z)
+    s2.denoiser.forward = lambda x_t, *_rest: x_t  # type: ignore[method-assign]
+    term = stage2_losses(s2, s1, batch, LossRecipe(), noise, with_image=False)["diff"]
+    x_t = s2.schedule.add_noise(z, epsilon, 3)
+    for t in (3, 2, 1, 0):
+        x_t = sum(s2.schedule.posterior_coefficients(t)) * x_t
+    assert float(term) == pytest.approx(float((x_t - z).abs().mean()), rel=1e-5)
+
+
+def test_noise_does_not_depend_on_the_number_of_processes() -> None:
+    whole = Noise(3, 6).normal(torch.zeros(6, 5))
+    for rank in range(2):
+        share = Noise(3, 6, rank, 2).normal(torch.zeros(3, 5))
+        assert torch.equal(share, whole[rank::2])
+
+
+# ── the loop ────────────────────────────────────────────────────────────────
+
+
+def test_training_makes_the_loss_small(photos: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+    recipe = _recipe(photos, iterations=60, log_every=10, optimizer={"lr": 5e-3, "warmup": 5})
+    Trainer(recipe, tmp_path / "run", "cpu").fit(lambda progress: losses.append(progress.loss))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_stopped_run_ends_with_the_same_bytes_as_one_never_stopped(
+    stage: int, photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    changes = {"stage": 2, "init": str(stage1)} if stage == 2 else {}
+    recipe = _recipe(photos, **changes)
+    whole = load_checkpoint(_train(recipe, tmp_path / "whole"))
+    _train(recipe, tmp_path / "parts", stop_at=4)
+    parts = load_checkpoint(_train(recipe, tmp_path / "parts"))
+    assert whole.tensors.keys() == parts.tensors.keys()
+    for key, value in whole.tensors.items():
+        assert torch.equal(value, parts.tensors[key]), key
+    rows = [
+        [(row["iteration"], row["loss"], row["psnr"]) for row in _log(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert rows[0] == rows[1]
+
+
+def _log(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_finished_run_leaves_its_log_its_curves_and_its_weights(
+    photos: Path, tmp_path: Path
+) -> None:
+    weights = _train(_recipe(photos), tmp_path / "run")
+    assert [row["iteration"] for row in _log(tmp_path / "run")] == ["4", "6", "8", "12"]
+    assert [bool(row["psnr"]) for row in _log(tmp_path / "run")] == [False, True, False, True]
+    with Image.open(tmp_path / "run" / "curves.png") as curves:
+        assert curves.width > 300
+    assert isinstance(load_stage1(weights), DiffIRS1)
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_finished_run_is_not_trained_again(photos: Path, tmp_path: Path) -> None:
+    weights = _train(_recipe(photos), tmp_path / "run")
+    before = weights.read_bytes()
+    assert _train(_recipe(photos), tmp_path / "run").read_bytes() == before
+
+
+def test_rows_behind_the_saved_state_are_dropped_on_resuming(photos: Path, tmp_path: Path) -> None:
+    recipe = _recipe(photos, save_every=6)
+    _train(recipe, tmp_path / "run", stop_at=8)
+    assert torch.load(tmp_path / "run" / "state.pt")["iteration"] > 6
+    state_at_6 = tmp_path / "six"
+    _train(dataclasses.replace(recipe, iterations=6), state_at_6)
+    (tmp_path / "run" / "state.pt").write_bytes((state_at_6 / "state.pt").read_bytes())
+    _train(recipe, tmp_path / "run")
+    assert [row["iteration"] for row in _log(tmp_path / "run")] == ["4", "6", "8", "12"]
+
+
+def test_a_folder_of_another_recipe_is_not_continued(photos: Path, tmp_path: Path) -> None:
+    _train(_recipe(photos), tmp_path / "run")
+    with pytest.raises(RecipeError, match="another model, data, loss or optimiser"):
+        Trainer(_recipe(photos, optimizer={"lr": 1e-4}), tmp_path / "run", "cpu")
+
+
+def test_stage_2_starts_from_the_dirformer_of_stage_1(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    recipe = _recipe(photos, stage=2, init=str(stage1))
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    for key, value in load_state(stage1).items():
+        if key.startswith("dirformer."):
+            assert torch.equal(trainer.model.state_dict()[key], value)
+    assert isinstance(trainer.model, DiffIRS2)
+    assert isinstance(load_model(_train(recipe, tmp_path / "run")), DiffIRS2)
+    assert trainer.teacher is not None
+    for key, value in load_state(stage1).items():
+        assert torch.equal(trainer.teacher.state_dict()[key], value)
+
+
+def test_a_time_budget_ends_the_schedule(photos: Path, tmp_path: Path) -> None:
+    shares: list[float] = []
+    recipe = _recipe(photos, iterations=10**6, max_minutes=0.02, validation={"every": 10**6})
+    result = Trainer(recipe, tmp_path / "run", "cpu").fit(lambda p: shares.append(p.share))
+    assert result.finished and result.iterations < 10**6
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    rates = [float(row["lr"]) for row in _log(tmp_path / "run")]
+    assert rates[-1] < 0.02 * max(rates)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_state(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(photos, save_every=4)
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    step = trainer._step
+    monkeypatch.setattr(
+        trainer, "_step", lambda share: step(share) if trainer.iteration < 5 else _nan(trainer)
+    )
+    with pytest.raises(DiffIRError, match="no longer a number"):
+        trainer.fit()
+    assert torch.load(tmp_path / "run" / "state.pt")["iteration"] == 4
+
+
+def _nan(trainer: Trainer) -> float:
+    trainer.iteration += 1
+    return math.nan
+
+
+def test_learning_rates_follow_their_schedule() -> None:
+    cosine = OptimizerRecipe(lr=1.0, warmup=10, final=0.1)
+    assert learning_rate(cosine, 4, 0.0, 100) == pytest.approx(0.5)
+    assert learning_rate(cosine, 50, 0.5, 100) == pytest.approx(0.55)
+    assert learning_rate(cosine, 99, 1.0, 100) == pytest.approx(0.1)
+    step = OptimizerRecipe(lr=1.0, schedule=LearningRate.STEP, milestones=(50, 70), gamma=0.5)
+    rates = [learning_rate(step, i, i / 100, 100) for i in (0, 49, 50, 69, 70, 99)]
+    assert rates == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_two_processes_train_what_one_trains(photos: Path, stage1: Path, tmp_path: Path) -> None:
+    """Launched as `accelerate launch` and `torchrun` do, on this machine alone."""
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        f"name = 'tiny'\nstage = 2\niterations = 4\ninit = '{stage1}'\n"
+        f"[model]\n{_toml(TINY.to_dict())}\n"
+        f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 4\n[optimizer]\nlr = 1e-3\n"
+    )
+    command = [sys.executable, "-m", "diffir_cli", "train", recipe, "-d", "cpu", "--threads", "1"]
+    _run_parallel([*map(str, command), "--out", str(tmp_path / "two")], 2)
+    _run_parallel([*map(str, command), "--out", str(tmp_path / "one")], 1)
+    one, two = (load_state(tmp_path / name / "tiny.safetensors") for name in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=2e-5, rtol=1e-3)
+
+
+def _toml(table: dict[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
+
+
+def _run_parallel(command: list[str], size: int) -> None:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+
+
+def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        f"name = 'tiny'\niterations = 4\nlog_every = 2\n[model]\n{_toml(TINY.to_dict())}\n"
+        f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 2\n"
+    )
+    result = run_cli("train", recipe, "--out", tmp_path / "run", "-d", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "iteration 2, loss" in result.stderr and "done: 4 iterations" in result.stderr
+    again = run_cli("train", recipe, "--out", tmp_path / "run", "--set", "iterations=6")
+    assert again.exit_code == 0
+    assert "continuing at iteration 4" in again.stderr and "done: 6 iterations" in again.stderr
+    broken = run_cli("train", recipe, "--set", "data.patch=7")
+    assert broken.exit_code == 6
+    assert "data.patch must be a multiple of 8, not 7" in broken.stderr
