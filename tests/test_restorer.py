@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from diffir_cli.config import ModelConfig, Precision, Tail
 from diffir_cli.engine import Restorer
+from diffir_cli.engine.memory import available_bytes, check_memory
 from diffir_cli.engine.restorer import initial_noise, pad
 from diffir_cli.errors import DeviceError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
@@ -104,6 +105,21 @@ def test_bf16_is_close_to_fp32(s2: DiffIRS2) -> None:
 def test_every_scale_gives_its_size(scale: int) -> None:
     model = DiffIRS2(dataclasses.replace(TINY, scale=scale))
     assert _restorer(model).restore(noise_image(20, 33)).shape == (20 * scale, 33 * scale, 3)
+
+
+def test_an_image_that_does_not_fit_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("diffir_cli.engine.memory.available_bytes", lambda _device: 2**30)
+    check_memory(TINY, 500, 500, cpu)
+    with pytest.raises(DeviceError, match=r"4000×3000 pixels needs about \d+\.\d GiB on cpu"):
+        check_memory(TINY, 4000, 3000, cpu)
+
+
+def test_the_free_memory_of_this_machine_is_known() -> None:
+    available = available_bytes(torch.device("cpu"))
+    assert available is None or 2**20 < available < 2**50
 
 
 @pytest.mark.parametrize("wish", ["gpu", "cuda:x", "cuda:99", "tpu"])
