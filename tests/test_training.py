@@ -428,3 +428,21 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
     broken = run_cli("train", recipe, "--set", "data.patch=7")
     assert broken.exit_code == 6
     assert "data.patch must be a multiple of 8, not 7" in broken.stderr
+
+
+def test_stage_1_can_begin_with_what_fits_of_other_weights(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    smaller = dataclasses.replace(TINY, num_blocks=(1, 1, 1, 0), refinement_blocks=2)
+    recipe = _recipe(photos, init=str(stage1), model=smaller.to_dict())
+    model = Trainer(recipe, tmp_path / "run", "cpu").model
+    old = load_state(stage1)
+    own = model.state_dict()
+    assert torch.equal(
+        own["dirformer.refinement.0.dgfn.dwconv.weight"],
+        old["dirformer.refinement.0.dgfn.dwconv.weight"],
+    )
+    assert "dirformer.refinement.1.dgfn.dwconv.weight" not in old
+    assert sum(torch.equal(value, old[key]) for key, value in own.items() if key in old) == len(
+        [key for key in own if key in old]
+    )

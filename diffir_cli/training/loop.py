@@ -92,9 +92,7 @@ class Trainer:
             )
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
-        self.teacher = None
-        if recipe.init:
-            self.teacher = load_stage1(recipe.init, recipe.model)
+        self.teacher = load_stage1(recipe.init, recipe.model) if recipe.stage == 2 else None
         self.model = _build(recipe, self.teacher).to(self.world.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.teacher is not None:
@@ -276,16 +274,22 @@ def learning_rate(recipe: OptimizerRecipe, iteration: int, share: float, iterati
 
 
 def _build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
-    """A fresh network; its DIRformer is the teacher's in stage 2, and all of it in stage 1."""
-    if recipe.stage == 1:
-        model = DiffIRS1(recipe.model)
-        if teacher is not None:
-            model.load_state_dict(teacher.state_dict())
-        return model
-    assert teacher is not None
-    student = DiffIRS2(recipe.model)
-    student.dirformer.load_state_dict(teacher.dirformer.state_dict())
-    return student
+    """A fresh network; stage 2 takes the teacher's DIRformer, stage 1 what fits of `init`."""
+    if teacher is not None:
+        student = DiffIRS2(recipe.model)
+        student.dirformer.load_state_dict(teacher.dirformer.state_dict())
+        return student
+    model = DiffIRS1(recipe.model)
+    if recipe.init:
+        own = model.state_dict()
+        taken = {
+            name: value
+            for name, value in load_stage1(recipe.init).state_dict().items()
+            if name in own and own[name].shape == value.shape
+        }
+        model.load_state_dict(taken, strict=False)
+        _log.info("%d of %d tensors are those of %s", len(taken), len(own), recipe.init)
+    return model
 
 
 def _trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:

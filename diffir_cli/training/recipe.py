@@ -117,7 +117,8 @@ class Recipe:
     stage: int = 1
     """1 or 2."""
     init: str = ""
-    """Stage-1 weights: of the teacher and the first DIRformer in stage 2."""
+    """Stage-1 weights: in stage 2 of the teacher and the first DIRformer; in stage 1, where they are
+    optional, every tensor of the same name and shape, so that a network can grow or shrink."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
