@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffir_cli.config import ModelConfig
 from diffir_cli.containers import read_tensors
 from diffir_cli.errors import CheckpointError
+from diffir_cli.files import write_atomically
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.official import (
     check_schedule,
@@ -109,7 +110,9 @@ def load_checkpoint(path: str | Path, config: ModelConfig | None = None) -> Chec
     tensors = {our_name(key): value.float() for key, value in raw.items()}
     for key, value in tensors.items():
         if not torch.isfinite(value).all():
-            raise CheckpointError(f"{path} has NaN or infinite numbers in {key!r}")
+            raise CheckpointError(
+                f"{path} has NaN or infinite numbers in {key!r}", "use an earlier checkpoint"
+            )
     if config is None:
         config = _config_of_header(path, metadata) or infer_config(tensors, buffers, path)
     check_schedule(path, buffers, config)
@@ -137,25 +140,31 @@ def save_weights(
         model: The network.
         metadata: Further header entries, such as task, licence and source.
         half: Store fp16 instead of fp32; loading gives fp32 again.
+
+    Raises:
+        CheckpointError: when the file cannot be written, or a weight is too large for fp16.
     """
     dtype = torch.float16 if half else torch.float32
-    tensors = {
-        key: value.detach().cpu().to(dtype).contiguous()
-        for key, value in model.state_dict().items()
-    }
+    tensors = {key: value.detach().cpu().to(dtype) for key, value in model.state_dict().items()}
+    for key, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{key!r} has numbers that cannot be stored",
+                "store fp32" if half else "train again from an earlier state",
+            )
     header = {
         **metadata,
         "format": "diffir",
         "stage": "1" if isinstance(model, DiffIRS1) else "2",
         "config": json.dumps(model.config.to_dict()),
     }
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
+    data = save({key: value.contiguous() for key, value in tensors.items()}, header)
     try:
-        save_file(tensors, temporary, header)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_atomically(Path(path), data)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}", "check its folder and the free space"
+        ) from error
 
 
 def _fill(kind: type[Network], checkpoint: Checkpoint) -> Network:
@@ -200,5 +209,6 @@ def _config_of_header(path: Path, metadata: Mapping[str, str]) -> ModelConfig | 
         return ModelConfig.from_dict(json.loads(metadata["config"]))
     except (ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} has a broken configuration in its header: {error}"
+            f"{path} has a broken configuration in its header: {error}",
+            "convert the original again",
         ) from error

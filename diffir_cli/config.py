@@ -140,9 +140,13 @@ class ModelConfig:
         for name in ("refinement_blocks", "cpen_blocks", "denoiser_blocks"):
             if getattr(self, name) < 0:
                 faults.append(f"{name} must not be negative, not {getattr(self, name)}")
+        for name in (*_POSITIVE, "refinement_blocks", "cpen_blocks", "denoiser_blocks"):
+            if getattr(self, name) > _LARGEST:
+                faults.append(f"{name} must be at most {_LARGEST}, not {getattr(self, name)}")
         for name in ("num_blocks", "heads"):
             values = getattr(self, name)
-            if len(values) != LEVELS or min(values) < (1 if name == "heads" else 0):
+            lowest = 1 if name == "heads" else 0
+            if len(values) != LEVELS or min(values) < lowest or max(values) > _LARGEST:
                 faults.append(f"{name} must be {LEVELS} counts, not {list(values)}")
         if faults:
             return faults
@@ -159,8 +163,8 @@ class ModelConfig:
         for level, (channels, heads) in enumerate(zip(self.channels, self.heads, strict=True), 1):
             if channels % heads:
                 faults.append(f"{heads} heads do not divide {channels} channels of level {level}")
-        if not self.ffn_expansion > 0:
-            faults.append(f"ffn_expansion must be positive, not {self.ffn_expansion}")
+        if not 1 / self.dim <= self.ffn_expansion <= 64:
+            faults.append(f"ffn_expansion must leave a hidden channel, not {self.ffn_expansion}")
         if not 0 < self.beta_start <= self.beta_end < 1:
             faults.append(
                 f"0 < beta_start ≤ beta_end < 1 does not hold for "
@@ -239,6 +243,9 @@ def plain(value: Any) -> Any:
         return value.value
     return list(value) if isinstance(value, tuple) else value
 
+
+_LARGEST = 1024
+"""No number of a network is larger, so that a hostile header cannot ask for an endless one."""
 
 _POSITIVE = ("scale", "in_channels", "dim", "cpen_dim", "cpen_stride", "steps")
 

@@ -12,7 +12,8 @@ import collections
 import pickle
 import types
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
+
+_OTHER_FILE = "is it the file you meant? training states and discriminators are no networks"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -33,7 +36,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+        raise CheckpointError(
+            f"cannot read {path}: {error.strerror}", "check its name and permissions"
+        ) from error
     # A safetensors file starts with the length of its JSON header, 8 bytes, and then the header.
     if start[8:9] == b"{":
         try:
@@ -41,12 +46,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return tensors, dict(file.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
+            raise _unreadable(path, error) from error
     return _select(path, _unpickle(path)), {}
 
 
 def _unpickle(path: Path) -> Any:
     """The content of a file that torch wrote, with nothing executed."""
+    _check_records(path)
     try:
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -60,6 +66,19 @@ def _unpickle(path: Path) -> Any:
     # A malformed file makes an unpickler raise almost anything.
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def _check_records(path: Path) -> None:
+    """Refuse a zip file that grows on reading: torch stores its records as they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as file:
+            packed = [record for record in file.infolist() if record.compress_type]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _unreadable(path, error) from error
+    if packed:
+        raise _unreadable(path, ValueError(f"its record {packed[0].filename!r} is compressed"))
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -95,16 +114,33 @@ class _StandIn:
         """Take an item and forget it."""
 
 
+class _Builder:
+    """A function that a pickle may call but not change: it has no attributes to set."""
+
+    __slots__ = ("_build",)
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        self._build = build
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._build(*arguments)
+
+    def __setstate__(self, _state: object) -> None:
+        pass
+
+
 _BUILDERS = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    ("torch", "Size"): torch.Size,
+    ("collections", "OrderedDict"): _Builder(collections.OrderedDict),
+    ("torch._utils", "_rebuild_tensor_v2"): _Builder(torch._utils._rebuild_tensor_v2),
+    ("torch._utils", "_rebuild_parameter"): _Builder(torch._utils._rebuild_parameter),
+    ("torch", "Size"): _Builder(torch.Size),
 }
 """The only callables that a pickle gets by name."""
 
 
-class _InertUnpickler(pickle.Unpickler):
+# The unpickler written in Python: the one in C sizes its memo by the largest index in the file, so
+# that twenty bytes can ask for gigabytes.
+class _InertUnpickler(pickle._Unpickler):
     """An unpickler for which every unknown name is a class of stand-ins."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
@@ -133,12 +169,28 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
                     if isinstance(key, str) and key.startswith(prefix)
                 } or state
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not a dict of tensors", _OTHER_FILE
+        )
     tensors = {
         key: value
         for key, value in content.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
     if not tensors:
-        raise CheckpointError(f"{path} holds no tensors under a name this tool knows")
+        raise CheckpointError(f"{path} holds no tensors under a name this tool knows", _OTHER_FILE)
+    for key, value in tensors.items():
+        if not _is_plain(value):
+            raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
     return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether every element has its own number in memory, so that the file bounds its size."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and not tensor.is_complex()
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )

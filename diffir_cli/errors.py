@@ -58,5 +58,8 @@ class RecipeError(DiffIRError):
 
     def __init__(self, source: str, faults: list[str]) -> None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__(f"{source} has {count}: " + "; ".join(faults))
+        super().__init__(
+            f"{source} has {count}: " + "; ".join(faults),
+            "mend it, or change single fields with --set KEY=VALUE",
+        )
         self.faults = faults

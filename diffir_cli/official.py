@@ -55,7 +55,10 @@ def detect_stage(path: Path, raw: Mapping[str, Tensor]) -> int:
     if heads & {"E", "cpen"}:
         return 1
     first = ", ".join(list(raw)[:3])
-    raise CheckpointError(f"{path} is no DiffIR network; it has {len(raw)} tensors such as {first}")
+    raise CheckpointError(
+        f"{path} is no DiffIR network; it has {len(raw)} tensors such as {first}",
+        "is it the file you meant? weights of other networks cannot be used",
+    )
 
 
 def without_twins(
@@ -72,7 +75,9 @@ def without_twins(
         twin = next((key.replace(a, b, 1) for a, b in _TWINS.items() if key.startswith(a)), None)
         if twin is not None:
             if twin in raw and not torch.equal(raw[twin], value):
-                raise CheckpointError(f"{path} holds two different copies of {twin!r}")
+                raise CheckpointError(
+                    f"{path} holds two different copies of {twin!r}", "download the file again"
+                )
             kept.setdefault(twin, value)
         elif key.startswith("diffusion."):
             buffers[key.removeprefix("diffusion.")] = value
@@ -122,7 +127,9 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
     # Stage 2 reads in_channels·(stride/scale)² channels, stage 1 3·stride² more.
     gt_share = 0 if any(key.startswith("denoiser.") for key in shapes) else 3 * scale**2
     stride = scale * math.isqrt(cpen_channels // (in_channels + gt_share))
-    block = next(key for key in shapes if key.endswith("norm1.weight"))
+    norms = [key for key in shapes if key.endswith("norm1.weight")]
+    if not norms:
+        raise ValueError("it has no transformer block")
     config = ModelConfig(
         scale=scale,
         tail=tail,
@@ -135,7 +142,7 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
             shapes.get(f"{level}0.dmta.temperature", (2**i,))[0] for i, level in enumerate(levels)
         ),
         ffn_expansion=_expansion(shapes),
-        norm=Norm.WITH_BIAS if block.replace("weight", "bias") in shapes else Norm.BIAS_FREE,
+        norm=Norm.WITH_BIAS if norms[0].replace("weight", "bias") in shapes else Norm.BIAS_FREE,
         cpen_dim=cpen_dim,
         cpen_blocks=sum(1 for key in shapes if re.fullmatch(r"cpen\..*\.body\.0\.weight", key)),
         cpen_stride=stride,
@@ -193,7 +200,8 @@ def check_schedule(path: Path, buffers: Mapping[str, Tensor], config: ModelConfi
         ):
             raise CheckpointError(
                 f"{path} was trained with another noise schedule: its {name!r} is "
-                f"{[round(number, 4) for number in value.flatten().tolist()[:8]]}"
+                f"{[round(number, 4) for number in value.flatten().tolist()[:8]]}",
+                "give its schedule in a registry entry",
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ class WeightSpec:
     """Where the file can be had; empty where only the page is known."""
     embedded: bool = False
     """Whether the file is part of this package."""
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How this project trained them: recipe, photos, minutes, hardware, scores."""
 
     @property
     def path(self) -> Path:
@@ -108,4 +111,5 @@ def _parse(name: str, entry: Mapping[str, Any]) -> WeightSpec:
         sha256=entry.get("sha256", "unpinned"),
         urls=tuple(entry.get("urls", ())),
         embedded=entry.get("embedded", False),
+        training=entry.get("training", {}),
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import collections
+import json
 import pickle
+import resource
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from diffir_cli.checkpoint import (
@@ -24,6 +28,7 @@ from diffir_cli.checkpoint import (
 from diffir_cli.config import ModelConfig
 from diffir_cli.errors import CheckpointError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.official import infer_config
 from diffir_cli.registry import read_registry
 from tests.golden_fill import official_state
 
@@ -211,16 +216,13 @@ def test_a_stage_1_file_given_as_stage_2_is_named_so(s1_file: Path, s2_file: Pat
 
 
 @pytest.mark.parametrize("name", sorted(read_registry()))
-def test_the_configuration_is_inferred_from_names_and_shapes(name: str, tmp_path: Path) -> None:
+def test_the_configuration_is_inferred_from_names_and_shapes(name: str) -> None:
     """For every registered network, of both stages, from its shapes alone."""
     config = read_registry()[name].model
     for kind in (DiffIRS1, DiffIRS2):
         with torch.device("meta"):
             shapes = kind(config).state_dict()
-        # Zeros expanded from one number: a file of a few kilobytes with the real shapes.
-        state = {key: torch.zeros(1).expand(value.shape) for key, value in shapes.items()}
-        torch.save(state, tmp_path / "net.pth")
-        assert load_checkpoint(tmp_path / "net.pth").config == config
+        assert infer_config(shapes, {}, Path(name)) == config
 
 
 def test_weights_survive_the_way_through_safetensors(
@@ -283,3 +285,97 @@ def test_a_configuration_given_by_hand_decides(s2: DiffIRS2, s2_file: Path) -> N
     with pytest.raises(CheckpointError, match="does not fit"):
         load_model(s2_file, ModelConfig())
     assert load_model(s2_file, s2.config).config == s2.config
+
+
+def _with(state: dict[str, Tensor], key: str, value: Tensor) -> dict[str, Any]:
+    return {"params": {**state, key: value}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).expand(10**14),
+        torch.zeros(3, device="meta"),
+        torch.zeros(3, 3).to_sparse(),
+        torch.zeros(3, dtype=torch.complex64),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(
+    value: Tensor, s2: DiffIRS2, tmp_path: Path
+) -> None:
+    torch.save(_with(s2.state_dict(), "cpen.mlp.0.bias", value), tmp_path / "net.pth")
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "net.pth")
+
+
+def test_a_compressed_file_is_refused_before_it_grows(tmp_path: Path) -> None:
+    torch.save({"params": {"G.x": torch.zeros(10**7)}}, tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth") as whole:
+        records = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in records.items():
+            packed.writestr(name, data)
+    with pytest.raises(CheckpointError, match="is compressed"):
+        load_model(tmp_path / "bomb.pth")
+
+
+def test_a_pickle_with_a_huge_memo_index_takes_no_memory(tmp_path: Path) -> None:
+    # PROTO 2, a name that forces the second unpickler, LONG_BINPUT at 2³² − 1.
+    evil = b"\x80\x02cvanished\nThing\nr\xff\xff\xff\xff."
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as file:
+        file.writestr("net/data.pkl", evil)
+        file.writestr("net/version", "3")
+        file.writestr("net/byteorder", "little")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "net.pth")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_pickle_cannot_change_the_builders(
+    official: dict[str, Tensor], expected: DiffIRS2, tmp_path: Path
+) -> None:
+    # BUILD with slot state on torch's own function would set its defaults.
+    evil = (
+        b"\x80\x02cvanished\nThing\n0ctorch._utils\n_rebuild_tensor_v2\n"
+        b"N}X\x0c\x00\x00\x00__defaults__K\x01K\x02\x86s\x86b."
+    )
+    with zipfile.ZipFile(tmp_path / "evil.pth", "w") as file:
+        file.writestr("net/data.pkl", evil)
+        file.writestr("net/version", "3")
+        file.writestr("net/byteorder", "little")
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "evil.pth")
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == (None,)
+    torch.save(official, tmp_path / "net.pth")
+    _assert_same(load_model(tmp_path / "net.pth"), expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("num_blocks", [10**9, 1, 1, 1]), ("ffn_expansion", 1e-9), ("steps", 10**9), ("dim", 10**9)],
+)
+def test_an_absurd_configuration_in_a_header_is_refused(
+    field: str, value: object, s2: DiffIRS2, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.safetensors"
+    header = {"config": json.dumps({**s2.config.to_dict(), field: value})}
+    path.write_bytes(save(s2.state_dict(), header))
+    with pytest.raises(CheckpointError, match="broken configuration"):
+        load_model(path)
+
+
+def test_weights_too_large_for_fp16_are_not_stored_so(s2: DiffIRS2, tmp_path: Path) -> None:
+    with torch.no_grad():
+        next(s2.parameters()).fill_(1e6)
+    with pytest.raises(CheckpointError, match="cannot be stored"):
+        save_weights(tmp_path / "half.safetensors", s2, {}, half=True)
+    assert not list(tmp_path.iterdir())
+    save_weights(tmp_path / "full.safetensors", s2, {})
+
+
+def test_half_of_a_network_is_refused(official: dict[str, Tensor], tmp_path: Path) -> None:
+    kept = {key: value for key, value in official.items() if not key.startswith("G.")}
+    torch.save(kept, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="does not tell which"):
+        load_model(tmp_path / "net.pth")

@@ -21,11 +21,14 @@ from torch import Tensor
 
 from diffir_cli.checkpoint import load_checkpoint, load_model, load_stage1, load_state
 from diffir_cli.config import Prediction
+from diffir_cli.engine import Restorer
 from diffir_cli.errors import DiffIRError, InputError, RecipeError
+from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging.bicubic import reduce_bicubic
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import Batch, PairCrops, load_pairs
-from diffir_cli.training.loop import Progress, Trainer, learning_rate
+from diffir_cli.training.ema import EMA
+from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.losses import ipr_loss, reconstruction_loss
 from diffir_cli.training.recipe import (
     IPRLoss,
@@ -37,7 +40,10 @@ from diffir_cli.training.recipe import (
     load_recipe,
     parse_recipe,
 )
+from diffir_cli.training.schedule import learning_rate
+from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
+from diffir_cli.training.validate import Validation
 from tests.conftest import TINY, run_cli
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -55,7 +61,7 @@ def _recipe(photos: Path, **changes: Any) -> Recipe:
         "validation": {"gt": str(photos), "every": 6, "count": 1},
     }
     for name, value in changes.items():
-        table[name] = {**table[name], **value} if isinstance(value, dict) else value
+        table[name] = {**table.get(name, {}), **value} if isinstance(value, dict) else value
     return parse_recipe(table, "a test")
 
 
@@ -87,6 +93,8 @@ def test_every_fault_of_a_recipe_is_reported_at_once(tmp_path: Path) -> None:
     assert caught.value.exit_code == 6
     found = "; ".join(caught.value.faults)
     for part in (
+        "stage must",
+        "optimizer.lr must",
         "iterationz",
         "iterations",
         "model.dim",
@@ -101,10 +109,30 @@ def test_every_fault_of_a_recipe_is_reported_at_once(tmp_path: Path) -> None:
 def test_impossible_values_of_a_recipe_are_reported_at_once() -> None:
     with pytest.raises(RecipeError) as caught:
         parse_recipe(
-            {"stage": 2, "data": {"train": ["/no/where"], "patch": 9}, "ema": 1.0}, "a test"
+            {
+                "stage": 2,
+                "data": {"train": ["/no/where"], "patch": 9},
+                "ema": 1.0,
+                "seed": -1,
+                "precision": "auto",
+                "optimizer": {"warmup": -5, "lr": float("inf")},
+                "max_minutes": float("nan"),
+            },
+            "a test",
         )
     found = "; ".join(caught.value.faults)
-    for part in ("name must", "init must", "/no/where", "multiple of 8", "ema must"):
+    for part in (
+        "name must",
+        "init must",
+        "/no/where",
+        "multiple of 8",
+        "ema must",
+        "seed must",
+        "precision must",
+        "optimizer.warmup must",
+        "optimizer.lr must",
+        "max_minutes must",
+    ):
         assert part in found
 
 
@@ -219,14 +247,16 @@ def test_the_warm_up_of_the_ipr_leaves_the_dirformer_alone(s1: DiffIRS1, s2: Dif
 
 
 def test_gradients_flow_through_all_steps(s1: DiffIRS1, s2: DiffIRS2) -> None:
-    """The denoiser's gradient differs from that of its last call alone."""
-    terms = stage2_losses(s2, s1, _batch(), LossRecipe(), Noise(0, 2))
-    calls = []
-    s2.denoiser.register_forward_hook(lambda *_arguments: calls.append(1))
-    stage2_losses(s2, s1, _batch(), LossRecipe(), Noise(0, 2))
-    assert len(calls) == s2.config.steps
-    terms["diff"].backward()
-    assert s2.denoiser.layers[0].weight.grad is not None
+    """Each of the T calls of the denoiser gets a gradient, not the last alone."""
+    lengths: list[float] = []
+
+    def note(_module: object, _inputs: object, gradients: Any) -> None:
+        lengths.append(float(gradients[0].norm()))
+
+    s2.denoiser.layers[0].register_full_backward_hook(note)
+    _loss(s2, s1, LossRecipe(), image=False).backward()
+    assert len(lengths) == s2.config.steps == 4
+    assert all(length > 0 for length in lengths)
 
 
 def test_the_loss_starts_from_the_diffused_target(s1: DiffIRS1, s2: DiffIRS2) -> None:
@@ -314,8 +344,46 @@ def test_rows_behind_the_saved_state_are_dropped_on_resuming(photos: Path, tmp_p
 
 def test_a_folder_of_another_recipe_is_not_continued(photos: Path, tmp_path: Path) -> None:
     _train(_recipe(photos), tmp_path / "run")
-    with pytest.raises(RecipeError, match="another model, data, loss or optimiser"):
-        Trainer(_recipe(photos, optimizer={"lr": 1e-4}), tmp_path / "run", "cpu")
+    for change in ({"data": {"batch": 2}}, {"ema": 0.5}, {"seed": 1}):
+        with pytest.raises(RecipeError, match="was made with another"):
+            Trainer(_recipe(photos, **change), tmp_path / "run", "cpu")
+
+
+def test_a_run_may_go_on_with_another_learning_rate(photos: Path, tmp_path: Path) -> None:
+    _train(_recipe(photos), tmp_path / "run", stop_at=4)
+    _train(_recipe(photos, optimizer={"lr": 1e-5, "clip": 0.01}), tmp_path / "run")
+
+
+def test_another_teacher_is_not_taken_over_silently(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    _train(_recipe(photos, stage=2, init=str(stage1)), tmp_path / "run", stop_at=4)
+    other = _train(_recipe(photos, seed=9), tmp_path / "other")
+    with pytest.raises(RecipeError, match="or init"):
+        Trainer(_recipe(photos, stage=2, init=str(other)), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize("fault", ["damaged", "empty", "file in the way"])
+def test_a_run_folder_that_cannot_be_used_is_named(
+    fault: str, photos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    if fault == "file in the way":
+        run.touch()
+    else:
+        run.mkdir()
+        (run / "state.pt").write_bytes(b"garbage" if fault == "damaged" else b"")
+    with pytest.raises(DiffIRError, match="run") as caught:
+        Trainer(_recipe(photos), run, "cpu")
+    assert caught.value.hint
+
+
+def test_lost_weights_of_a_finished_run_are_written_again(photos: Path, tmp_path: Path) -> None:
+    weights = _train(_recipe(photos), tmp_path / "run")
+    before = load_state(weights)
+    weights.unlink()
+    after = load_state(_train(_recipe(photos), tmp_path / "run"))
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
 def test_stage_2_starts_from_the_dirformer_of_stage_1(
@@ -343,23 +411,102 @@ def test_a_time_budget_ends_the_schedule(photos: Path, tmp_path: Path) -> None:
     assert rates[-1] < 0.02 * max(rates)
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_state(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["weights", "gradient"])
+def test_a_run_that_went_wrong_stops_and_keeps_its_last_good_state(
+    place: str, photos: Path, tmp_path: Path
 ) -> None:
-    recipe = _recipe(photos, save_every=4)
+    """Whether the fault shows in the loss or in the gradient alone, and between two reports."""
+    recipe = _recipe(photos, save_every=3, log_every=5)
     trainer = Trainer(recipe, tmp_path / "run", "cpu")
-    step = trainer._step
-    monkeypatch.setattr(
-        trainer, "_step", lambda share: step(share) if trainer.iteration < 5 else _nan(trainer)
-    )
-    with pytest.raises(DiffIRError, match="no longer a number"):
+    iterate = trainer._iterate
+
+    def poisoned(share: float) -> float:
+        if trainer.iteration == 4:
+            first = trainer.parameters[0]
+            if place == "weights":
+                first.data.fill_(math.nan)
+            else:
+                first.register_hook(lambda gradient: gradient * math.inf)
+        return iterate(share)
+
+    trainer._iterate = poisoned  # type: ignore[method-assign]
+    with pytest.raises(DiffIRError, match="no longer a number at iteration 4") as caught:
         trainer.fit()
-    assert torch.load(tmp_path / "run" / "state.pt")["iteration"] == 4
+    assert "optimizer.lr" in caught.value.hint
+    state = torch.load(tmp_path / "run" / "state.pt")
+    assert state["iteration"] == 3
+    assert all(bool(value.isfinite().all()) for value in state["model"].values())
+    load_stage1(tmp_path / "run" / "tiny.safetensors")
+    _train(_recipe(photos, optimizer={"lr": 1e-4}, save_every=3), tmp_path / "run")
 
 
-def _nan(trainer: Trainer) -> float:
-    trainer.iteration += 1
-    return math.nan
+def test_long_gradients_are_shortened(photos: Path, tmp_path: Path) -> None:
+    trainer = Trainer(_recipe(photos, optimizer={"clip": 1e-3}), tmp_path / "run", "cpu")
+    trainer._iterate(0.0)
+    lengths = [float(p.grad.norm()) for p in trainer.parameters if p.grad is not None]
+    assert math.hypot(*lengths) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_average_follows_the_weights_with_its_decay(s1: DiffIRS1) -> None:
+    ema = EMA(s1, 0.9)
+    before = [value.clone() for value in s1.parameters()]
+    with torch.no_grad():
+        for value in s1.parameters():
+            value.add_(1)
+    ema.update(s1, iteration=0)
+    for old, average in zip(before, ema.average.parameters(), strict=True):
+        torch.testing.assert_close(average, old + 0.9, atol=1e-6, rtol=0)
+    ema.update(s1, iteration=1000)
+    for old, average in zip(before, ema.average.parameters(), strict=True):
+        torch.testing.assert_close(average, old + 0.91, atol=1e-6, rtol=0)
+
+
+def test_validation_scores_what_a_user_would_get(photos: Path, s2: DiffIRS2) -> None:
+    recipe = _recipe(photos, stage=2, init="given", validation={"count": 2})
+    validation = Validation.of(recipe)
+    assert validation is not None
+    scores = []
+    for lq, gt in load_pairs([str(photos)], 4, 2):
+        hq = Restorer(s2, "cpu").restore(lq, seed=0)
+        scores.append(psnr(luma(shave(hq, 4)), luma(shave(gt, 4))))
+    assert validation.psnr(s2, torch.device("cpu")) == pytest.approx(sum(scores) / 2)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_bf16_is_for_the_dirformer_alone(stage: int, s1: DiffIRS1, s2: DiffIRS2) -> None:
+    seen: dict[str, torch.dtype] = {}
+    model = s1 if stage == 1 else s2
+    model.cpen.mlp.register_forward_hook(lambda _m, _i, out: seen.update(cpen=out.dtype))
+    model.dirformer.patch_embed.register_forward_hook(
+        lambda _m, _i, out: seen.update(dirformer=out.dtype)
+    )
+    if stage == 1:
+        losses = stage1_losses(s1, _batch(), bf16=True)
+    else:
+        s2.denoiser.register_forward_hook(lambda _m, _i, out: seen.update(denoiser=out.dtype))
+        losses = stage2_losses(s2, s1, _batch(), LossRecipe(), Noise(0, 2), bf16=True)
+        assert seen.pop("denoiser") == torch.float32
+    assert seen == {"cpen": torch.float32, "dirformer": torch.bfloat16}
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "bf16"},
+        {"loss": {"ipr_only": 6, "variance_noise": True, "ipr": "kl"}},
+        {"loss": {"optimization": "traditional", "ipr": "l2"}},
+        {"seed": 2**62, "optimizer": {"schedule": "step", "milestones": [5], "warmup": 3}},
+    ],
+)
+def test_a_stop_changes_nothing_under_other_options_either(
+    change: dict[str, Any], photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    recipe = _recipe(photos, stage=2, init=str(stage1), **change)
+    whole = load_state(_train(recipe, tmp_path / "whole"))
+    _train(recipe, tmp_path / "parts", stop_at=4)
+    for key, value in load_state(_train(recipe, tmp_path / "parts")).items():
+        assert torch.equal(value, whole[key]), key
 
 
 def test_learning_rates_follow_their_schedule() -> None:
@@ -370,6 +517,8 @@ def test_learning_rates_follow_their_schedule() -> None:
     step = OptimizerRecipe(lr=1.0, schedule=LearningRate.STEP, milestones=(50, 70), gamma=0.5)
     rates = [learning_rate(step, i, i / 100, 100) for i in (0, 49, 50, 69, 70, 99)]
     assert rates == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    stone = OptimizerRecipe(lr=1.0, schedule=LearningRate.STEP, milestones=(58,), gamma=0.5)
+    assert learning_rate(stone, 58, 58 / 100, 100) == 0.5
 
 
 def test_two_processes_train_what_one_trains(photos: Path, stage1: Path, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,7 +47,7 @@ def evaluate(
     rows = [*scores, mean_score(scores)]
     if json:
         found = {"name": chosen.name, "sha256": chosen.sha256}
-        print_json({"weights": found, "scores": [asdict(row) for row in rows]})
+        print_json({"weights": found, "scores": [_finite(asdict(row)) for row in rows]})
     elif not quiet:
         print_table(
             ("image", "PSNR", "SSIM", "bicubic PSNR", "bicubic SSIM"),
@@ -61,3 +62,8 @@ def evaluate(
                 for row in rows
             ],
         )
+
+
+def _finite(score: dict[str, Any]) -> dict[str, Any]:
+    """A score without infinities, which JSON does not have: equal images have no PSNR."""
+    return {name: None if value == math.inf else value for name, value in score.items()}

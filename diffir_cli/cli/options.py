@@ -33,7 +33,9 @@ Device = Annotated[
 PrecisionName = Annotated[
     Precision, typer.Option("--precision", help="Number format; auto is fp32 on a CPU.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same picture.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same picture.")
+]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="CPU threads; by default all.", show_default=False),

@@ -37,12 +37,10 @@ def restore(
     chosen = locate_weights(weights, task)
     with working(f"restoring {source.name}", quiet or json):
         from diffir_cli.engine.loading import load_restorer
-        from diffir_cli.engine.memory import check_memory
 
         restorer = load_restorer(chosen, device, precision, threads)
         width, height = (side * restorer.config.scale for side in picture.size)
         check_fit(output, (width, height), picture.alpha is not None)
-        check_memory(restorer.config, *picture.size, restorer.device)
         result = picture.restored(restorer.restore(picture.rgb, seed))
         write_picture(result, output, overwrite)
     seconds = time.monotonic() - started

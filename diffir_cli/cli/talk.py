@@ -18,19 +18,21 @@ def say(text: str) -> None:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One object for programs, on one line."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(json.dumps(value, allow_nan=False))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; the first column is text, the others are numbers."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table()
     for place, title in enumerate(header):
         table.add_column(title, justify="right" if place else "left")
     for row in rows:
-        table.add_row(*row)
+        # Text, since a name may look like markup.
+        table.add_row(*map(Text, row))
     Console().print(table)
 
 

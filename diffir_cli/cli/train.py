@@ -41,7 +41,7 @@ def train(
     silent = quiet or not trainer.world.is_first
     if trainer.iteration and not silent:
         say(f"continuing at iteration {trainer.iteration}")
-    with _Bar(chosen.iterations, trainer.iteration, silent) as bar:
+    with _Bar(silent) as bar:
         result = trainer.fit(bar.show)
     if not silent:
         state = "done" if result.finished else "stopped; the same command goes on"
@@ -53,14 +53,13 @@ def train(
 class _Bar:
     """A progress bar on a terminal, a line for each report elsewhere."""
 
-    def __init__(self, iterations: int, done: int, silent: bool) -> None:
+    def __init__(self, silent: bool) -> None:
         from tqdm import tqdm
 
         self.silent = silent
         # A run limited in time ends before its last iteration, so the bar counts shares of the run.
         self.bar = tqdm(
             total=100,
-            initial=round(100 * done / iterations, 2),
             unit="%",
             bar_format="{percentage:5.1f}%|{bar}| {elapsed}<{remaining} {postfix}",
             disable=True if silent else None,

@@ -38,6 +38,7 @@ def choose_dtype(wish: Precision, device: torch.device) -> torch.dtype:
     Raises:
         DeviceError: when the device has no bf16.
     """
+    wish = Precision(wish)
     if wish is Precision.FP32 or (wish is Precision.AUTO and device.type == "cpu"):
         return torch.float32
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():

@@ -54,7 +54,8 @@ def _on_device(
 ) -> Restorer:
     if model.config.in_channels != 3:
         raise WeightsError(
-            f"{weights.name} is an inpainting network, and masks cannot be given yet"
+            f"{weights.name} is an inpainting network, and masks cannot be given yet",
+            "use weights of another task",
         )
     if threads is not None:
         torch.set_num_threads(threads)

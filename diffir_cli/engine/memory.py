@@ -71,7 +71,10 @@ def _free_of_container() -> int | None:
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        used = (group / "memory.current").read_text(encoding="ascii").strip()
-        return None if limit == "max" else int(limit) - int(used)
-    except (OSError, ValueError):
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        # Cached files count as used, but give way when memory is wanted.
+        cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        return None if limit == "max" else int(limit) - used + cached
+    except (OSError, ValueError, IndexError):
         return None

@@ -6,6 +6,8 @@ image from the seed, on the CPU, so that a seed means the same image on every de
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +15,11 @@ from torch import Tensor
 
 from diffir_cli.config import ModelConfig, Precision
 from diffir_cli.engine.device import choose_device, choose_dtype, precision_name
+from diffir_cli.engine.memory import check_memory
+from diffir_cli.errors import DeviceError, WeightsError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
+
+_log = logging.getLogger(__name__)
 
 
 class Restorer:
@@ -38,6 +44,9 @@ class Restorer:
     ) -> None:
         self.device = device if isinstance(device, torch.device) else choose_device(device)
         self.dtype = choose_dtype(precision, self.device)
+        if self.device.type == "cuda":
+            # Else cuDNN rounds the inputs of fp32 convolutions to 11 bits.
+            torch.backends.cudnn.allow_tf32 = False
         self.model = model.to(self.device).eval()
         self.config: ModelConfig = model.config
 
@@ -58,19 +67,51 @@ class Restorer:
 
         Returns:
             (scale·H, scale·W, 3) in 0–255, rounded half to even.
+
+        Raises:
+            DeviceError: when the image does not fit into memory.
+            WeightsError: when the network's result is not finite.
         """
-        restored = self.run(_to_tensor(lq), seed, None if gt is None else _to_tensor(gt))
+        check_memory(self.config, lq.shape[1], lq.shape[0], self.device)
+        restored = self._run_finite(_to_tensor(lq), seed, None if gt is None else _to_tensor(gt))
         pixels = (restored[0].clamp(0, 1) * 255).round().to(torch.uint8)
         return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
+    def _run_finite(self, lq: Tensor, seed: int, gt: Tensor | None) -> Tensor:
+        """What `run` gives, in fp32 if bf16 overflowed."""
+        try:
+            restored = self.run(lq, seed, gt)
+            if self.dtype != torch.float32 and not torch.isfinite(restored).all():
+                _log.warning("bf16 overflowed: the image is restored again in fp32")
+                restored = self.run(lq, seed, gt, torch.float32)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"{self.device} ran out of memory at {lq.shape[3]}×{lq.shape[2]} pixels",
+                "cut or shrink the picture",
+            ) from error
+        if not torch.isfinite(restored).all():
+            raise WeightsError(
+                "the network's result is not finite", "are the weights damaged? try others"
+            )
+        return restored
+
     @torch.inference_mode()
-    def run(self, lq: Tensor, seed: int = 0, gt: Tensor | None = None) -> Tensor:
+    def run(
+        self,
+        lq: Tensor,
+        seed: int = 0,
+        gt: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """Restore an image in float.
 
         Args:
             lq: (1, in_channels, H, W) in [0, 1], of any size.
             seed: Where x_T comes from.
             gt: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network, else None.
+            dtype: Number format of the DIRformer; None for that of the restorer.
 
         Returns:
             (1, 3, scale·H, scale·W), float32 on the device, not clamped.
@@ -84,9 +125,15 @@ class Restorer:
             ipr = self.model.ipr(padded, pad(gt, self.config, scale).to(self.device))
         else:
             ipr = self.model.ipr(padded, initial_noise(self.config, seed).to(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, self.dtype == torch.bfloat16):
+        bf16 = (dtype or self.dtype) == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, bf16):
             hq = self.model.dirformer(padded.contiguous(memory_format=torch.channels_last), ipr)
         return hq[..., : scale * height, : scale * width].float()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocator, of CUDA or of the CPU, had nothing left; and nothing else."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def initial_noise(config: ModelConfig, seed: int) -> Tensor:

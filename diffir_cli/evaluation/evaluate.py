@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.engine import Restorer
+from diffir_cli.errors import InputError
 from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim
 from diffir_cli.imaging import read_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
@@ -47,14 +48,24 @@ def evaluate_sr(
         report: Called with each path before it is restored.
 
     Raises:
-        InputError: when an image cannot be read.
+        InputError: when an image cannot be read or is too small, or the network does not enlarge.
     """
     scale = restorer.config.scale
+    if scale == 1:
+        raise InputError(
+            "these weights do not enlarge, and only super-resolution can be measured yet",
+            "use weights for ×2 or ×4",
+        )
     for path in paths:
         report(path)
         picture = read_picture(path).rgb
         height, width = (side // scale * scale for side in picture.shape[:2])
         gt = np.ascontiguousarray(picture[:height, :width])
+        if min(gt.shape[:2]) < 11 + 2 * border:
+            raise InputError(
+                f"{path} is too small to be measured: {gt.shape[1]}×{gt.shape[0]} pixels",
+                f"leave out images with a side under {11 + 2 * border} pixels",
+            )
         lq = reduce_bicubic(gt, scale)
         hq = restorer.restore(lq, seed, gt if isinstance(restorer.model, DiffIRS1) else None)
         yield Score(

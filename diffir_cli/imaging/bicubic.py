@@ -39,7 +39,7 @@ def _resize(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     return np.clip(np.floor(resized + 0.5), 0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def _weights(source: int, scale: float) -> NDArray[np.float64]:
     """The (⌈source·scale⌉, source) matrix of a cubic resize along one side."""
     target = int(np.ceil(source * scale))

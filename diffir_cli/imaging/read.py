@@ -27,18 +27,18 @@ def read_picture(path: Path) -> Picture:
     Raises:
         InputError: when it is absent, no image, truncated, too large or deeper than 8 bits.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _decode(path)
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"no such file: {path}") from error
+        raise InputError(f"no such file: {path}", "check the name and the folder") from error
     except PermissionError as error:
-        raise InputError(f"not allowed to read {path}") from error
+        raise InputError(f"not allowed to read {path}", f"chmod u+r '{path}'") from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, str(error)) from error
     except UnidentifiedImageError as error:
@@ -59,14 +59,16 @@ def list_pictures(folder: Path) -> list[Path]:
         InputError: when there is no such folder or no image in it.
     """
     if not folder.is_dir():
-        raise InputError(f"no such folder: {folder}")
+        raise InputError(f"no such folder: {folder}", "check its name")
     paths = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
     if not paths:
-        raise InputError(f"no images in {folder}")
+        raise InputError(
+            f"no images in {folder}", f"known endings are {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
     return paths
 
 
@@ -104,4 +106,7 @@ def _depth(image: Image.Image) -> int:
 
 def _too_large(path: Path, size: str) -> InputError:
     limit = f"{MAX_PIXELS // 1_000_000} million pixels"
-    return InputError(f"{path} is too large: {size}; the limit is {limit}")
+    return InputError(
+        f"{path} is too large: {size}; the limit is {limit}",
+        "cut or shrink it with another program",
+    )

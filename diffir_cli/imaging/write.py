@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diffir_cli.errors import InputError
+from diffir_cli.files import whole_file
 from diffir_cli.imaging.picture import Picture
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -29,7 +29,8 @@ def check_target(path: Path, overwrite: bool) -> None:
     Raises:
         InputError: when it has no known ending, is a folder or exists, or its folder is missing.
     """
-    if path.is_dir():
+    exists = _exists_already(path)
+    if exists and path.is_dir():
         raise InputError(
             f"{path} is a folder, not a file", f"name a file in it: {path / 'out.png'}"
         )
@@ -42,8 +43,20 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
         )
-    if not overwrite and os.path.lexists(path):
-        raise InputError(f"{path} exists already", "add --overwrite to replace it")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"not allowed to write into {path.parent}", "name another folder")
+    if exists and not overwrite:
+        raise _taken(path)
+
+
+def _exists_already(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}", "use a shorter name") from error
+    return True
 
 
 def check_fit(path: Path, size: tuple[int, int], alpha: bool) -> None:
@@ -83,32 +96,20 @@ def write_picture(picture: Picture, path: Path, overwrite: bool = False) -> None
     settings = dict(_SETTINGS[kind])
     if picture.icc:
         settings["icc_profile"] = picture.icc
-    # In the same folder, so that the last step is a rename inside one file system.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with temporary.open("xb") as file:
+        with whole_file(path, overwrite) as file:
             _to_image(picture).save(file, kind, **settings)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            temporary.replace(path)
-        else:
-            _move_new(temporary, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _move_new(temporary: Path, path: Path) -> None:
-    """Give the file its name unless another has taken it meanwhile."""
-    try:
-        path.hardlink_to(temporary)
     except FileExistsError as error:
-        raise InputError(f"{path} exists already", "add --overwrite to replace it") from error
-    except OSError:
-        # File systems without hard links: a rename is the next best.
-        temporary.replace(path)
+        raise _taken(path) from error
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}",
+            "free some space or name another folder",
+        ) from error
+
+
+def _taken(path: Path) -> InputError:
+    return InputError(f"{path} exists already", "add --overwrite to replace it")
 
 
 def _to_image(picture: Picture) -> Image.Image:

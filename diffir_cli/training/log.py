@@ -42,12 +42,15 @@ class TrainingLog:
             row = (iteration, f"{minutes:.3f}", f"{loss:.6f}", f"{rate:.3e}", score)
             csv.writer(file).writerow(row)
         if psnr is not None:
-            self.close()
+            self._draw()
 
     def close(self) -> None:
-        """Draw the curves, if matplotlib is there."""
-        if self.active:
-            draw_curves(self.path, self.path.with_name("curves.png"))
+        """Draw the curves for the last time, or say why there are none."""
+        if self.active and not self._draw():
+            _log.warning("no curves.png without matplotlib: pip install matplotlib")
+
+    def _draw(self) -> bool:
+        return draw_curves(self.path, self.path.with_name("curves.png"))
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
@@ -62,13 +65,12 @@ def read_log(path: Path) -> list[dict[str, str]]:
         ]
 
 
-def draw_curves(log: Path, picture: Path) -> None:
-    """Loss and PSNR over iterations as a PNG."""
+def draw_curves(log: Path, picture: Path) -> bool:
+    """Loss and PSNR over iterations as a PNG; False where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError:
-        _log.info("no curves are drawn: pip install 'diffir-cli[train]' brings matplotlib")
-        return
+        return False
     rows = read_log(log)
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -77,6 +79,7 @@ def draw_curves(log: Path, picture: Path) -> None:
     _plot(right, rows, "psnr")
     right.set_ylabel("validation PSNR (dB)")
     figure.savefig(picture, format="png", dpi=100)
+    return True
 
 
 def _plot(axes: object, rows: list[dict[str, str]], column: str) -> None:

@@ -1,35 +1,37 @@
-"""The loop around the losses: optimiser, schedule, average, state, log; it knows no loss itself.
+"""The loop around the losses: optimiser, average, state, log; it knows no loss itself.
 
 A run is its folder: `state.pt` (replaced atomically), `log.csv`, `curves.png` and the averaged
-weights as `<name>.safetensors`. The same recipe and folder continue where the state was saved, and
-on a CPU the result is the same to the bit as that of a run never interrupted.
+weights as `<name>.safetensors`. The same recipe and folder continue where the state was saved. On a
+CPU, without a time limit, the result is the same to the bit as that of a run never interrupted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffir_cli.checkpoint import load_stage1, save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
-from diffir_cli.errors import DiffIRError, RecipeError
+from diffir_cli.errors import CheckpointError, DiffIRError, InputError, RecipeError
+from diffir_cli.files import whole_file
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import Batch, PairCrops, load_pairs
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
-from diffir_cli.training.recipe import LearningRate, Optimization, OptimizerRecipe, Recipe, digest
+from diffir_cli.training.recipe import Optimization, Recipe, digest
+from diffir_cli.training.schedule import learning_rate
+from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
 from diffir_cli.training.validate import Validation
@@ -77,8 +79,8 @@ class Trainer:
 
     Raises:
         RecipeError: when the folder holds a run of another recipe.
-        InputError: when a photo cannot be read.
-        CheckpointError: when the stage-1 weights do not fit.
+        InputError: when a photo cannot be read, or the folder not be made.
+        CheckpointError: when the stage-1 weights do not fit, or the saved state is damaged.
         DeviceError: when the machine cannot provide the device.
     """
 
@@ -90,7 +92,7 @@ class Trainer:
                 recipe.name,
                 [f"data.batch {recipe.data.batch} is no multiple of {self.world.size} processes"],
             )
-        out.mkdir(parents=True, exist_ok=True)
+        _make_folder(out)
         torch.manual_seed(recipe.seed)
         self.teacher = load_stage1(recipe.init, recipe.model) if recipe.stage == 2 else None
         self.model = _build(recipe, self.teacher).to(self.world.device)
@@ -104,6 +106,7 @@ class Trainer:
         )
         self.iteration, self.seconds = 0, 0.0
         self.losses: list[float] = []
+        self.digest = digest(recipe) + _hash(recipe.init)
         self._resume()
         scale = recipe.model.scale
         pairs = load_pairs(recipe.data.train, scale)
@@ -119,9 +122,9 @@ class Trainer:
             report: Called behind every iteration that is logged or validated.
 
         Raises:
-            DiffIRError: when the loss is no longer a number; the state before is kept.
+            DiffIRError: when loss or gradient are no longer numbers; the state before is kept.
         """
-        with _stop_signals() as stopped:
+        with stop_signals() as stopped:
             started = time.monotonic() - self.seconds
             reported, saved = (time.monotonic(), self.iteration), self.iteration
             while True:
@@ -133,29 +136,31 @@ class Trainer:
                     now = time.monotonic()
                     speed = (self.iteration - reported[1]) / max(now - reported[0], 1e-9)
                     psnr = self._validate() if validate else None
-                    loss = _mean(self.recipe.name, self.losses)
+                    loss = sum(self.losses) / len(self.losses)
                     self._record(Progress(self.iteration, share, loss, speed, psnr), report)
                     self.losses, reported = [], (time.monotonic(), self.iteration)
                 if stop or finished or self._is_time(self.recipe.save_every):
-                    if self.iteration != saved:
+                    if self.iteration != saved or not self.weights.exists():
                         self.save()
                     saved = self.iteration
                 if stop or finished:
                     break
-                self.losses.append(self._step(share))
+                self.losses.append(self._iterate(share))
         self.log.close()
         self.world.leave()
         return Result(self.weights, self.iteration, self.seconds / 60, finished)
 
-    def _is_time(self, every: int) -> bool:
-        return self.iteration % every == 0
-
     def save(self) -> None:
-        """Write the state, then the averaged weights; each is there whole or not at all."""
+        """Write the averaged weights, then the state; each is there whole or not at all."""
         if not self.world.is_first:
             return
+        header = {
+            "name": self.recipe.name,
+            "iterations": str(self.iteration),
+            "minutes": f"{self.seconds / 60:.1f}",
+        }
         state = {
-            "digest": digest(self.recipe),
+            "digest": self.digest,
             "iteration": self.iteration,
             "seconds": self.seconds,
             "losses": self.losses,
@@ -163,15 +168,14 @@ class Trainer:
             "average": self.ema.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        temporary = self.out / "state.pt.part"
-        torch.save(state, temporary)
-        temporary.replace(self.out / "state.pt")
-        header = {
-            "name": self.recipe.name,
-            "iterations": str(self.iteration),
-            "minutes": f"{self.seconds / 60:.1f}",
-        }
         save_weights(self.weights, self.ema.average, header)  # type: ignore[arg-type]
+        try:
+            with whole_file(self.out / "state.pt") as file:
+                torch.save(state, file)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.out / 'state.pt'}: {error.strerror}", "free some space"
+            ) from error
 
     @property
     def weights(self) -> Path:
@@ -182,18 +186,27 @@ class Trainer:
         path = self.out / "state.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location=self.world.device, weights_only=True)
-        if state["digest"] != digest(self.recipe):
+        try:
+            state = torch.load(path, map_location=self.world.device, weights_only=True)
+            known = state["digest"]
+        # A damaged file makes torch raise almost anything.
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is damaged, so the run cannot go on", "remove it to begin again"
+            ) from error
+        if known != self.digest:
             raise RecipeError(
                 self.recipe.name,
-                [f"{path} was made by a recipe with another model, data, loss or optimiser"],
+                [f"{path} was made with another model, stage, data, loss, seed or init"],
             )
         self.model.load_state_dict(state["model"])
         self.ema.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.iteration, self.seconds = state["iteration"], state["seconds"]
         self.losses = state["losses"]
-        _log.info("continuing at iteration %d", self.iteration)
+
+    def _is_time(self, every: int) -> bool:
+        return self.iteration % every == 0
 
     def _share(self) -> float:
         share = self.iteration / self.recipe.iterations
@@ -201,24 +214,26 @@ class Trainer:
             share = max(share, self.seconds / 60 / self.recipe.max_minutes)
         return min(share, 1.0)
 
-    def _step(self, share: float) -> float:
-        """One optimiser step; returns the loss before it."""
+    def _iterate(self, share: float) -> float:
+        """Forward, backward, update; returns the loss of the whole batch before the update."""
         rate = learning_rate(self.recipe.optimizer, self.iteration, share, self.recipe.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = self._batch()
-        with torch.autocast(
-            self.world.device.type, torch.bfloat16, self.recipe.precision is Precision.BF16
-        ):
-            loss = torch.stack(list(self._losses(batch).values())).sum()
+        loss = torch.stack(list(self._losses(self._batch()).values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.world.average_gradients(self.parameters)
-        nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimizer.clip)
+        mean = self.world.average_gradients(self.parameters, loss.detach())
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimizer.clip)
+        if not (math.isfinite(mean) and torch.isfinite(norm)):
+            raise DiffIRError(
+                f"the loss of {self.recipe.name} is no longer a number at iteration "
+                f"{self.iteration}; the last saved state is kept",
+                "go on more carefully: --set optimizer.lr=… or --set optimizer.clip=…",
+            )
         self.optimizer.step()
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
-        return float(loss.detach())
+        return mean
 
     def _batch(self) -> Batch:
         world = self.world
@@ -229,10 +244,12 @@ class Trainer:
         )
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        bf16 = self.recipe.precision is Precision.BF16
         if isinstance(self.model, DiffIRS1):
-            return stage1_losses(self.model, batch)
+            return stage1_losses(self.model, batch, bf16)
         assert self.teacher is not None
-        seed = (self.recipe.seed << 40) + self.iteration
+        mixed = np.random.SeedSequence([self.recipe.seed, self.iteration])
+        seed = int(mixed.generate_state(1, np.uint64)[0] >> np.uint64(1))
         world = self.world
         return stage2_losses(
             self.model,
@@ -241,6 +258,7 @@ class Trainer:
             self.recipe.loss,
             Noise(seed, self.recipe.data.batch, world.rank, world.size),
             with_image=self.iteration >= self.recipe.loss.ipr_only,
+            bf16=bf16,
         )
 
     def _validate(self) -> float | None:
@@ -252,25 +270,6 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         self.log.add(progress.iteration, self.seconds / 60, progress.loss, rate, progress.psnr)
         report(progress)
-
-
-def learning_rate(recipe: OptimizerRecipe, iteration: int, share: float, iterations: int) -> float:
-    """The learning rate of an iteration.
-
-    Args:
-        recipe: The schedule.
-        iteration: The iteration, counted from 0.
-        share: How much of the schedule is done, in [0, 1]; ahead of the iterations in a run whose
-            time is limited.
-        iterations: Iterations of the whole schedule.
-    """
-    rise = min(1.0, (iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
-    if recipe.schedule is LearningRate.COSINE:
-        fall = recipe.final + (1 - recipe.final) * (1 + math.cos(math.pi * share)) / 2
-    else:
-        place = share * iterations
-        fall = recipe.gamma ** sum(1 for stone in recipe.milestones if 0 < stone <= place)
-    return recipe.lr * rise * fall
 
 
 def _build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
@@ -287,8 +286,10 @@ def _build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
             for name, value in load_stage1(recipe.init).state_dict().items()
             if name in own and own[name].shape == value.shape
         }
+        if not taken:
+            raise RecipeError(recipe.name, [f"no tensor of {recipe.init} fits the model"])
         model.load_state_dict(taken, strict=False)
-        _log.info("%d of %d tensors are those of %s", len(taken), len(own), recipe.init)
+        _log.warning("%d of %d tensors come from %s", len(taken), len(own), recipe.init)
     return model
 
 
@@ -298,31 +299,15 @@ def _trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def _mean(name: str, losses: list[float]) -> float:
-    mean = sum(losses) / len(losses)
-    if not math.isfinite(mean):
-        raise DiffIRError(
-            f"the loss of {name} is no longer a number; the last saved state is kept",
-            "run the same command with a lower learning rate: --set optimizer.lr=…",
-        )
-    return mean
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGINT and SIGTERM fill while the block runs; a second signal acts as ever."""
-    caught: list[int] = []
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        caught.append(number)
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    for name in before:
-        signal.signal(name, note)
+def _make_folder(path: Path) -> None:
     try:
-        yield caught
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {path}: {error.strerror}", "name another one with --out"
+        ) from error
+
+
+def _hash(path: str) -> str:
+    """sha256 of a file, or nothing for no file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffir_cli.networks import DIRformer
 from diffir_cli.training.recipe import IPRLoss
+
+
+def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> Tensor:
+    """HQ, (B, 3, scale·H, scale·W) in fp32; only the DIRformer ever computes in bf16."""
+    with torch.autocast(lq.device.type, torch.bfloat16, bf16):
+        hq: Tensor = dirformer(lq, ipr)
+    return hq.float()
 
 
 def reconstruction_loss(hq: Tensor, gt: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from diffir_cli.errors import DeviceError
+
 
 @dataclass(frozen=True)
 class World:
@@ -25,14 +27,24 @@ class World:
 
     @classmethod
     def join(cls, device: torch.device) -> World:
-        """The world that the environment describes; a single process where it describes none."""
+        """The world that the environment describes; a single process where it describes none.
+
+        Raises:
+            DeviceError: when it describes one that cannot be joined.
+        """
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls(0, 1, device)
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except (ValueError, RuntimeError) as error:
+            raise DeviceError(
+                f"WORLD_SIZE is {size}, but the processes do not find each other: {error}",
+                "start them with accelerate launch or torchrun, or unset WORLD_SIZE",
+            ) from error
         return cls(dist.get_rank(), size, device)
 
     @property
@@ -40,17 +52,18 @@ class World:
         """Whether this process writes files and progress."""
         return self.rank == 0
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Give every process the mean of all gradients."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> float:
+        """Give every process the mean of all gradients; returns the mean of their losses."""
         if self.size == 1:
-            return
+            return float(loss)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = torch.cat([loss.reshape(1), *(gradient.flatten() for gradient in gradients)])
         dist.all_reduce(flat)
         flat /= self.size
-        parts = flat.split([gradient.numel() for gradient in gradients])
+        parts = flat[1:].split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+        return float(flat[0])
 
     def largest(self, *values: float) -> list[float]:
         """The largest of each value over all processes, so that all decide alike."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -117,17 +117,18 @@ class Recipe:
     stage: int = 1
     """1 or 2."""
     init: str = ""
-    """Stage-1 weights: in stage 2 of the teacher and the first DIRformer; in stage 1, where they are
-    optional, every tensor of the same name and shape, so that a network can grow or shrink."""
+    """Stage-1 weights: in stage 2 of the teacher and the first DIRformer; in stage 1, where they
+    are optional, every tensor of the same name and shape: a network can grow or shrink."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
     iterations: int = 1000
-    """Optimiser steps."""
+    """Updates of the weights."""
     max_minutes: float = 0.0
-    """Time after which the schedule is at its end even if iterations are left; 0 for none."""
+    """Time after which the schedule is at its end even if iterations are left; 0 for none. The
+    schedule then follows the clock, so that no two runs are the same to the bit."""
     seed: int = 0
     """Where crops, noise and first weights come from."""
     ema: float = 0.999
@@ -210,12 +211,13 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
         found += [f"{name}.{fault}" for fault in inner]
     top, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in _TABLES})
     found += more
-    if not found:
-        recipe = Recipe(**top, **parsed)
-        found = list(_faults(recipe))
-        if not found:
-            return recipe
-    raise RecipeError(source, found)
+    # What did parse is judged too, beside the defaults of what did not.
+    recipe = Recipe(**top, **parsed)
+    spoilt = {fault.split(" ", 1)[0] for fault in found}
+    found += [fault for fault in _faults(recipe) if fault.split(" ", 1)[0] not in spoilt]
+    if found:
+        raise RecipeError(source, found)
+    return recipe
 
 
 def _apply(values: dict[str, Any], setting: str) -> str:
@@ -235,13 +237,22 @@ def _apply(values: dict[str, Any], setting: str) -> str:
     return ""
 
 
-def _faults(recipe: Recipe) -> Iterable[str]:
+def _faults(recipe: Recipe) -> Iterator[str]:
+    """What is wrong with values that are of the right type; each fault begins with its field."""
     if not recipe.name or "/" in recipe.name:
         yield f"name must be a plain word, not {recipe.name!r}"
     if recipe.stage not in (1, 2):
         yield f"stage must be 1 or 2, not {recipe.stage}"
     if recipe.stage == 2 and not recipe.init:
         yield "init must name the stage-1 weights when stage is 2"
+    if recipe.stage == 1 and recipe.loss != LossRecipe():
+        yield "loss has an effect in stage 2 only"
+    if recipe.loss.optimization is Optimization.TRADITIONAL:
+        for name in ("ipr_only", "variance_noise"):
+            if getattr(recipe.loss, name):
+                yield f"loss.{name} has no effect on traditional optimisation"
+    if recipe.precision is Precision.AUTO:
+        yield "precision must be fp32 or bf16, not auto"
     if recipe.model.in_channels != 3:
         yield "model.in_channels 4 cannot be trained: there is no mask degradation yet"
     if recipe.model.scale == 1:
@@ -251,34 +262,52 @@ def _faults(recipe: Recipe) -> Iterable[str]:
         yield f"data.patch must be a multiple of {multiple}, not {recipe.data.patch}"
     if not any(recipe.data.train):
         yield "data.train must name at least one folder of photos"
-    for folder in filter(None, (*recipe.data.train, recipe.validation.gt)):
-        if not Path(folder).is_dir():
-            yield f"no such folder: {folder}"
-    counts = {
-        "data.batch": recipe.data.batch,
-        "iterations": recipe.iterations,
-        "save_every": recipe.save_every,
-        "log_every": recipe.log_every,
-        "validation.every": recipe.validation.every,
-        "validation.count": recipe.validation.count,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            yield f"{name} must be at least 1, not {value}"
-    if not recipe.optimizer.lr > 0:
-        yield f"optimizer.lr must be positive, not {recipe.optimizer.lr}"
-    if not recipe.optimizer.clip > 0:
-        yield f"optimizer.clip must be positive, not {recipe.optimizer.clip}"
+    for field_name, folders in (
+        ("data.train", recipe.data.train),
+        ("validation.gt", (recipe.validation.gt,)),
+    ):
+        for folder in filter(None, folders):
+            if not Path(folder).is_dir():
+                yield f"{field_name} names no folder: {folder}"
     if len(recipe.optimizer.betas) != 2 or not all(0 <= b < 1 for b in recipe.optimizer.betas):
         yield f"optimizer.betas must be two numbers in [0, 1), not {list(recipe.optimizer.betas)}"
-    if not 0 <= recipe.ema < 1:
-        yield f"ema must lie in [0, 1), not {recipe.ema}"
-    if recipe.max_minutes < 0:
-        yield f"max_minutes must not be negative, not {recipe.max_minutes}"
+    for path, low, high in _RANGES:
+        value: Any = recipe
+        for name in path.split("."):
+            value = getattr(value, name)
+        if not low <= value <= high:
+            yield f"{path} must lie between {low:g} and {high:g}, not {value:g}"
+
+
+_MANY = 10**9
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("iterations", 1, _MANY),
+    ("max_minutes", 0, _MANY),
+    ("seed", 0, 2**63 - 1),
+    ("ema", 0, 0.999999),
+    ("save_every", 1, _MANY),
+    ("log_every", 1, _MANY),
+    ("data.batch", 1, _MANY),
+    ("optimizer.lr", 1e-12, 1e3),
+    ("optimizer.clip", 1e-12, 1e12),
+    ("optimizer.final", 0, 1),
+    ("optimizer.gamma", 1e-6, 1),
+    ("optimizer.warmup", 0, _MANY),
+    ("loss.ipr_weight", 0, 1e6),
+    ("loss.ipr_only", 0, _MANY),
+    ("validation.every", 1, _MANY),
+    ("validation.count", 1, _MANY),
+    ("validation.border", 0, 1000),
+)
+"""Fields with their smallest and largest sensible values."""
 
 
 def digest(recipe: Recipe) -> str:
-    """What a state must share with a recipe to be continued by it."""
+    """What a state must share with a recipe to be continued by it.
+
+    The optimiser is left out: a run that went wrong may go on from its last good state with a
+    smaller learning rate.
+    """
     values = recipe.to_dict()
-    kept = {name: values[name] for name in ("stage", "model", "data", "optimizer", "loss", "seed")}
-    return json.dumps(kept, sort_keys=True)
+    names = ("stage", "model", "data", "loss", "seed", "ema", "precision")
+    return json.dumps({name: values[name] for name in names}, sort_keys=True)

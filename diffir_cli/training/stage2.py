@@ -16,7 +16,7 @@ from torch import Tensor
 from diffir_cli.config import Prediction
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import Batch
-from diffir_cli.training.losses import ipr_loss, reconstruction_loss
+from diffir_cli.training.losses import ipr_loss, reconstruction_loss, restore_batch
 from diffir_cli.training.recipe import LossRecipe, Optimization
 
 
@@ -56,6 +56,7 @@ def stage2_losses(
     recipe: LossRecipe,
     noise: Noise,
     with_image: bool = True,
+    bf16: bool = False,
 ) -> dict[str, Tensor]:
     """The terms of the loss of one batch; their sum is what is made small.
 
@@ -66,6 +67,7 @@ def stage2_losses(
         recipe: Which L_diff, its weight, and joint or traditional optimisation.
         noise: All random numbers of the batch.
         with_image: Whether the DIRformer runs and L_rec counts; not while the IPR warms up.
+        bf16: Whether the DIRformer computes in bf16.
     """
     with torch.no_grad():
         z = teacher.ipr(batch.lq, batch.gt)
@@ -81,7 +83,8 @@ def stage2_losses(
     z_hat = student.sample(condition, x_T, variance_noise)
     terms = {"diff": recipe.ipr_weight * ipr_loss(z_hat, z, recipe.ipr)}
     if with_image:
-        terms["rec"] = reconstruction_loss(student.dirformer(batch.lq, z_hat), batch.gt)
+        hq = restore_batch(student.dirformer, batch.lq, z_hat, bf16)
+        terms["rec"] = reconstruction_loss(hq, batch.gt)
     return terms
 
 
