@@ -208,7 +208,7 @@ def test_the_version_is_printed() -> None:
 
 
 def test_every_command_has_help() -> None:
-    for command in ("restore", "evaluate", "train", "convert"):
+    for command in ("restore", "evaluate", "train", "degrade", "convert"):
         result = run_cli(command, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.output

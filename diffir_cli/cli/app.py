@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diffir_cli.cli import convert, evaluate, restore, train
+from diffir_cli.cli import convert, degrade, evaluate, restore, train
 from diffir_cli.errors import DiffIRError
 from diffir_cli.version import __version__
 
@@ -60,7 +60,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (restore.restore, evaluate.evaluate, train.train, convert.convert):
+for _command in (
+    restore.restore,
+    evaluate.evaluate,
+    train.train,
+    degrade.degrade,
+    convert.convert,
+):
     app.command(cls=_Command)(_command)
 
 

@@ -1,0 +1,108 @@
+"""Camera shake: the path of a hand during the exposure, drawn as a kernel and applied to light.
+
+The camera is a mass that is pushed at random: its velocity decays (inertia), now and then it gets a
+jerk, and a pull brings it back. The exposure is a stretch of that path. Blur happens in linear
+light, where highlights are brighter than a file can say, so they smear and stay white.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Kernel = NDArray[np.float32]
+"""(size, size) with an odd size, sums to 1."""
+
+
+@dataclass(frozen=True)
+class ShakeRanges:
+    """How a hand shakes and what the sensor adds."""
+
+    length: tuple[float, float] = (3.0, 32.0)
+    """Extent of the path in pixels."""
+    inertia: tuple[float, float] = (0.7, 0.97)
+    """Share of the velocity kept from one moment to the next."""
+    jitter: float = 0.04
+    """Chance of a jerk at each moment."""
+    exposure: tuple[float, float] = (0.4, 1.0)
+    """Share of the path during which the shutter is open."""
+    highlights: tuple[float, float] = (1.0, 2.0)
+    """By how much the brightest parts exceed what the file holds."""
+    noise: tuple[float, float] = (0.0, 3.0)
+    """Deviation of the sensor's noise in levels of 255."""
+
+
+_MOMENTS = 160
+_GAMMA = 2.2
+_BRIGHT = 0.9
+"""From where on, in linear light, a pixel may have been clipped."""
+
+
+def shake(
+    gt: NDArray[np.uint8], draw: np.random.Generator, ranges: ShakeRanges | None = None
+) -> NDArray[np.uint8]:
+    """A sharp picture as a shaken camera takes it, (H, W, 3) in 0–255 of the same size."""
+    ranges = ranges or ShakeRanges()
+    kernel = random_shake_kernel(draw, ranges)
+    light = (gt.astype(np.float32) / 255) ** _GAMMA
+    gain = draw.uniform(*ranges.highlights)
+    excess = np.clip((light - _BRIGHT) / (1 - _BRIGHT), 0, 1)
+    light = light * (1 + (gain - 1) * excess)
+    blurred = cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    seen = np.clip(np.asarray(blurred), 0, 1) ** (1 / _GAMMA) * 255
+    seen += draw.normal(0, draw.uniform(*ranges.noise), gt.shape)
+    return np.rint(np.clip(seen, 0, 255)).astype(np.uint8)
+
+
+def random_shake_kernel(draw: np.random.Generator, ranges: ShakeRanges) -> Kernel:
+    """The trace of a random path, around its centre of mass."""
+    path = _random_path(draw, ranges)
+    length = draw.uniform(*ranges.length)
+    extent = max(np.ptp(path[:, 0]), np.ptp(path[:, 1]), 1e-6)
+    path = path * (length / extent)
+    path -= path.mean(axis=0)
+    radius = math.ceil(np.abs(path).max()) + 1
+    kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
+    for y, x, weight in _spread(path + radius):
+        np.add.at(kernel, (y, x), weight)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def _random_path(draw: np.random.Generator, ranges: ShakeRanges) -> NDArray[np.float64]:
+    """Positions (moments, 2) while the shutter is open, in no particular unit."""
+    inertia = draw.uniform(*ranges.inertia)
+    velocity, position = draw.normal(size=2), np.zeros(2)
+    places = np.empty((_MOMENTS, 2))
+    for moment in range(_MOMENTS):
+        push = draw.normal(size=2) * 0.3
+        if draw.random() < ranges.jitter:
+            push += draw.normal(size=2) * 4
+        velocity = inertia * velocity + push - 0.002 * position
+        position = position + velocity
+        places[moment] = position
+    open_for = max(2, round(_MOMENTS * draw.uniform(*ranges.exposure)))
+    first = draw.integers(_MOMENTS - open_for + 1)
+    return _refined(places[first : first + open_for])
+
+
+def _refined(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same path with eight times the moments, so that its trace has no gaps."""
+    moments = np.arange(len(places))
+    fine = np.linspace(0, len(places) - 1, 8 * len(places))
+    return np.stack([np.interp(fine, moments, places[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _spread(path: NDArray[np.float64]) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """Rows, columns and shares of the four pixels around each position."""
+    corner = np.floor(path).astype(int)
+    rest = path - corner
+    for dy in (0, 1):
+        for dx in (0, 1):
+            weight = np.abs(1 - dy - rest[:, 0]) * np.abs(1 - dx - rest[:, 1])
+            yield corner[:, 0] + dy, corner[:, 1] + dx, weight

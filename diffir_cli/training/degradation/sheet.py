@@ -1,0 +1,80 @@
+"""A contact sheet: what a degradation makes of one photo, many times over."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from diffir_cli.training.degradation.bicubic import bicubic_pair
+from diffir_cli.training.degradation.kinds import SheetKind
+from diffir_cli.training.degradation.masks import MaskKind, random_mask
+from diffir_cli.training.degradation.motion_blur import (
+    Kernel,
+    ShakeRanges,
+    random_shake_kernel,
+    shake,
+)
+from diffir_cli.training.degradation.realworld import degrade, sharpen
+
+
+def contact_sheet(
+    photo: NDArray[np.uint8], kind: SheetKind, count: int, seed: int, scale: int = 4
+) -> NDArray[np.uint8]:
+    """The photo and `count` degraded versions of it, each from a seed of its own, in rows.
+
+    Args:
+        photo: (H, W, 3) in 0–255.
+        kind: Which degradation.
+        count: How many versions.
+        seed: Of the first version; the others follow.
+        scale: Of the kinds that shrink; they are shown at the photo's size, pixel by pixel.
+
+    Returns:
+        (rows·H, columns·W, 3) in 0–255.
+    """
+    height, width = (side // scale * scale for side in photo.shape[:2])
+    photo = np.ascontiguousarray(photo[:height, :width])
+    versions = [
+        _version(photo, kind, np.random.default_rng([seed, number]), scale)
+        for number in range(count)
+    ]
+    pictures = [photo, *versions]
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    pictures += [np.zeros_like(photo)] * (-len(pictures) % columns)
+    rows = [
+        np.concatenate(pictures[start : start + columns], axis=1)
+        for start in range(0, len(pictures), columns)
+    ]
+    return np.concatenate(rows, axis=0)
+
+
+def _version(
+    photo: NDArray[np.uint8], kind: SheetKind, draw: np.random.Generator, scale: int
+) -> NDArray[np.uint8]:
+    if kind is SheetKind.BICUBIC:
+        return _enlarged(bicubic_pair(photo, scale)[0], photo)
+    if kind is SheetKind.REALWORLD:
+        return _enlarged(degrade(photo, scale, draw), photo)
+    if kind is SheetKind.SHARPEN:
+        return sharpen(photo)
+    if kind is SheetKind.SHAKE:
+        return shake(photo, draw)
+    if kind is SheetKind.SHAKE_KERNELS:
+        return _drawn(random_shake_kernel(draw, ShakeRanges()), photo)
+    mask = random_mask(
+        draw, photo.shape[0], photo.shape[1], MaskKind(kind.value.removeprefix("mask-"))
+    )
+    return photo * (1 - mask[:, :, None])
+
+
+def _drawn(kernel: Kernel, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A kernel as a picture of its own, its brightest pixel white."""
+    levels = np.rint(kernel / kernel.max() * 255).astype(np.uint8)
+    return _enlarged(np.repeat(levels[:, :, None], 3, axis=2), like)
+
+
+def _enlarged(picture: NDArray[np.uint8], like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = like.shape[:2]
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized, dtype=np.uint8)

@@ -1,0 +1,185 @@
+"""What training does to photos: seeded, in range, and of the kind that was promised."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffir_cli.evaluation.metrics import psnr
+from diffir_cli.imaging import read_picture
+from diffir_cli.imaging.bicubic import reduce_bicubic
+from diffir_cli.training.degradation.kernels import (
+    KernelRanges,
+    bell_kernel,
+    random_final_kernel,
+    random_kernel,
+    sinc_kernel,
+)
+from diffir_cli.training.degradation.kinds import SheetKind
+from diffir_cli.training.degradation.masks import MaskKind, random_mask
+from diffir_cli.training.degradation.motion_blur import ShakeRanges, random_shake_kernel, shake
+from diffir_cli.training.degradation.realworld import degrade, sharpen
+from tests.conftest import DATA, run_cli
+
+
+@pytest.fixture(scope="module")
+def photo() -> NDArray[np.uint8]:
+    return read_picture(DATA / "lighthouse-truth.webp").rgb[100:356, 100:356]
+
+
+def _draw(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_every_random_kernel_is_odd_within_its_sizes_and_keeps_the_brightness() -> None:
+    for seed in range(200):
+        kernel = random_kernel(_draw(seed), KernelRanges((0.2, 3.0)))
+        assert kernel.shape[0] == kernel.shape[1]
+        assert kernel.shape[0] % 2 == 1 and 7 <= kernel.shape[0] <= 21
+        assert kernel.sum() == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-7)
+
+
+def test_a_gaussian_has_its_deviations_along_its_turned_axes() -> None:
+    kernel = bell_kernel(41, np.array([4.0, 1.5]), math.pi / 6).astype(np.float64)
+    y, x = np.mgrid[-20:21, -20:21]
+    covariance = np.array([[(kernel * a * b).sum() for b in (x, y)] for a in (x, y)])
+    values, vectors = np.linalg.eigh(covariance)
+    assert np.sqrt(values) == pytest.approx([1.5, 4.0], rel=0.01)
+    assert abs(vectors[:, 1] @ [math.cos(math.pi / 6), math.sin(math.pi / 6)]) == pytest.approx(1)
+
+
+def test_a_low_pass_kernel_keeps_slow_waves_and_stops_fast_ones() -> None:
+    spectrum = np.abs(np.fft.fft2(sinc_kernel(21, math.pi / 2), s=(256, 256)))
+    assert spectrum[0, 10] == pytest.approx(1, abs=0.15)
+    assert spectrum[0, 110:146].max() < 0.15
+    assert (sinc_kernel(21, math.pi / 2) < 0).any()
+
+
+def test_the_last_kernel_changes_nothing_without_its_chance() -> None:
+    assert random_final_kernel(_draw(0), (7, 21), 0.0).tolist() == [[1.0]]
+    assert random_final_kernel(_draw(0), (7, 21), 1.0).size > 1
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_a_real_world_photo_has_its_size_and_depends_on_the_seed_alone(
+    scale: int, photo: NDArray[np.uint8]
+) -> None:
+    first = degrade(photo, scale, _draw(3))
+    assert first.shape == (256 // scale, 256 // scale, 3) and first.dtype == np.uint8
+    degrade(photo, scale, _draw(4))
+    np.testing.assert_array_equal(degrade(photo, scale, _draw(3)), first)
+    assert (degrade(photo, scale, _draw(4)) != first).any()
+
+
+def test_real_world_photos_are_worse_than_bicubic_ones_and_recognisable(
+    photo: NDArray[np.uint8],
+) -> None:
+    clean = reduce_bicubic(photo, 4)
+    scores = [psnr(degrade(photo, 4, _draw(seed)), clean) for seed in range(30)]
+    assert max(scores) < 45
+    assert 18 < np.median(scores) < 32
+    assert np.std(scores) > 1
+
+
+def test_the_degradation_keeps_up_with_training(photo: NDArray[np.uint8]) -> None:
+    """20 a second were asked for on one idle core; a quarter of that is tested, for busy ones."""
+    started = time.perf_counter()
+    for seed in range(10):
+        degrade(photo, 4, _draw(seed))
+    assert 10 / (time.perf_counter() - started) > 5
+
+
+def test_sharpening_strengthens_edges_and_leaves_flat_places(photo: NDArray[np.uint8]) -> None:
+    assert sharpen(photo).std() > photo.std()
+    flat = np.full((64, 64, 3), 120, np.uint8)
+    np.testing.assert_array_equal(sharpen(flat), flat)
+
+
+def test_a_shake_kernel_is_a_thin_trace_of_the_asked_extent() -> None:
+    for seed in range(100):
+        kernel = random_shake_kernel(_draw(seed), ShakeRanges(length=(20, 20)))
+        assert kernel.shape[0] == kernel.shape[1] and kernel.shape[0] % 2 == 1
+        assert kernel.sum() == pytest.approx(1, abs=1e-5) and kernel.min() >= 0
+        rows, columns = np.nonzero(kernel)
+        assert 20 <= max(np.ptp(rows), np.ptp(columns)) <= 22
+        assert (kernel > 0).mean() < 0.4
+        weighted = [(kernel * grid).sum() for grid in np.mgrid[: len(kernel), : len(kernel)]]
+        assert weighted == pytest.approx([len(kernel) // 2] * 2, abs=0.1)
+
+
+def test_a_shaken_photo_is_blurred_within_its_frame(photo: NDArray[np.uint8]) -> None:
+    for seed in range(5):
+        blurred = shake(photo, _draw(seed))
+        assert blurred.shape == photo.shape
+        assert 15 < psnr(blurred, photo) < 40
+        np.testing.assert_array_equal(shake(photo, _draw(seed)), blurred)
+
+
+def test_a_flat_picture_survives_shaking_up_to_noise() -> None:
+    flat = np.full((64, 64, 3), 120, np.uint8)
+    quiet = ShakeRanges(noise=(0, 0))
+    assert np.abs(shake(flat, _draw(0), quiet).astype(int) - 120).max() <= 1
+
+
+def test_blur_is_light_and_not_numbers() -> None:
+    """Half black and half white, smeared: the middle is brighter than the mean of the levels."""
+    edge = np.zeros((65, 65, 3), np.uint8)
+    edge[:, 33:] = 255
+    ranges = ShakeRanges(length=(30, 30), highlights=(1, 1), noise=(0, 0))
+    blurred = np.mean([shake(edge, _draw(seed), ranges)[32, 32] for seed in range(20)])
+    assert blurred > 150
+
+
+@pytest.mark.parametrize("kind", MaskKind)
+@pytest.mark.parametrize("shape", [(256, 256), (300, 200), (40, 40)])
+def test_every_mask_has_holes_of_ones_and_depends_on_the_seed_alone(
+    kind: MaskKind, shape: tuple[int, int]
+) -> None:
+    for seed in range(40):
+        mask = random_mask(_draw(seed), *shape, kind)
+        assert mask.shape == shape and mask.dtype == np.uint8
+        assert set(np.unique(mask)) <= {0, 1} and mask.any()
+        np.testing.assert_array_equal(random_mask(_draw(seed), *shape, kind), mask)
+
+
+def test_narrow_holes_are_thinner_than_wide_ones() -> None:
+    import cv2
+
+    depth = {
+        kind: np.mean(
+            [
+                cv2.distanceTransform(random_mask(_draw(s), 256, 256, kind), cv2.DIST_L2, 5).max()
+                for s in range(40)
+            ]
+        )
+        for kind in (MaskKind.NARROW, MaskKind.WIDE)
+    }
+    assert depth[MaskKind.NARROW] * 2 < depth[MaskKind.WIDE]
+
+
+@pytest.mark.parametrize("kind", SheetKind)
+def test_a_contact_sheet_shows_the_photo_and_its_versions(kind: SheetKind, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    result = run_cli(
+        "degrade", DATA / "lighthouse.png", "-o", out, "--kind", kind.value, "--count", 5
+    )
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as sheet:
+        assert sheet.size == (3 * 128, 2 * 192)
+    first = read_picture(out).rgb[:192, :128]
+    np.testing.assert_array_equal(first, read_picture(DATA / "lighthouse.png").rgb)
+
+
+def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
+    photo, out = DATA / "lighthouse.png", tmp_path / "out.png"
+    assert run_cli("degrade", photo, "-o", out, "--kind", "fog").exit_code == 2
+    Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+    assert run_cli("degrade", tmp_path / "small.png", "-o", out).exit_code == 3
+    assert not out.exists()
