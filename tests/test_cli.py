@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from PIL import Image
 
 import diffir_cli
 from diffir_cli.checkpoint import save_weights
+from diffir_cli.config import Tail
 from diffir_cli.imaging import read_picture
 from diffir_cli.networks import DiffIRS2
-from tests.conftest import noise_image, run_cli
+from tests.conftest import TINY, noise_image, run_cli
 
 
 @pytest.fixture
@@ -321,3 +323,68 @@ def test_convert_never_overwrites_its_own_input(s2_file: Path) -> None:
     before = s2_file.read_bytes()
     assert run_cli("convert", s2_file, s2_file, "--overwrite").exit_code == 3
     assert s2_file.read_bytes() == before
+
+
+@pytest.fixture
+def inpaint_file(tmp_path: Path) -> Path:
+    config = dataclasses.replace(
+        TINY, scale=1, tail=Tail.CONV, in_channels=4, residual=False, refinement_blocks=0
+    )
+    save_weights(tmp_path / "inpaint.safetensors", DiffIRS2(config), {})
+    return tmp_path / "inpaint.safetensors"
+
+
+def _mask(tmp_path: Path, width: int = 20, height: int = 12) -> Path:
+    holes = np.zeros((height, width), np.uint8)
+    holes[3:9, 5:15] = 255
+    Image.fromarray(holes).save(tmp_path / "mask.png")
+    return tmp_path / "mask.png"
+
+
+@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize("dilate", [0, 2])
+def test_outside_the_mask_the_picture_stays_to_the_bit(
+    invert: bool, dilate: int, photo: Path, inpaint_file: Path, tmp_path: Path
+) -> None:
+    mask, out = _mask(tmp_path), tmp_path / "out.png"
+    arguments = ["--mask", mask, "--mask-dilate", dilate, *(["--mask-invert"] if invert else [])]
+    result = run_cli(
+        "restore", photo, "--task", "inpaint", *arguments, "-w", inpaint_file, "-o", out
+    )
+    assert result.exit_code == 0, result.output
+    before, after = read_picture(photo).rgb, read_picture(out).rgb
+    holes = np.zeros((12, 20), bool)
+    holes[3:9, 5:15] = True
+    holes = ~holes if invert else holes
+    if dilate:
+        import cv2
+
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+        holes = cv2.dilate(holes.astype(np.uint8), kernel) > 0
+    np.testing.assert_array_equal(after[~holes], before[~holes])
+    assert (after[holes] != before[holes]).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("none", "need a mask"),
+        ("size", "but the picture has 20×12"),
+        ("black", "marks nothing"),
+        ("white", "marks the whole picture"),
+        ("not wanted", "take no mask"),
+    ],
+)
+def test_a_wrong_mask_is_refused(
+    case: str, message: str, photo: Path, inpaint_file: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    mask = _mask(tmp_path, 19 if case == "size" else 20)
+    if case in ("black", "white"):
+        Image.new("L", (20, 12), 255 if case == "white" else 0).save(mask)
+    weights = s2_file if case == "not wanted" else inpaint_file
+    arguments = [] if case == "none" else ["--mask", mask]
+    out = tmp_path / "out.png"
+    result = run_cli("restore", photo, "--task", "inpaint", *arguments, "-w", weights, "-o", out)
+    assert result.exit_code == 3
+    assert message in result.stderr and "hint: " in result.stderr
+    assert not out.exists()

@@ -43,6 +43,19 @@ Threads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless it fails.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE",
+        help="For inpaint: an image of the same size, white where to fill.",
+        show_default=False,
+    ),
+]
+MaskInvert = Annotated[bool, typer.Option("--mask-invert", help="Fill where the mask is black.")]
+MaskDilate = Annotated[
+    int, typer.Option("--mask-dilate", min=0, max=1000, help="Grow the holes by N pixels.")
+]
 Output = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", help="Where to write: .png, .jpg or .webp."),

@@ -20,6 +20,9 @@ def restore(
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
+    mask: options.Mask = None,
+    mask_invert: options.MaskInvert = False,
+    mask_dilate: options.MaskDilate = 0,
     seed: options.Seed = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -27,21 +30,29 @@ def restore(
     quiet: options.Quiet = False,
 ) -> None:
     """Restore one image."""
-    from diffir_cli.imaging import check_fit, check_target, read_picture, write_picture
+    from diffir_cli.imaging import (
+        check_fit,
+        check_target,
+        read_mask,
+        read_picture,
+        write_picture,
+    )
     from diffir_cli.weightfile import locate_weights
 
     started = time.monotonic()
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     check_target(output, overwrite)
     picture = read_picture(source)
+    holes = read_mask(mask, picture.size, mask_invert, mask_dilate) if mask else None
     chosen = locate_weights(weights, task)
     with working(f"restoring {source.name}", quiet or json):
         from diffir_cli.engine.loading import load_restorer
 
         restorer = load_restorer(chosen, device, precision, threads)
+        _check_mask(restorer.takes_mask, holes is not None, chosen.name)
         width, height = (side * restorer.config.scale for side in picture.size)
         check_fit(output, (width, height), picture.alpha is not None)
-        result = picture.restored(restorer.restore(picture.rgb, seed))
+        result = picture.restored(restorer.restore(picture.rgb, seed, mask=holes))
         write_picture(result, output, overwrite)
     seconds = time.monotonic() - started
     if json:
@@ -61,3 +72,12 @@ def restore(
         )
     elif not quiet:
         say(f"{output}: {result.size[0]}×{result.size[1]} pixels in {seconds:.1f} s, {chosen.name}")
+
+
+def _check_mask(wanted: bool, given: bool, name: str) -> None:
+    from diffir_cli.errors import InputError
+
+    if wanted and not given:
+        raise InputError(f"the inpainting weights {name} need a mask", "add --mask FILE")
+    if given and not wanted:
+        raise InputError(f"the weights {name} take no mask", "leave --mask out")

@@ -7,7 +7,6 @@ import torch
 from diffir_cli.checkpoint import load_checkpoint, load_model, rebuild
 from diffir_cli.config import Precision
 from diffir_cli.engine.restorer import Restorer
-from diffir_cli.errors import WeightsError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.weightfile import WeightFile
 
@@ -29,9 +28,8 @@ def load_restorer(
     Raises:
         CheckpointError: when the file cannot be read or trusted, is of stage 1, or does not fit.
         DeviceError: when the machine cannot provide device or precision.
-        WeightsError: when the network wants a mask.
     """
-    return _on_device(load_model(weights.path, weights.config), weights, device, precision, threads)
+    return _on_device(load_model(weights.path, weights.config), device, precision, threads)
 
 
 def load_any_stage(
@@ -42,21 +40,15 @@ def load_any_stage(
 ) -> Restorer:
     """The network of a weights file of either stage, as `load_restorer` does for stage 2."""
     model = rebuild(load_checkpoint(weights.path, weights.config))
-    return _on_device(model, weights, device, precision, threads)
+    return _on_device(model, device, precision, threads)
 
 
 def _on_device(
     model: DiffIRS1 | DiffIRS2,
-    weights: WeightFile,
     device: str,
     precision: Precision,
     threads: int | None,
 ) -> Restorer:
-    if model.config.in_channels != 3:
-        raise WeightsError(
-            f"{weights.name} is an inpainting network, and masks cannot be given yet",
-            "use weights of another task",
-        )
     if threads is not None:
         torch.set_num_threads(threads)
     return Restorer(model, device, precision)

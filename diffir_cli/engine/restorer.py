@@ -56,7 +56,11 @@ class Restorer:
         return precision_name(self.dtype)
 
     def restore(
-        self, lq: NDArray[np.uint8], seed: int = 0, gt: NDArray[np.uint8] | None = None
+        self,
+        lq: NDArray[np.uint8],
+        seed: int = 0,
+        gt: NDArray[np.uint8] | None = None,
+        mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.uint8]:
         """Restore an 8-bit image.
 
@@ -64,18 +68,35 @@ class Restorer:
             lq: (H, W, 3) in 0–255, of any size.
             seed: Where x_T comes from; the same seed gives the same image.
             gt: (scale·H, scale·W, 3) in 0–255, the ground truth that a stage-1 network reads.
+            mask: (H, W), True in the holes that an inpainting network fills. Outside them the
+                result is `lq` to the bit.
 
         Returns:
-            (scale·H, scale·W, 3) in 0–255, rounded half to even.
+            (scale·H, scale·W, 3) in 0–255, rounded half to even; in holes truncated, as the
+            released inpainting code does.
 
         Raises:
+            ValueError: when a mask is given to a network that takes none, or the other way round.
             DeviceError: when the image does not fit into memory.
             WeightsError: when the network's result is not finite.
         """
+        if self.takes_mask != (mask is not None):
+            raise ValueError("an inpainting network, and no other, takes a mask")
         check_memory(self.config, lq.shape[1], lq.shape[0], self.device)
-        restored = self._run_finite(_to_tensor(lq), seed, None if gt is None else _to_tensor(gt))
-        pixels = (restored[0].clamp(0, 1) * 255).round().to(torch.uint8)
-        return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        tensor = _to_tensor(lq)
+        if mask is not None:
+            holes = torch.tensor(mask)[None, None].float()
+            tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
+        restored = self._run_finite(tensor, seed, None if gt is None else _to_tensor(gt))
+        levels = restored[0].clamp(0, 1) * 255
+        pixels = (levels if mask is not None else levels.round()).to(torch.uint8)
+        hq = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        return hq if mask is None else np.where(mask[:, :, None], hq, lq)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether this is an inpainting network."""
+        return self.config.in_channels == 4
 
     def _run_finite(self, lq: Tensor, seed: int, gt: Tensor | None) -> Tensor:
         """What `run` gives, in fp32 if bf16 overflowed."""

@@ -1,5 +1,6 @@
 """Files to arrays and back."""
 
+from diffir_cli.imaging.masks import read_mask
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.read import list_pictures, read_picture
 from diffir_cli.imaging.write import check_fit, check_target, write_picture
@@ -9,6 +10,7 @@ __all__ = [
     "check_fit",
     "check_target",
     "list_pictures",
+    "read_mask",
     "read_picture",
     "write_picture",
 ]
