@@ -26,10 +26,20 @@ from diffir_cli.errors import DiffIRError, InputError, RecipeError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging.bicubic import reduce_bicubic
 from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.training.data import Batch, PairCrops, load_pairs
+from diffir_cli.training.data import (
+    Batch,
+    Crops,
+    FreshPairs,
+    Prefetched,
+    StoredPairs,
+    load_pairs,
+    load_photos,
+)
+from diffir_cli.training.degradation.bicubic import bicubic_pair
+from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.loop import Progress, Trainer
-from diffir_cli.training.losses import ipr_loss, reconstruction_loss
+from diffir_cli.training.losses import ipr_loss, masked_loss, reconstruction_loss
 from diffir_cli.training.recipe import (
     IPRLoss,
     LearningRate,
@@ -155,18 +165,22 @@ def test_every_recipe_of_the_repository_is_valid(path: Path, photos: Path) -> No
 # ── data and losses ─────────────────────────────────────────────────────────
 
 
+def _bicubic_crops(photos: Path, patch: int, seed: int = 0) -> Crops:
+    pairs = [bicubic_pair(photo, 4) for photo in load_photos([str(photos)])]
+    return Crops([(StoredPairs(pairs, 4, patch, True), 1.0)], seed)
+
+
 def test_a_batch_depends_on_seed_and_iteration_alone(photos: Path) -> None:
-    pairs = load_pairs([str(photos)], 4)
-    crops = PairCrops(pairs, 4, 8, True, 3)
+    crops = _bicubic_crops(photos, 8, 3)
     first = crops.batch(7, 4)
     crops.batch(8, 4)
     assert torch.equal(crops.batch(7, 4).lq, first.lq)
     assert not torch.equal(crops.batch(8, 4).lq, first.lq)
-    assert not torch.equal(PairCrops(pairs, 4, 8, True, 4).batch(7, 4).lq, first.lq)
+    assert not torch.equal(_bicubic_crops(photos, 8, 4).batch(7, 4).lq, first.lq)
 
 
 def test_processes_share_a_batch_without_gap_or_overlap(photos: Path) -> None:
-    crops = PairCrops(load_pairs([str(photos)], 4), 4, 8, True, 0)
+    crops = _bicubic_crops(photos, 8)
     whole = crops.batch(5, 6)
     shares = [crops.batch(5, 6, rank, 3) for rank in range(3)]
     for index in range(6):
@@ -175,7 +189,7 @@ def test_processes_share_a_batch_without_gap_or_overlap(photos: Path) -> None:
 
 def test_the_two_halves_of_a_pair_show_the_same_place(photos: Path) -> None:
     """In every one of the eight orientations: inside, LQ is the bicubic reduction of GT."""
-    crops = PairCrops(load_pairs([str(photos)], 4), 4, 16, True, 0)
+    crops = _bicubic_crops(photos, 16)
     batch = crops.batch(0, 24)
     for lq, gt in zip(batch.lq, batch.gt, strict=True):
         truth = (gt * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -186,7 +200,7 @@ def test_the_two_halves_of_a_pair_show_the_same_place(photos: Path) -> None:
 
 def test_photos_smaller_than_a_crop_are_refused(photos: Path) -> None:
     with pytest.raises(InputError, match="none of 3 photos"):
-        PairCrops(load_pairs([str(photos)], 4), 4, 64, True, 0)
+        _bicubic_crops(photos, 64)
 
 
 def test_the_ipr_losses_are_those_of_the_paper() -> None:
@@ -204,6 +218,106 @@ def test_the_reconstruction_loss_is_the_mean_difference() -> None:
     assert (
         float(reconstruction_loss(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.25))) == 0.25
     )
+
+
+def test_a_batch_made_ahead_is_the_batch_itself(photos: Path) -> None:
+    crops = _bicubic_crops(photos, 8)
+    ahead = Prefetched(lambda iteration: crops.batch(iteration, 3))
+    for iteration in (0, 1, 2, 7, 8, 3):
+        assert torch.equal(ahead.batch(iteration).gt, crops.batch(iteration, 3).gt)
+    ahead.close()
+
+
+@pytest.mark.parametrize("kind", [Degradation.REALWORLD, Degradation.SHAKE, Degradation.HOLES])
+def test_fresh_pairs_are_degraded_anew_by_the_seed_alone(kind: Degradation, photos: Path) -> None:
+    scale = 4 if kind is Degradation.REALWORLD else 1
+    source = FreshPairs(load_photos([str(photos)]), kind, scale, 16, augment=True)
+    crops = Crops([(source, 1.0)], 0)
+    batch = crops.batch(3, 2)
+    assert batch.lq.shape == (2, 4 if kind is Degradation.HOLES else 3, 16, 16)
+    assert batch.gt.shape == (2, 3, 16 * scale, 16 * scale)
+    again = crops.batch(3, 2)
+    assert torch.equal(batch.lq, again.lq) and torch.equal(batch.gt, again.gt)
+    if kind is Degradation.HOLES:
+        colours, mask = batch.lq[:, :3], batch.lq[:, 3:]
+        assert set(mask.unique().tolist()) <= {0.0, 1.0}
+        assert torch.equal(colours, batch.gt * (1 - mask))
+
+
+def test_real_pairs_take_their_share(photos: Path, tmp_path: Path) -> None:
+    black = tmp_path / "black"
+    black.mkdir()
+    for path in photos.iterdir():
+        Image.new("RGB", Image.open(path).size).save(black / path.name)
+    real = StoredPairs(load_pairs([str(black)], [str(photos)], 1), 1, 16, augment=True)
+    fresh = FreshPairs(load_photos([str(photos)]), Degradation.SHAKE, 1, 16, augment=True)
+    batch = Crops([(fresh, 0.7), (real, 0.3)], 0).batch(0, 200)
+    share = float((batch.lq.flatten(1).amax(dim=1) == 0).float().mean())
+    assert share == pytest.approx(0.3, abs=0.1)
+
+
+def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (192, 160)).save(other / "9.png")
+    with pytest.raises(InputError, match="no twin named '9'"):
+        load_pairs([str(other)], [str(photos)], 1)
+    (other / "9.png").rename(other / "0.png")
+    with pytest.raises(InputError, match="no pair of scale 4"):
+        load_pairs([str(other)], [str(photos)], 4)
+
+
+def test_the_masked_loss_weighs_known_pixels_and_holes() -> None:
+    gt, hq = torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5)
+    holes = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    assert float(masked_loss(hq, gt, holes, 1, 1)) == pytest.approx(0.5)
+    assert float(masked_loss(hq, gt, holes, 10, 0)) == pytest.approx(0.5 * 10 * 3 / 4)
+    assert float(masked_loss(hq, gt, holes, 0, 1)) == pytest.approx(0.5 / 4)
+
+
+_TASKS: dict[str, dict[str, Any]] = {
+    "realworld": {"data": {"degradation": "realworld", "sharpen_gt": True}},
+    "shake": {"data": {"degradation": "shake", "patch": 16}, "model": {"scale": 1, "tail": "conv"}},
+    "shake, unshuffled": {
+        "data": {"degradation": "shake", "patch": 32},
+        "model": {"scale": 1},
+    },
+    "holes": {
+        "data": {"degradation": "holes", "patch": 32},
+        "model": {"scale": 1, "tail": "conv", "in_channels": 4, "residual": False},
+        "loss": {"known_weight": 1.0, "hole_weight": 2.0},
+    },
+}
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_every_task_is_trained_and_validated_in_both_stages(
+    task: str, photos: Path, tmp_path: Path
+) -> None:
+    first = _train(_recipe(photos, iterations=6, **_TASKS[task]), tmp_path / "s1")
+    recipe = _recipe(photos, stage=2, init=str(first), iterations=6, **_TASKS[task])
+    assert isinstance(load_model(_train(recipe, tmp_path / "s2")), DiffIRS2)
+    for folder in ("s1", "s2"):
+        assert 3 < float(_log(tmp_path / folder)[-1]["psnr"]) < 60
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"data": {"degradation": "holes"}}, "does not go with model.in_channels 3"),
+        ({"data": {"degradation": "shake"}}, "needs model.scale 1"),
+        ({"model": {"scale": 1}, "data": {"patch": 32}}, "bicubic needs a model.scale above 1"),
+        ({"data": {"sharpen_gt": True}}, "data.sharpen_gt has an effect"),
+        ({"data": {"pairs_share": 0.5}}, "must be given together"),
+        ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),
+        ({"loss": {"ipr": "l2"}}, "loss has an effect in stage 2 only"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    change: dict[str, Any], fault: str, photos: Path
+) -> None:
+    with pytest.raises(RecipeError, match=fault):
+        _recipe(photos, **change)
 
 
 # ── stage 2 ─────────────────────────────────────────────────────────────────
@@ -466,7 +580,8 @@ def test_validation_scores_what_a_user_would_get(photos: Path, s2: DiffIRS2) -> 
     validation = Validation.of(recipe)
     assert validation is not None
     scores = []
-    for lq, gt in load_pairs([str(photos)], 4, 2):
+    for photo in load_photos([str(photos)], 2):
+        lq, gt = bicubic_pair(photo, 4)
         hq = Restorer(s2, "cpu").restore(lq, seed=0)
         scores.append(psnr(luma(shave(hq, 4)), luma(shave(gt, 4))))
     assert validation.psnr(s2, torch.device("cpu")) == pytest.approx(sum(scores) / 2)
@@ -481,7 +596,7 @@ def test_bf16_is_for_the_dirformer_alone(stage: int, s1: DiffIRS1, s2: DiffIRS2)
         lambda _m, _i, out: seen.update(dirformer=out.dtype)
     )
     if stage == 1:
-        losses = stage1_losses(s1, _batch(), bf16=True)
+        losses = stage1_losses(s1, _batch(), LossRecipe(), bf16=True)
     else:
         s2.denoiser.register_forward_hook(lambda _m, _i, out: seen.update(denoiser=out.dtype))
         losses = stage2_losses(s2, s1, _batch(), LossRecipe(), Noise(0, 2), bf16=True)

@@ -6,10 +6,13 @@ batches it would have seen, and so that several processes can each take their sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,10 +20,14 @@ from torch import Tensor
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
+from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.bicubic import bicubic_pair
+from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.degradation.realworld import sharpen
+from diffir_cli.training.recipe import Recipe
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""LQ (h, w, 3) and GT (scale·h, scale·w, 3) in 0–255."""
+"""LQ (h, w, 3), or (h, w, 4) with a mask, and GT (scale·h, scale·w, 3) in 0–255."""
 
 
 @dataclass(frozen=True)
@@ -28,40 +35,144 @@ class Batch:
     """Crops in [0, 1]."""
 
     lq: Tensor
-    """(B, 3, patch, patch)."""
+    """(B, in_channels, patch, patch)."""
     gt: Tensor
     """(B, 3, scale·patch, scale·patch)."""
 
 
-class PairCrops:
-    """Random crops of photos held in memory with their degraded twins.
+class Source(Protocol):
+    """Where crops come from."""
 
-    A photo is drawn with a chance in proportion to its area, then a place, then one of the eight
-    flips and quarter turns.
+    def crop(self, draw: np.random.Generator) -> Pair:
+        """A random crop, turned and flipped at random, with its degraded twin."""
+
+
+class _Photos:
+    """Photos of which crops are drawn with a chance in proportion to their area.
+
+    Raises:
+        InputError: when no photo is as large as a crop.
+    """
+
+    def __init__(self, photos: Sequence[NDArray[np.uint8]], side: int) -> None:
+        self.chosen = [i for i, photo in enumerate(photos) if min(photo.shape[:2]) >= side]
+        if not self.chosen:
+            raise InputError(
+                f"none of {len(photos)} photos has sides of {side} pixels or more",
+                "give larger photos or a smaller data.patch",
+            )
+        areas = [photos[i].shape[0] * photos[i].shape[1] for i in self.chosen]
+        self.chances = np.array(areas, dtype=np.float64) / sum(areas)
+
+    def draw(self, draw: np.random.Generator) -> int:
+        """The number of a photo."""
+        return self.chosen[draw.choice(len(self.chosen), p=self.chances)]
+
+
+class StoredPairs:
+    """Crops of photos held in memory with their degraded twins.
 
     Args:
         pairs: LQ and GT of each photo.
         scale: Side of GT over side of LQ.
         patch: Side of a crop in LQ pixels.
         augment: Whether crops are flipped and turned.
-        seed: Where all of it comes from.
+
+    Raises:
+        InputError: when no photo is as large as a crop.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], scale: int, patch: int, augment: bool) -> None:
+        self.pairs, self.scale, self.patch, self.augment = pairs, scale, patch, augment
+        self.photos = _Photos([gt for _, gt in pairs], patch * scale)
+
+    def crop(self, draw: np.random.Generator) -> Pair:
+        """The same place of both halves of a pair."""
+        lq, gt = self.pairs[self.photos.draw(draw)]
+        top = int(draw.integers(lq.shape[0] - self.patch + 1))
+        left = int(draw.integers(lq.shape[1] - self.patch + 1))
+        turned = _orientation(draw, self.augment)
+        return (
+            _cut(lq, top, left, self.patch, turned),
+            _cut(gt, top * self.scale, left * self.scale, self.patch * self.scale, turned),
+        )
+
+
+class FreshPairs:
+    """Crops of sharp photos, each degraded anew.
+
+    Args:
+        photos: (H, W, 3) in 0–255 each.
+        kind: How they are degraded.
+        scale: Side of GT over side of LQ.
+        patch: Side of a crop in LQ pixels.
+        augment: Whether crops are flipped and turned.
+        sharpened: Whether GT is sharpened behind the degradation.
 
     Raises:
         InputError: when no photo is as large as a crop.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], scale: int, patch: int, augment: bool, seed: int
+        self,
+        photos: Sequence[NDArray[np.uint8]],
+        kind: Degradation,
+        scale: int,
+        patch: int,
+        augment: bool,
+        sharpened: bool = False,
     ) -> None:
-        self.pairs = [pair for pair in pairs if min(pair[0].shape[:2]) >= patch]
-        if not self.pairs:
-            raise InputError(
-                f"none of {len(pairs)} photos has sides of {patch * scale} pixels or more",
-                "give larger photos or a smaller data.patch",
-            )
-        areas = np.array([lq.shape[0] * lq.shape[1] for lq, _ in self.pairs], dtype=np.float64)
-        self.chances = areas / areas.sum()
-        self.scale, self.patch, self.augment, self.seed = scale, patch, augment, seed
+        self.all, self.kind, self.scale = photos, kind, scale
+        self.side, self.augment, self.sharpened = patch * scale, augment, sharpened
+        self.photos = _Photos(photos, self.side)
+
+    def crop(self, draw: np.random.Generator) -> Pair:
+        """A crop and what the degradation makes of it."""
+        photo = self.all[self.photos.draw(draw)]
+        top = int(draw.integers(photo.shape[0] - self.side + 1))
+        left = int(draw.integers(photo.shape[1] - self.side + 1))
+        gt = _cut(photo, top, left, self.side, _orientation(draw, self.augment))
+        lq = degraded(gt, self.kind, self.scale, draw)
+        return lq, sharpen(gt) if self.sharpened else gt
+
+
+class Crops:
+    """Batches of crops, each a pure function of the seed and the iteration.
+
+    Args:
+        sources: Where crops come from, each with its share of them.
+        seed: Where all randomness comes from.
+    """
+
+    def __init__(self, sources: Sequence[tuple[Source, float]], seed: int) -> None:
+        self.sources = [source for source, share in sources if share > 0]
+        self.shares = [share for _, share in sources if share > 0]
+        self.seed = seed
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Crops:
+        """The crops of a recipe.
+
+        Raises:
+            InputError: when a photo cannot be read, pairs do not match, or all are too small.
+        """
+        # Threads of OpenCV would fight with those of torch.
+        cv2.setNumThreads(1)
+        data, scale = recipe.data, recipe.model.scale
+        made: Source
+        if data.degradation is Degradation.BICUBIC:
+            pairs = [bicubic_pair(photo, scale) for photo in load_photos(data.train)]
+            made = StoredPairs(pairs, scale, data.patch, data.augment)
+        else:
+            photos = load_photos(data.train)
+            kind, sharpened = data.degradation, data.sharpen_gt
+            made = FreshPairs(photos, kind, scale, data.patch, data.augment, sharpened)
+        sources = [(made, 1 - data.pairs_share)]
+        if data.pairs_share:
+            real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
+            stored = StoredPairs(real, scale, data.patch, data.augment)
+            sources.append((stored, data.pairs_share))
+        return cls(sources, recipe.seed)
 
     def batch(self, iteration: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of a process in the batch of an iteration: every `world`-th crop of `size`."""
@@ -70,27 +181,83 @@ class PairCrops:
 
     def _crop(self, iteration: int, index: int) -> Pair:
         draw = np.random.default_rng([self.seed, iteration, index])
-        lq, gt = self.pairs[draw.choice(len(self.pairs), p=self.chances)]
-        top = draw.integers(lq.shape[0] - self.patch + 1)
-        left = draw.integers(lq.shape[1] - self.patch + 1)
-        turns, flip = (draw.integers(4), draw.integers(2)) if self.augment else (0, 0)
-        crops = []
-        for image, factor in ((lq, 1), (gt, self.scale)):
-            side = self.patch * factor
-            y, x = top * factor, left * factor
-            crop = np.rot90(image[y : y + side, x : x + side], int(turns))
-            crops.append(crop[:, ::-1] if flip else crop)
-        return crops[0], crops[1]
+        if len(self.sources) == 1:
+            return self.sources[0].crop(draw)
+        return self.sources[draw.choice(len(self.sources), p=self.shares)].crop(draw)
 
 
-def load_pairs(folders: Sequence[str], scale: int, count: int | None = None) -> list[Pair]:
-    """The photos of some folders, or the first `count` of them, with their bicubic LQ.
+class Prefetched:
+    """Batches made one ahead, by a thread, while the network is at work.
+
+    Args:
+        make: The batch of an iteration.
+    """
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        self.make = make
+        self.pool = ThreadPoolExecutor(1)
+        self.ahead: dict[int, Future[Batch]] = {}
+
+    def batch(self, iteration: int) -> Batch:
+        """The batch of an iteration; the next one is begun."""
+        current = self.ahead.pop(iteration, None) or self.pool.submit(self.make, iteration)
+        self.ahead = {iteration + 1: self.pool.submit(self.make, iteration + 1)}
+        return current.result()
+
+    def close(self) -> None:
+        """Let the thread go."""
+        self.pool.shutdown(cancel_futures=True)
+
+
+def load_photos(folders: Sequence[str], count: int | None = None) -> list[NDArray[np.uint8]]:
+    """The photos of some folders, or the first `count` of them, (H, W, 3) in 0–255 each.
 
     Raises:
         InputError: when a folder has no images or one cannot be read.
     """
-    paths = [path for folder in folders for path in list_pictures(Path(folder))]
-    return [bicubic_pair(read_picture(path).rgb, scale) for path in paths[:count]]
+    return [read_picture(path).rgb for path in _paths(folders)[:count]]
+
+
+def load_pairs(
+    lq_folders: Sequence[str], gt_folders: Sequence[str], scale: int, count: int | None = None
+) -> list[Pair]:
+    """Real pairs from two lists of folders, matched by name.
+
+    Raises:
+        InputError: when an image has no twin, or one of another size.
+    """
+    found = {path.stem: path for path in _paths(gt_folders)}
+    pairs = []
+    for path in _paths(lq_folders)[:count]:
+        if path.stem not in found:
+            raise InputError(
+                f"{path} has no twin named {path.stem!r}", "give both folders the same names"
+            )
+        lq, gt = read_picture(path).rgb, read_picture(found[path.stem]).rgb
+        if gt.shape[:2] != (lq.shape[0] * scale, lq.shape[1] * scale):
+            raise InputError(
+                f"{path} and {found[path.stem]} are no pair of scale {scale}: "
+                f"{lq.shape[1]}×{lq.shape[0]} and {gt.shape[1]}×{gt.shape[0]} pixels",
+                "leave them out",
+            )
+        pairs.append((lq, gt))
+    return pairs
+
+
+def _paths(folders: Sequence[str]) -> list[Path]:
+    return [path for folder in filter(None, folders) for path in list_pictures(Path(folder))]
+
+
+def _orientation(draw: np.random.Generator, augment: bool) -> tuple[int, bool]:
+    """Quarter turns, and whether to flip."""
+    return (int(draw.integers(4)), bool(draw.integers(2))) if augment else (0, False)
+
+
+def _cut(
+    image: NDArray[np.uint8], top: int, left: int, side: int, turned: tuple[int, bool]
+) -> NDArray[np.uint8]:
+    crop = np.rot90(image[top : top + side, left : left + side], turned[0])
+    return np.ascontiguousarray(crop[:, ::-1] if turned[1] else crop)
 
 
 def _to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from diffir_cli.engine.device import choose_device
 from diffir_cli.errors import CheckpointError, DiffIRError, InputError, RecipeError
 from diffir_cli.files import whole_file
 from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.training.data import Batch, PairCrops, load_pairs
+from diffir_cli.training.data import Batch, Crops, Prefetched
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
@@ -108,10 +109,7 @@ class Trainer:
         self.losses: list[float] = []
         self.digest = digest(recipe) + _hash(recipe.init)
         self._resume()
-        scale = recipe.model.scale
-        pairs = load_pairs(recipe.data.train, scale)
-        data = recipe.data
-        self.crops = PairCrops(pairs, scale, data.patch, data.augment, recipe.seed)
+        self.crops = Prefetched(partial(_own_share, Crops.of(recipe), recipe, self.world))
         self.validation = Validation.of(recipe) if self.world.is_first else None
         self.log = TrainingLog(out, self.iteration, self.world.is_first)
 
@@ -146,6 +144,7 @@ class Trainer:
                 if stop or finished:
                     break
                 self.losses.append(self._iterate(share))
+        self.crops.close()
         self.log.close()
         self.world.leave()
         return Result(self.weights, self.iteration, self.seconds / 60, finished)
@@ -236,17 +235,17 @@ class Trainer:
         return mean
 
     def _batch(self) -> Batch:
-        world = self.world
-        batch = self.crops.batch(self.iteration, self.recipe.data.batch, world.rank, world.size)
+        batch = self.crops.batch(self.iteration)
+        device = self.world.device
         return Batch(
-            batch.lq.to(world.device, memory_format=torch.channels_last),
-            batch.gt.to(world.device, memory_format=torch.channels_last),
+            batch.lq.to(device, memory_format=torch.channels_last),
+            batch.gt.to(device, memory_format=torch.channels_last),
         )
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         bf16 = self.recipe.precision is Precision.BF16
         if isinstance(self.model, DiffIRS1):
-            return stage1_losses(self.model, batch, bf16)
+            return stage1_losses(self.model, batch, self.recipe.loss, bf16)
         assert self.teacher is not None
         mixed = np.random.SeedSequence([self.recipe.seed, self.iteration])
         seed = int(mixed.generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -270,6 +269,10 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         self.log.add(progress.iteration, self.seconds / 60, progress.loss, rate, progress.psnr)
         report(progress)
+
+
+def _own_share(crops: Crops, recipe: Recipe, world: World, iteration: int) -> Batch:
+    return crops.batch(iteration, recipe.data.batch, world.rank, world.size)
 
 
 def _build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffir_cli.networks import DIRformer
-from diffir_cli.training.recipe import IPRLoss
+from diffir_cli.training.data import Batch
+from diffir_cli.training.recipe import IPRLoss, LossRecipe
 
 
 def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> Tensor:
@@ -20,6 +21,27 @@ def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> 
 def reconstruction_loss(hq: Tensor, gt: Tensor) -> Tensor:
     """L_rec = mean |GT − HQ| over (B, 3, H, W) images in [0, 1] (Eq. 9)."""
     return F.l1_loss(hq, gt)
+
+
+def masked_loss(hq: Tensor, gt: Tensor, holes: Tensor, known: float, hole: float) -> Tensor:
+    """L_rec with one weight for known pixels and another for holes, divided by all pixels.
+
+    Args:
+        hq: (B, 3, H, W).
+        gt: (B, 3, H, W) in [0, 1].
+        holes: (B, 1, H, W), 1 in the holes and 0 elsewhere.
+        known: Weight of known pixels.
+        hole: Weight of pixels in holes.
+    """
+    return ((hq - gt).abs() * (known + (hole - known) * holes)).mean()
+
+
+def image_loss(hq: Tensor, batch: Batch, recipe: LossRecipe) -> Tensor:
+    """L_rec of a batch, weighted where it has a mask channel."""
+    if batch.lq.shape[1] == 4:
+        holes = batch.lq[:, 3:]
+        return masked_loss(hq, batch.gt, holes, recipe.known_weight, recipe.hole_weight)
+    return reconstruction_loss(hq, batch.gt)
 
 
 def ipr_loss(z_hat: Tensor, z: Tensor, kind: IPRLoss) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 from diffir_cli.config import ModelConfig, Precision, parse_table, plain
 from diffir_cli.errors import RecipeError
+from diffir_cli.training.degradation.kinds import Degradation
 
 
 class LearningRate(StrEnum):
@@ -48,6 +49,16 @@ class DataRecipe:
 
     train: tuple[str, ...] = ("",)
     """Folders of sharp photos."""
+    degradation: Degradation = Degradation.BICUBIC
+    """What is done to them."""
+    sharpen_gt: bool = False
+    """Whether the truth is sharpened, as for the second version of realsr."""
+    pairs_lq: tuple[str, ...] = ("",)
+    """Folders of really degraded photos, with twins of the same names in `pairs_gt`."""
+    pairs_gt: tuple[str, ...] = ("",)
+    """Folders of their sharp twins."""
+    pairs_share: float = 0.0
+    """Share of crops that come from these pairs."""
     patch: int = 48
     """Side of a crop in LQ pixels."""
     batch: int = 8
@@ -82,6 +93,10 @@ class OptimizerRecipe:
 class LossRecipe:
     """L_all = L_rec + weight · L_diff."""
 
+    known_weight: float = 1.0
+    """Weight of known pixels in L_rec of inpainting."""
+    hole_weight: float = 1.0
+    """Weight of pixels in holes in L_rec of inpainting."""
     ipr: IPRLoss = IPRLoss.L1
     """L_diff of stage 2."""
     ipr_weight: float = 1.0
@@ -100,6 +115,8 @@ class ValidationRecipe:
 
     gt: str = ""
     """A folder of sharp photos; empty for no validation."""
+    lq: str = ""
+    """A folder of their degraded twins; empty to degrade them by seed."""
     count: int = 8
     """How many of them, in the order of their names."""
     every: int = 1000
@@ -245,18 +262,16 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield f"stage must be 1 or 2, not {recipe.stage}"
     if recipe.stage == 2 and not recipe.init:
         yield "init must name the stage-1 weights when stage is 2"
-    if recipe.stage == 1 and recipe.loss != LossRecipe():
-        yield "loss has an effect in stage 2 only"
+    weights = {name: getattr(recipe.loss, name) for name in ("known_weight", "hole_weight")}
+    if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
+        yield "loss has an effect in stage 2 only, but for known_weight and hole_weight"
     if recipe.loss.optimization is Optimization.TRADITIONAL:
         for name in ("ipr_only", "variance_noise"):
             if getattr(recipe.loss, name):
                 yield f"loss.{name} has no effect on traditional optimisation"
     if recipe.precision is Precision.AUTO:
         yield "precision must be fp32 or bf16, not auto"
-    if recipe.model.in_channels != 3:
-        yield "model.in_channels 4 cannot be trained: there is no mask degradation yet"
-    if recipe.model.scale == 1:
-        yield "model.scale 1 cannot be trained: the only degradation is the bicubic reduction"
+    yield from _degradation_faults(recipe)
     if recipe.data.patch < 1 or recipe.data.patch % recipe.model.multiple:
         multiple = recipe.model.multiple
         yield f"data.patch must be a multiple of {multiple}, not {recipe.data.patch}"
@@ -264,7 +279,10 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield "data.train must name at least one folder of photos"
     for field_name, folders in (
         ("data.train", recipe.data.train),
+        ("data.pairs_lq", recipe.data.pairs_lq),
+        ("data.pairs_gt", recipe.data.pairs_gt),
         ("validation.gt", (recipe.validation.gt,)),
+        ("validation.lq", (recipe.validation.lq,)),
     ):
         for folder in filter(None, folders):
             if not Path(folder).is_dir():
@@ -279,6 +297,25 @@ def _faults(recipe: Recipe) -> Iterator[str]:
             yield f"{path} must lie between {low:g} and {high:g}, not {value:g}"
 
 
+def _degradation_faults(recipe: Recipe) -> Iterator[str]:
+    kind, model, data = recipe.data.degradation, recipe.model, recipe.data
+    if (kind is Degradation.HOLES) != (model.in_channels == 4):
+        channels = model.in_channels
+        yield f"data.degradation {kind.value} does not go with model.in_channels {channels}"
+    if kind in (Degradation.SHAKE, Degradation.HOLES) and model.scale != 1:
+        yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
+    if kind is Degradation.BICUBIC and model.scale == 1:
+        yield "data.degradation bicubic needs a model.scale above 1"
+    if data.sharpen_gt and kind is not Degradation.REALWORLD:
+        yield "data.sharpen_gt has an effect on realworld only"
+    if data.pairs_share and kind is Degradation.HOLES:
+        yield "data.pairs_share has no use for holes: they are cut into any photo"
+    if bool(data.pairs_share) != (any(data.pairs_lq) and any(data.pairs_gt)):
+        yield "data.pairs_share, pairs_lq and pairs_gt must be given together"
+    if recipe.validation.lq and not recipe.validation.gt:
+        yield "validation.lq needs validation.gt"
+
+
 _MANY = 10**9
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("iterations", 1, _MANY),
@@ -288,6 +325,9 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("save_every", 1, _MANY),
     ("log_every", 1, _MANY),
     ("data.batch", 1, _MANY),
+    ("data.pairs_share", 0, 1),
+    ("loss.known_weight", 0, 1e6),
+    ("loss.hole_weight", 0, 1e6),
     ("optimizer.lr", 1e-12, 1e3),
     ("optimizer.clip", 1e-12, 1e12),
     ("optimizer.final", 0, 1),

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffir_cli.config import Prediction
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import Batch
-from diffir_cli.training.losses import ipr_loss, reconstruction_loss, restore_batch
+from diffir_cli.training.losses import image_loss, ipr_loss, restore_batch
 from diffir_cli.training.recipe import LossRecipe, Optimization
 
 
@@ -84,7 +84,7 @@ def stage2_losses(
     terms = {"diff": recipe.ipr_weight * ipr_loss(z_hat, z, recipe.ipr)}
     if with_image:
         hq = restore_batch(student.dirformer, batch.lq, z_hat, bf16)
-        terms["rec"] = reconstruction_loss(hq, batch.gt)
+        terms["rec"] = image_loss(hq, batch, recipe)
     return terms
 
 

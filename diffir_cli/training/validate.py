@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from diffir_cli.config import Precision
 from diffir_cli.engine import Restorer
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.training.data import Pair, load_pairs
+from diffir_cli.training.data import Pair, load_pairs, load_photos
+from diffir_cli.training.degradation.apply import degraded
+from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.recipe import Recipe
 
 
@@ -21,23 +24,50 @@ class Validation:
     """Photos held out from training, with their degraded twins."""
 
     pairs: Sequence[Pair]
+    kind: Degradation
+    """Decides what counts: the luma, all colours after shaking, colours in the holes."""
     border: int
     """HQ pixels at the edges that do not count."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> Validation | None:
-        """The validation a recipe asks for, if any."""
-        chosen = recipe.validation
+        """The validation a recipe asks for, if any; each photo is degraded by a seed of its own.
+
+        Raises:
+            InputError: when a photo cannot be read.
+        """
+        chosen, scale = recipe.validation, recipe.model.scale
+        kind = recipe.data.degradation
         if not chosen.gt:
             return None
-        pairs = load_pairs([str(Path(chosen.gt))], recipe.model.scale, chosen.count)
-        return cls(pairs, chosen.border)
+        if chosen.lq:
+            return cls(
+                load_pairs([chosen.lq], [chosen.gt], scale, chosen.count), kind, chosen.border
+            )
+        pairs = []
+        for number, photo in enumerate(load_photos([chosen.gt], chosen.count)):
+            height, width = (side // scale * scale for side in photo.shape[:2])
+            gt = photo[:height, :width]
+            pairs.append((degraded(gt, kind, scale, np.random.default_rng([0, number])), gt))
+        return cls(pairs, kind, chosen.border)
 
     def psnr(self, model: DiffIRS1 | DiffIRS2, device: torch.device) -> float:
-        """Mean PSNR in dB of the luma of 8-bit results, seed 0."""
+        """Mean PSNR in dB of 8-bit results, seed 0."""
         restorer = Restorer(model, device, Precision.FP32)
         scores = []
         for lq, gt in self.pairs:
-            hq = restorer.restore(lq, gt=gt if isinstance(model, DiffIRS1) else None)
-            scores.append(psnr(luma(shave(hq, self.border)), luma(shave(gt, self.border))))
+            truth = gt if isinstance(model, DiffIRS1) else None
+            holes = lq[:, :, 3] > 0 if restorer.takes_mask else None
+            hq = restorer.restore(lq[:, :, :3], gt=truth, mask=holes)
+            scores.append(self._score(hq, gt, holes))
         return sum(scores) / len(scores)
+
+    def _score(
+        self, hq: NDArray[np.uint8], gt: NDArray[np.uint8], holes: NDArray[np.bool_] | None
+    ) -> float:
+        if holes is not None:
+            return psnr(hq[holes], gt[holes])
+        first, second = shave(hq, self.border), shave(gt, self.border)
+        if self.kind is Degradation.SHAKE:
+            return psnr(first, second)
+        return psnr(luma(first), luma(second))

@@ -1,12 +1,25 @@
-"""What a contact sheet can show; alone, so that the command line need not load numpy for it."""
+"""Names of degradations; alone, so that the command line need not load numpy for them."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 
+class Degradation(StrEnum):
+    """What training does to sharp photos."""
+
+    BICUBIC = "bicubic"
+    """The benchmarks' reduction (sr)."""
+    REALWORLD = "realworld"
+    """Blur, noise, resizes and JPEG, twice (realsr)."""
+    SHAKE = "shake"
+    """The blur of a shaken camera (deblur)."""
+    HOLES = "holes"
+    """Strokes and boxes to be filled (inpaint)."""
+
+
 class SheetKind(StrEnum):
-    """What is shown."""
+    """What a contact sheet shows."""
 
     BICUBIC = "bicubic"
     REALWORLD = "realworld"
