@@ -63,7 +63,7 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> DiffIRS2:
     if checkpoint.stage != 2:
         raise CheckpointError(
             f"{path} holds a stage-1 network, which needs the ground truth to restore an image",
-            "give the stage-2 file; its keys include 'denoise.' or 'denoiser.'",
+            "give the weights of stage 2, such as runs/NAME-s2/NAME-s2.safetensors",
         )
     return _fill(DiffIRS2, checkpoint)
 
@@ -78,7 +78,7 @@ def load_stage1(path: str | Path, config: ModelConfig | None = None) -> DiffIRS1
     if checkpoint.stage != 1:
         raise CheckpointError(
             f"{path} holds a stage-2 network, but a stage-1 network is needed",
-            "give the stage-1 file; it has no keys of a denoiser",
+            "give the weights of stage 1, such as runs/NAME-s1/NAME-s1.safetensors",
         )
     return _fill(DiffIRS1, checkpoint)
 

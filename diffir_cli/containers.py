@@ -82,10 +82,10 @@ def _check_records(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = (str(error).strip().splitlines() or ["it is empty or cut off"])[0]
     return CheckpointError(
         f"{path} is no weights file, or a damaged one: {reason}",
-        "compare its size with that of the original",
+        "is it the file you meant? compare its size with that of the original",
     )
 
 

@@ -56,10 +56,10 @@ class RecipeError(DiffIRError):
 
     exit_code = 6
 
-    def __init__(self, source: str, faults: list[str]) -> None:
+    def __init__(self, source: str, faults: list[str], hint: str = "") -> None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__(
             f"{source} has {count}: " + "; ".join(faults),
-            "mend it, or change single fields with --set KEY=VALUE",
+            hint or "mend it, or change single fields with --set KEY=VALUE",
         )
         self.faults = faults

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
     [
         (["absent.png", "-o", "out.png"], 3, "no such file: absent.png", "check the name"),
         ([".", "-o", "out.png"], 3, ". is a folder", "name one of the images"),
-        (["text.png", "-o", "out.png"], 3, "text.png is no image", "PNG, JPEG and WebP"),
+        (["text.png", "-o", "out.png"], 3, "text.png is no image", "PNG, JPEG, WebP"),
         (["cut.png", "-o", "out.png"], 3, "cut.png is damaged", "again"),
         (["photo.png", "-o", "photo.png"], 3, "photo.png exists already", "--overwrite"),
         (["photo.png", "-o", "no/out.png"], 3, "no such folder: no", "mkdir"),
@@ -103,7 +104,7 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
         (["photo.png", "-o", "out.png", "-w", "realsr-4x"], 4, "'realsr-4x'", "'realsr-x4'"),
         (["photo.png", "-o", "out.png", "-w", "no.pth"], 4, "no such weights file", "sr-x4"),
         (["photo.png", "-o", "out.png", "-w", "text.png"], 4, "no weights file", "size"),
-        (["photo.png", "-o", "out.png", "-w", "S1"], 4, "stage-1 network", "stage-2"),
+        (["photo.png", "-o", "out.png", "-w", "S1"], 4, "stage-1 network", "stage 2"),
         (
             ["photo.png", "-o", "out.png", "-w", "realsr-x4"],
             4,
@@ -244,9 +245,10 @@ def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: 
     for weights in (s2_file, s1_file):
         result = run_cli("evaluate", "--gt", photos, "-w", weights, "--json")
         assert result.exit_code == 0, result.output
-        scores = json.loads(result.stdout)["scores"]
-        assert [score["name"] for score in scores] == ["0.png", "1.png", "2.png", "mean of 3"]
-        assert scores[-1]["psnr"] == pytest.approx(np.mean([s["psnr"] for s in scores[:3]]))
+        found = json.loads(result.stdout)
+        scores = found["images"]
+        assert [score["name"] for score in scores] == ["0.png", "1.png", "2.png"]
+        assert found["mean"]["psnr"] == pytest.approx(np.mean([s["psnr"] for s in scores]))
         assert 15 < scores[0]["bicubic_psnr"] < 50
     table = run_cli("evaluate", "--gt", photos, "-w", s2_file).stdout
     assert "mean of 3" in table and "bicubic PSNR" in table
@@ -316,7 +318,7 @@ def test_evaluate_writes_no_infinity_into_json(photos: Path, s2_file: Path) -> N
     result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--json")
     assert result.exit_code == 0, result.output
     assert "Infinity" not in result.stdout
-    assert json.loads(result.stdout)["scores"][0]["bicubic_psnr"] is None
+    assert json.loads(result.stdout)["images"][0]["bicubic_psnr"] is None
 
 
 def test_convert_never_overwrites_its_own_input(s2_file: Path) -> None:
@@ -381,10 +383,101 @@ def test_a_wrong_mask_is_refused(
     mask = _mask(tmp_path, 19 if case == "size" else 20)
     if case in ("black", "white"):
         Image.new("L", (20, 12), 255 if case == "white" else 0).save(mask)
+    task = "sr" if case == "not wanted" else "inpaint"
     weights = s2_file if case == "not wanted" else inpaint_file
     arguments = [] if case == "none" else ["--mask", mask]
     out = tmp_path / "out.png"
-    result = run_cli("restore", photo, "--task", "inpaint", *arguments, "-w", weights, "-o", out)
+    result = run_cli("restore", photo, "--task", task, *arguments, "-w", weights, "-o", out)
     assert result.exit_code == 3
     assert message in result.stderr and "hint: " in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "weights", "message"),
+    [
+        ("deblur", "s2_file", "cannot be one for task 'deblur'"),
+        ("inpaint", "s2_file", "cannot be one for task 'inpaint'"),
+        ("sr", "inpaint_file", "cannot be one for task 'sr'"),
+    ],
+)
+def test_weights_that_cannot_be_for_the_task_are_refused(
+    task: str, weights: str, message: str, photo: Path, request: pytest.FixtureRequest
+) -> None:
+    file, out = request.getfixturevalue(weights), photo.with_name("out.png")
+    result = run_cli("restore", photo, "--task", task, "-w", file, "-o", out)
+    assert result.exit_code == 4
+    assert message in result.stderr and "hint: use --task" in result.stderr
+    assert not out.exists()
+
+
+def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "diffir_cli", *map(str, arguments)]
+    return subprocess.run(command, text=True, timeout=60, **settings)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_stdout_is_one_error_and_the_picture_is_there(photo: Path, s2_file: Path) -> None:
+    out = photo.with_name("out.png")
+    with Path("/dev/full").open("w") as full:
+        done = _run(
+            "restore",
+            photo,
+            "-o",
+            out,
+            "-w",
+            s2_file,
+            "--json",
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write the JSON to stdout")
+    assert "Traceback" not in done.stderr
+    assert out.exists()
+
+
+def test_errors_have_no_colour_in_a_file_nor_with_no_color(tmp_path: Path) -> None:
+    done = _run("restore", "absent.png", "-o", tmp_path / "o.png", stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    assert "\x1b" not in done.stderr
+
+
+def test_an_unreadable_file_is_an_input_error(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_settings: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    result = run_cli("restore", photo, "-o", photo.with_name("out.png"))
+    assert result.exit_code == 3
+    assert "not allowed to read" in result.stderr and "chmod" in result.stderr
+
+
+@pytest.mark.parametrize(("quiet", "lines"), [([], 2), (["-q"], 0)])
+def test_only_the_first_of_several_pictures_is_used_and_said_so(
+    quiet: list[str], lines: int, tmp_path: Path, s2_file: Path
+) -> None:
+    frames = [Image.fromarray(noise_image(8, 8, seed=seed)) for seed in range(2)]
+    frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:])
+    done = _run(
+        *("restore", tmp_path / "in.gif", "-o", tmp_path / "out.png", "-w", s2_file, *quiet),
+        stderr=subprocess.PIPE,
+    )
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) == lines
+    assert ("holds 2 pictures" in done.stderr) is bool(lines)
+
+
+def test_a_format_that_might_lose_depth_is_refused(tmp_path: Path, s2_file: Path) -> None:
+    (tmp_path / "deep.ppm").write_bytes(b"P6 8 8 65535\n" + bytes(8 * 8 * 6))
+    out = tmp_path / "out.png"
+    result = run_cli("restore", tmp_path / "deep.ppm", "-o", out, "-w", s2_file)
+    assert result.exit_code == 3 and "no image that can be read" in result.stderr
+
+
+def test_the_python_interface_gives_what_the_command_gives(photo: Path, s2_file: Path) -> None:
+    out = photo.with_name("out.png")
+    assert run_cli("restore", photo, "-o", out, "-w", s2_file, "--seed", 4).exit_code == 0
+    restorer = diffir_cli.load_restorer("sr", weights=str(s2_file))
+    found = restorer.restore(np.asarray(Image.open(photo)), seed=4)
+    np.testing.assert_array_equal(found, read_picture(out).rgb)

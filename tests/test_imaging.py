@@ -217,7 +217,7 @@ def test_a_written_file_has_ordinary_permissions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("out", "without an ending"),
+        ("out", "no ending"),
         ("out.xyz", r"unknown ending '\.xyz'"),
         ("missing/out.png", "no such folder"),
         (".", "is a folder"),

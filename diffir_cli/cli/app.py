@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from diffir_cli.cli import convert, degrade, evaluate, restore, train
+from diffir_cli.cli.talk import say
 from diffir_cli.errors import DiffIRError
 from diffir_cli.version import __version__
 
@@ -74,7 +76,11 @@ def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:
+        # So early that no command has begun yet.
+        sys.exit(INTERRUPTED)
 
 
 def _print_version(wanted: bool) -> None:
@@ -121,5 +127,6 @@ def _canonical(args: list[str], known: set[str]) -> list[str]:
 
 
 def _say(kind: str, text: str, colour: str) -> None:
-    styled = typer.style(f"{kind}:", fg=colour, bold=True) if sys.stderr.isatty() else f"{kind}:"
-    typer.echo(f"{styled} {text}", err=True)
+    coloured = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    styled = typer.style(f"{kind}:", fg=colour, bold=True) if coloured else f"{kind}:"
+    say(f"{styled} {text}")

@@ -12,14 +12,16 @@ from diffir_cli.cli.talk import say
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any kind.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", readable=False, help="A checkpoint of any kind.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
     half: Annotated[
         bool, typer.Option("--half", help="Store fp16: half the size, rounded to 11 bits.")
     ] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Rewrite a checkpoint as safetensors that know their own configuration."""
+    """Rewrite a checkpoint as safetensors."""
     from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
     from diffir_cli.errors import InputError
 

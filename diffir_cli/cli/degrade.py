@@ -13,14 +13,14 @@ from diffir_cli.training.degradation.kinds import SheetKind
 
 
 def degrade(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A sharp photo.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", readable=False, help="A sharp photo.")],
     output: options.Output,
     kind: Annotated[SheetKind, typer.Option("--kind", help="What to show.")] = SheetKind.REALWORLD,
     count: Annotated[int, typer.Option("--count", min=1, max=99, help="How many versions.")] = 8,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Draw a contact sheet of a photo and what a training degradation makes of it."""
+    """Show what training does to a photo."""
     from diffir_cli.errors import InputError
     from diffir_cli.imaging import Picture, check_target, read_picture, write_picture
     from diffir_cli.training.degradation.sheet import contact_sheet

@@ -24,11 +24,11 @@ def evaluate(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure PSNR and SSIM of super-resolution on a folder of sharp images.
+    """Measure super-resolution on a folder of sharp images.
 
     Each image is reduced by the benchmarks' bicubic, restored, and compared on its luma without a
-    border of 4 pixels; bicubic enlargement is measured beside it. A stage-1 file is measured with
-    the truth that it needs.
+    border of 4 pixels, by PSNR and SSIM; bicubic enlargement is measured beside it. A stage-1 file
+    is shown the truth that it needs.
     """
     from dataclasses import asdict
 
@@ -44,10 +44,15 @@ def evaluate(
     restorer = load_any_stage(chosen, device, precision, threads)
     with working("restoring", quiet or json) as status:
         scores = list(evaluate_sr(restorer, paths, seed, report=lambda path: status(path.name)))
-    rows = [*scores, mean_score(scores)]
+    mean = mean_score(scores)
     if json:
-        found = {"name": chosen.name, "sha256": chosen.sha256}
-        print_json({"weights": found, "scores": [_finite(asdict(row)) for row in rows]})
+        print_json(
+            {
+                "weights": {"name": chosen.name, "sha256": chosen.sha256},
+                "images": [_finite(asdict(score)) for score in scores],
+                "mean": _finite(asdict(mean)),
+            }
+        )
     elif not quiet:
         print_table(
             ("image", "PSNR", "SSIM", "bicubic PSNR", "bicubic SSIM"),
@@ -59,7 +64,7 @@ def evaluate(
                     f"{row.bicubic_psnr:.2f}",
                     f"{row.bicubic_ssim:.4f}",
                 )
-                for row in rows
+                for row in [*scores, mean]
             ],
         )
 

@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import print_json, say, working
+from diffir_cli.cli.talk import be_quiet, print_json, say, working
 from diffir_cli.config import Precision, Task
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The image to restore.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", readable=False, help="The image to restore.")
+    ],
     output: options.Output,
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
@@ -40,15 +42,16 @@ def restore(
     from diffir_cli.weightfile import locate_weights
 
     started = time.monotonic()
+    be_quiet(quiet)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     check_target(output, overwrite)
     picture = read_picture(source)
     holes = read_mask(mask, picture.size, mask_invert, mask_dilate) if mask else None
     chosen = locate_weights(weights, task)
     with working(f"restoring {source.name}", quiet or json):
-        from diffir_cli.engine.loading import load_restorer
+        from diffir_cli.engine.loading import restorer_of
 
-        restorer = load_restorer(chosen, device, precision, threads)
+        restorer = restorer_of(chosen, task, device, precision, threads)
         _check_mask(restorer.takes_mask, holes is not None, chosen.name)
         width, height = (side * restorer.config.scale for side in picture.size)
         check_fit(output, (width, height), picture.alpha is not None)

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
 
+from diffir_cli.errors import DiffIRError
+
 
 def say(text: str) -> None:
-    """A line for people."""
-    typer.echo(text, err=True)
+    """A line for people; a terminal that has gone away is no reason to fail."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            typer.echo(text, err=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One object for programs, on one line."""
-    typer.echo(json.dumps(value, allow_nan=False))
+    """One object for programs, on one line.
+
+    Raises:
+        DiffIRError: when stdout cannot take it.
+    """
+    try:
+        typer.echo(json.dumps(value, allow_nan=False))
+        sys.stdout.flush()
+    except OSError as error:
+        # Else Python tries again at its end and prints a traceback.
+        sys.stdout = None
+        raise DiffIRError(
+            f"cannot write the JSON to stdout: {error.strerror}",
+            "the work itself is done; look at where stdout goes",
+        ) from error
+
+
+def be_quiet(quiet: bool) -> None:
+    """Silence warnings, but not errors, where a user asked for it."""
+    if quiet:
+        logging.getLogger().setLevel(logging.ERROR)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -43,7 +67,7 @@ def working(text: str, quiet: bool) -> Iterator[Callable[[str], None]]:
     Yields:
         A function that shows what is being worked on.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _detail: None
         return
     from rich.console import Console

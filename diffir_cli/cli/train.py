@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, TOML.")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", readable=False, help="A recipe, TOML.")
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=1e-3."),

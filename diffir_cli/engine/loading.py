@@ -5,14 +5,38 @@ from __future__ import annotations
 import torch
 
 from diffir_cli.checkpoint import load_checkpoint, load_model, rebuild
-from diffir_cli.config import Precision
+from diffir_cli.config import ModelConfig, Precision, Task
 from diffir_cli.engine.restorer import Restorer
+from diffir_cli.errors import WeightsError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.weightfile import WeightFile
+from diffir_cli.weightfile import WeightFile, locate_weights
 
 
 def load_restorer(
+    task: Task | str = Task.SR,
+    weights: str | None = None,
+    device: str = "auto",
+    precision: Precision | str = Precision.AUTO,
+) -> Restorer:
+    """A network that is ready for images.
+
+    Args:
+        task: What is wrong with the pictures: `sr`, `realsr`, `deblur` or `inpaint`.
+        weights: A name of the registry or a file; None for the task's embedded weights.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto`, `fp32` or `bf16`.
+
+    Raises:
+        WeightsError: when the weights are unknown, damaged or for another task.
+        DeviceError: when the machine cannot provide device or precision.
+    """
+    chosen = locate_weights(weights, Task(task))
+    return restorer_of(chosen, Task(task), device, Precision(precision))
+
+
+def restorer_of(
     weights: WeightFile,
+    task: Task,
     device: str = "auto",
     precision: Precision = Precision.AUTO,
     threads: int | None = None,
@@ -21,15 +45,25 @@ def load_restorer(
 
     Args:
         weights: Which weights.
+        task: What they are to be used for.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: Number format of the DIRformer.
         threads: CPU threads for the whole process; None leaves torch's choice.
 
     Raises:
         CheckpointError: when the file cannot be read or trusted, is of stage 1, or does not fit.
+        WeightsError: when the network cannot be one for the task.
         DeviceError: when the machine cannot provide device or precision.
     """
-    return _on_device(load_model(weights.path, weights.config), device, precision, threads)
+    model = load_model(weights.path, weights.config)
+    if task not in _possible_tasks(model.config):
+        possible = " or ".join(f"--task {name.value}" for name in _possible_tasks(model.config))
+        raise WeightsError(
+            f"the network in {weights.name} cannot be one for task {task.value!r}: "
+            f"it makes pictures ×{model.config.scale} from {model.config.in_channels} channels",
+            f"use {possible}",
+        )
+    return _on_device(model, device, precision, threads)
 
 
 def load_any_stage(
@@ -38,9 +72,16 @@ def load_any_stage(
     precision: Precision = Precision.AUTO,
     threads: int | None = None,
 ) -> Restorer:
-    """The network of a weights file of either stage, as `load_restorer` does for stage 2."""
+    """The network of a weights file of either stage, as `restorer_of` does for stage 2."""
     model = rebuild(load_checkpoint(weights.path, weights.config))
     return _on_device(model, device, precision, threads)
+
+
+def _possible_tasks(config: ModelConfig) -> list[Task]:
+    """The tasks that a network can be for, told from its input and output."""
+    if config.in_channels == 4:
+        return [Task.INPAINT]
+    return [Task.SR, Task.REALSR] if config.scale > 1 else [Task.REALSR, Task.DEBLUR]
 
 
 def _on_device(

@@ -18,6 +18,9 @@ MAX_PIXELS = 178_956_970
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Endings by which a folder's pictures are found; a file named on its own may have any ending."""
 
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+"""What is decoded: fewer decoders are fewer ways for a file to do harm."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,15 +43,16 @@ def read_picture(path: Path) -> Picture:
     except PermissionError as error:
         raise InputError(f"not allowed to read {path}", f"chmod u+r '{path}'") from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
+        raise _too_large(path, "a decompression bomb") from error
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is no image that can be read", "PNG, JPEG and WebP files can"
+            f"{path} is no image that can be read", "PNG, JPEG, WebP, TIFF, BMP and GIF files can"
         ) from error
     # A malformed file makes a decoder raise almost anything.
     except Exception as error:
         raise InputError(
-            f"{path} is damaged or incomplete: {error}", "copy or download the file again"
+            f"{path} is damaged, incomplete or of an unknown kind: {error}",
+            "copy or download it again, or save it as PNG with another program",
         ) from error
 
 
@@ -73,7 +77,7 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def _decode(path: Path) -> Picture:
-    with Image.open(path) as image:
+    with Image.open(path, formats=_FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise _too_large(path, f"{width}×{height} pixels")
@@ -83,8 +87,7 @@ def _decode(path: Path) -> Picture:
                 f"{path} has {depth} bits a channel, and only 8 can be kept",
                 "convert it to 8 bits first",
             )
-        if getattr(image, "n_frames", 1) > 1:
-            _log.warning("%s is animated: only its first frame is used", path)
+        frames = getattr(image, "n_frames", 1)
         upright = ImageOps.exif_transpose(image)
         icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
         grey = upright.mode in ("1", "L", "LA")
@@ -93,6 +96,9 @@ def _decode(path: Path) -> Picture:
             upright = upright.convert("RGBA")
             alpha = np.asarray(upright.getchannel("A"))
         rgb = np.asarray(upright.convert("RGB"))
+    # The further pictures of an MPO are previews or the view of a second lens.
+    if frames > 1 and image.format != "MPO":
+        _log.warning("%s holds %d pictures: only the first is used", path, frames)
     return Picture(rgb, alpha, grey, icc)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,8 @@ def check_target(path: Path, overwrite: bool) -> None:
             f"{path} is a folder, not a file", f"name a file in it: {path / 'out.png'}"
         )
     if path.suffix.lower() not in _FORMATS:
-        ending = f"ending {path.suffix!r}" if path.suffix else "file name without an ending"
-        raise InputError(
-            f"cannot write {path}: unknown {ending}", f"use one of {', '.join(_FORMATS)}"
-        )
+        fault = f"unknown ending {path.suffix!r}" if path.suffix else "its name has no ending"
+        raise InputError(f"cannot write {path}: {fault}", f"use one of {', '.join(_FORMATS)}")
     if not path.parent.is_dir():
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
@@ -104,7 +103,7 @@ def write_picture(picture: Picture, path: Path, overwrite: bool = False) -> None
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}",
-            "free some space or name another folder",
+            "free some space" if error.errno == errno.ENOSPC else "name another folder",
         ) from error
 
 

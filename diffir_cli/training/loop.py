@@ -93,9 +93,9 @@ class Trainer:
                 recipe.name,
                 [f"data.batch {recipe.data.batch} is no multiple of {self.world.size} processes"],
             )
-        _make_folder(out)
         torch.manual_seed(recipe.seed)
         self.teacher = load_stage1(recipe.init, recipe.model) if recipe.stage == 2 else None
+        _make_folder(out)
         self.model = _build(recipe, self.teacher).to(self.world.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.teacher is not None:
@@ -107,7 +107,7 @@ class Trainer:
         )
         self.iteration, self.seconds = 0, 0.0
         self.losses: list[float] = []
-        self.digest = digest(recipe) + _hash(recipe.init)
+        self.digest = {**digest(recipe), "init": _hash(recipe.init)}
         self._resume()
         self.crops = Prefetched(partial(_own_share, Crops.of(recipe), recipe, self.world))
         self.validation = Validation.of(recipe) if self.world.is_first else None
@@ -196,7 +196,8 @@ class Trainer:
         if known != self.digest:
             raise RecipeError(
                 self.recipe.name,
-                [f"{path} was made with another model, stage, data, loss, seed or init"],
+                [f"{path} was made with another {_difference(known, self.digest)}"],
+                f"name another folder with --out, or remove {self.out} to begin again",
             )
         self.model.load_state_dict(state["model"])
         self.ema.average.load_state_dict(state["average"])
@@ -300,6 +301,10 @@ def _trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     if recipe.stage == 2 and recipe.loss.optimization is Optimization.TRADITIONAL:
         model.get_submodule("dirformer").requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _difference(known: dict[str, str], wanted: dict[str, str]) -> str:
+    return " and ".join(name for name, value in wanted.items() if known.get(name) != value)
 
 
 def _make_folder(path: Path) -> None:

@@ -195,7 +195,9 @@ def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(str(path), [f"cannot be read: {error.strerror}"]) from error
+        raise RecipeError(
+            str(path), [f"it cannot be read: {error.strerror}"], "check the name of the recipe"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(str(path), [f"is no TOML: {error}"]) from error
     faults = [fault for setting in settings if (fault := _apply(values, setting))]
@@ -262,6 +264,8 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield f"stage must be 1 or 2, not {recipe.stage}"
     if recipe.stage == 2 and not recipe.init:
         yield "init must name the stage-1 weights when stage is 2"
+    if recipe.init and not Path(recipe.init).is_file():
+        yield f"init names no file: {recipe.init}; run stage 1 first, or set init"
     weights = {name: getattr(recipe.loss, name) for name in ("known_weight", "hole_weight")}
     if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
         yield "loss has an effect in stage 2 only, but for known_weight and hole_weight"
@@ -342,7 +346,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 """Fields with their smallest and largest sensible values."""
 
 
-def digest(recipe: Recipe) -> str:
+def digest(recipe: Recipe) -> dict[str, str]:
     """What a state must share with a recipe to be continued by it.
 
     The optimiser is left out: a run that went wrong may go on from its last good state with a
@@ -350,4 +354,4 @@ def digest(recipe: Recipe) -> str:
     """
     values = recipe.to_dict()
     names = ("stage", "model", "data", "loss", "seed", "ema", "precision")
-    return json.dumps({name: values[name] for name in names}, sort_keys=True)
+    return {name: json.dumps(values[name], sort_keys=True) for name in names}
