@@ -74,6 +74,14 @@ def s1_file(s1: DiffIRS1, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def stage1(photos: Path, tmp_path: Path) -> Path:
+    """Weights of a tiny stage 1."""
+    from tests.training_helpers import make_recipe, run_training
+
+    return run_training(make_recipe(photos), tmp_path / "stage1")
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of three small sharp pictures."""
     folder = tmp_path / "photos"

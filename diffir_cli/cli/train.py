@@ -34,7 +34,7 @@ def train(
     import torch
 
     from diffir_cli.training.loop import Trainer
-    from diffir_cli.training.recipe import load_recipe
+    from diffir_cli.training.recipe_file import load_recipe
 
     if threads is not None:
         torch.set_num_threads(threads)

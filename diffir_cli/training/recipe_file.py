@@ -1,0 +1,193 @@
+"""Recipes from TOML, with every fault of a file reported at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.config import ModelConfig, Precision, parse_table
+from diffir_cli.errors import RecipeError
+from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.recipe import (
+    DataRecipe,
+    LossRecipe,
+    Optimization,
+    OptimizerRecipe,
+    Recipe,
+    ValidationRecipe,
+)
+
+_TABLES = {
+    "model": ModelConfig,
+    "data": DataRecipe,
+    "optimizer": OptimizerRecipe,
+    "loss": LossRecipe,
+    "validation": ValidationRecipe,
+}
+
+
+def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
+    """The recipe in a TOML file.
+
+    Args:
+        path: The file.
+        settings: Changes such as `optimizer.lr=1e-3` or `data.train=["photos"]`; a value that is no
+            TOML is taken as text.
+
+    Raises:
+        RecipeError: when the file cannot be read, or with every fault in it.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            str(path), [f"it cannot be read: {error.strerror}"], "check the name of the recipe"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(str(path), [f"is no TOML: {error}"]) from error
+    faults = [fault for setting in settings if (fault := _apply(values, setting))]
+    return parse_recipe(values, str(path), faults)
+
+
+def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] = ()) -> Recipe:
+    """The recipe in a table.
+
+    Args:
+        values: The table.
+        source: What an error calls it.
+        faults: Faults that are known already.
+
+    Raises:
+        RecipeError: with every fault.
+    """
+    found = list(faults)
+    parsed: dict[str, Any] = {}
+    for name, kind in _TABLES.items():
+        table = values.get(name, {})
+        if not isinstance(table, Mapping):
+            found.append(f"{name} must be a table, not {table!r}")
+            continue
+        arguments, inner = parse_table(kind, table)
+        try:
+            parsed[name] = kind(**arguments)
+        except ValueError as error:
+            inner.append(str(error))
+        found += [f"{name}.{fault}" for fault in inner]
+    top, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in _TABLES})
+    found += more
+    # What did parse is judged too, beside the defaults of what did not.
+    recipe = Recipe(**top, **parsed)
+    spoilt = {fault.split(" ", 1)[0] for fault in found}
+    found += [fault for fault in _faults(recipe) if fault.split(" ", 1)[0] not in spoilt]
+    if found:
+        raise RecipeError(source, found)
+    return recipe
+
+
+def _apply(values: dict[str, Any], setting: str) -> str:
+    """Put `table.field=value` into a table; what is wrong with it, or nothing."""
+    name, equals, text = setting.partition("=")
+    *tables, last = name.strip().split(".")
+    if not equals or not last:
+        return f"cannot set {setting!r}; write table.field=value"
+    for table in tables:
+        values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            return f"cannot set {setting!r}; {table} is no table"
+    try:
+        values[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        values[last] = text
+    return ""
+
+
+def _faults(recipe: Recipe) -> Iterator[str]:
+    """What is wrong with values that are of the right type; each fault begins with its field."""
+    if not recipe.name or "/" in recipe.name:
+        yield f"name must be a plain word, not {recipe.name!r}"
+    if recipe.stage not in (1, 2):
+        yield f"stage must be 1 or 2, not {recipe.stage}"
+    if recipe.stage == 2 and not recipe.init:
+        yield "init must name the stage-1 weights when stage is 2"
+    if recipe.init and not Path(recipe.init).is_file():
+        yield f"init names no file: {recipe.init}; run stage 1 first, or set init"
+    weights = {name: getattr(recipe.loss, name) for name in ("known_weight", "hole_weight")}
+    if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
+        yield "loss has an effect in stage 2 only, but for known_weight and hole_weight"
+    if recipe.loss.optimization is Optimization.TRADITIONAL:
+        for name in ("ipr_only", "variance_noise"):
+            if getattr(recipe.loss, name):
+                yield f"loss.{name} has no effect on traditional optimisation"
+    if recipe.precision is Precision.AUTO:
+        yield "precision must be fp32 or bf16, not auto"
+    yield from _degradation_faults(recipe)
+    if recipe.data.patch < 1 or recipe.data.patch % recipe.model.multiple:
+        multiple = recipe.model.multiple
+        yield f"data.patch must be a multiple of {multiple}, not {recipe.data.patch}"
+    if not any(recipe.data.train):
+        yield "data.train must name at least one folder of photos"
+    for field_name, folders in (
+        ("data.train", recipe.data.train),
+        ("data.pairs_lq", recipe.data.pairs_lq),
+        ("data.pairs_gt", recipe.data.pairs_gt),
+        ("validation.gt", (recipe.validation.gt,)),
+        ("validation.lq", (recipe.validation.lq,)),
+    ):
+        for folder in filter(None, folders):
+            if not Path(folder).is_dir():
+                yield f"{field_name} names no folder: {folder}"
+    if len(recipe.optimizer.betas) != 2 or not all(0 <= b < 1 for b in recipe.optimizer.betas):
+        yield f"optimizer.betas must be two numbers in [0, 1), not {list(recipe.optimizer.betas)}"
+    for path, low, high in _RANGES:
+        value: Any = recipe
+        for name in path.split("."):
+            value = getattr(value, name)
+        if not low <= value <= high:
+            yield f"{path} must lie between {low:g} and {high:g}, not {value:g}"
+
+
+def _degradation_faults(recipe: Recipe) -> Iterator[str]:
+    kind, model, data = recipe.data.degradation, recipe.model, recipe.data
+    if (kind is Degradation.HOLES) != (model.in_channels == 4):
+        channels = model.in_channels
+        yield f"data.degradation {kind.value} does not go with model.in_channels {channels}"
+    if kind in (Degradation.SHAKE, Degradation.HOLES) and model.scale != 1:
+        yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
+    if kind is Degradation.BICUBIC and model.scale == 1:
+        yield "data.degradation bicubic needs a model.scale above 1"
+    if data.sharpen_gt and kind is not Degradation.REALWORLD:
+        yield "data.sharpen_gt has an effect on realworld only"
+    if data.pairs_share and kind is Degradation.HOLES:
+        yield "data.pairs_share has no use for holes: they are cut into any photo"
+    if bool(data.pairs_share) != (any(data.pairs_lq) and any(data.pairs_gt)):
+        yield "data.pairs_share, pairs_lq and pairs_gt must be given together"
+    if recipe.validation.lq and not recipe.validation.gt:
+        yield "validation.lq needs validation.gt"
+
+
+_MANY = 10**9
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("iterations", 1, _MANY),
+    ("max_minutes", 0, _MANY),
+    ("seed", 0, 2**63 - 1),
+    ("ema", 0, 0.999999),
+    ("save_every", 1, _MANY),
+    ("log_every", 1, _MANY),
+    ("data.batch", 1, _MANY),
+    ("data.pairs_share", 0, 1),
+    ("loss.known_weight", 0, 1e6),
+    ("loss.hole_weight", 0, 1e6),
+    ("optimizer.lr", 1e-12, 1e3),
+    ("optimizer.clip", 1e-12, 1e12),
+    ("optimizer.final", 0, 1),
+    ("optimizer.gamma", 1e-6, 1),
+    ("optimizer.warmup", 0, _MANY),
+    ("loss.ipr_weight", 0, 1e6),
+    ("loss.ipr_only", 0, _MANY),
+    ("validation.every", 1, _MANY),
+    ("validation.count", 1, _MANY),
+    ("validation.border", 0, 1000),
+)
+"""Fields with their smallest and largest sensible values."""

@@ -1,0 +1,184 @@
+"""Batches and losses: pure functions of what they are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffir_cli.checkpoint import load_model
+from diffir_cli.errors import InputError, RecipeError
+from diffir_cli.imaging.bicubic import reduce_bicubic
+from diffir_cli.networks import DiffIRS2
+from diffir_cli.training.data import (
+    Crops,
+    FreshPairs,
+    Prefetched,
+    StoredPairs,
+    load_pairs,
+    load_photos,
+)
+from diffir_cli.training.degradation.bicubic import bicubic_pair
+from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.losses import ipr_loss, masked_loss, reconstruction_loss
+from diffir_cli.training.recipe import IPRLoss
+from tests.training_helpers import log_rows, make_recipe, run_training
+
+
+def _bicubic_crops(photos: Path, patch: int, seed: int = 0) -> Crops:
+    pairs = [bicubic_pair(photo, 4) for photo in load_photos([str(photos)])]
+    return Crops([(StoredPairs(pairs, 4, patch, True), 1.0)], seed)
+
+
+def test_a_batch_depends_on_seed_and_iteration_alone(photos: Path) -> None:
+    crops = _bicubic_crops(photos, 8, 3)
+    first = crops.batch(7, 4)
+    crops.batch(8, 4)
+    assert torch.equal(crops.batch(7, 4).lq, first.lq)
+    assert not torch.equal(crops.batch(8, 4).lq, first.lq)
+    assert not torch.equal(_bicubic_crops(photos, 8, 4).batch(7, 4).lq, first.lq)
+
+
+def test_processes_share_a_batch_without_gap_or_overlap(photos: Path) -> None:
+    crops = _bicubic_crops(photos, 8)
+    whole = crops.batch(5, 6)
+    shares = [crops.batch(5, 6, rank, 3) for rank in range(3)]
+    for index in range(6):
+        assert torch.equal(shares[index % 3].gt[index // 3], whole.gt[index])
+
+
+def test_the_two_halves_of_a_pair_show_the_same_place(photos: Path) -> None:
+    """In every one of the eight orientations: inside, LQ is the bicubic reduction of GT."""
+    crops = _bicubic_crops(photos, 16)
+    batch = crops.batch(0, 24)
+    for lq, gt in zip(batch.lq, batch.gt, strict=True):
+        truth = (gt * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        reduced = reduce_bicubic(truth, 4)[3:-3, 3:-3]
+        found = (lq * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()[3:-3, 3:-3]
+        np.testing.assert_array_equal(found, reduced)
+
+
+def test_photos_smaller_than_a_crop_are_refused(photos: Path) -> None:
+    with pytest.raises(InputError, match="none of 3 photos"):
+        _bicubic_crops(photos, 64)
+
+
+def test_the_ipr_losses_are_those_of_the_paper() -> None:
+    z_hat, z = torch.randn(3, 8).double(), torch.randn(3, 8).double()
+    assert ipr_loss(z_hat, z, IPRLoss.L1) == pytest.approx(float((z_hat - z).abs().mean()))
+    assert ipr_loss(z_hat, z, IPRLoss.L2) == pytest.approx(float(((z_hat - z) ** 2).mean()))
+    p, q = z.softmax(1), z_hat.softmax(1)
+    expected = float((p * (p / q).log()).sum(1).mean())
+    assert ipr_loss(z_hat, z, IPRLoss.KL) == pytest.approx(expected)
+    for kind in IPRLoss:
+        assert float(ipr_loss(z, z, kind)) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_reconstruction_loss_is_the_mean_difference() -> None:
+    assert (
+        float(reconstruction_loss(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.25))) == 0.25
+    )
+
+
+def test_a_batch_made_ahead_is_the_batch_itself(photos: Path) -> None:
+    crops = _bicubic_crops(photos, 8)
+    ahead = Prefetched(lambda iteration: crops.batch(iteration, 3))
+    for iteration in (0, 1, 2, 7, 8, 3):
+        assert torch.equal(ahead.batch(iteration).gt, crops.batch(iteration, 3).gt)
+    ahead.close()
+
+
+@pytest.mark.parametrize("kind", [Degradation.REALWORLD, Degradation.SHAKE, Degradation.HOLES])
+def test_fresh_pairs_are_degraded_anew_by_the_seed_alone(kind: Degradation, photos: Path) -> None:
+    scale = 4 if kind is Degradation.REALWORLD else 1
+    source = FreshPairs(load_photos([str(photos)]), kind, scale, 16, augment=True)
+    crops = Crops([(source, 1.0)], 0)
+    batch = crops.batch(3, 2)
+    assert batch.lq.shape == (2, 4 if kind is Degradation.HOLES else 3, 16, 16)
+    assert batch.gt.shape == (2, 3, 16 * scale, 16 * scale)
+    again = crops.batch(3, 2)
+    assert torch.equal(batch.lq, again.lq) and torch.equal(batch.gt, again.gt)
+    if kind is Degradation.HOLES:
+        colours, mask = batch.lq[:, :3], batch.lq[:, 3:]
+        assert set(mask.unique().tolist()) <= {0.0, 1.0}
+        assert torch.equal(colours, batch.gt * (1 - mask))
+
+
+def test_real_pairs_take_their_share(photos: Path, tmp_path: Path) -> None:
+    black = tmp_path / "black"
+    black.mkdir()
+    for path in photos.iterdir():
+        Image.new("RGB", Image.open(path).size).save(black / path.name)
+    real = StoredPairs(load_pairs([str(black)], [str(photos)], 1), 1, 16, augment=True)
+    fresh = FreshPairs(load_photos([str(photos)]), Degradation.SHAKE, 1, 16, augment=True)
+    batch = Crops([(fresh, 0.7), (real, 0.3)], 0).batch(0, 200)
+    share = float((batch.lq.flatten(1).amax(dim=1) == 0).float().mean())
+    assert share == pytest.approx(0.3, abs=0.1)
+
+
+def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (192, 160)).save(other / "9.png")
+    with pytest.raises(InputError, match="no twin named '9'"):
+        load_pairs([str(other)], [str(photos)], 1)
+    (other / "9.png").rename(other / "0.png")
+    with pytest.raises(InputError, match="no pair of scale 4"):
+        load_pairs([str(other)], [str(photos)], 4)
+
+
+def test_the_masked_loss_weighs_known_pixels_and_holes() -> None:
+    gt, hq = torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5)
+    holes = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    assert float(masked_loss(hq, gt, holes, 1, 1)) == pytest.approx(0.5)
+    assert float(masked_loss(hq, gt, holes, 10, 0)) == pytest.approx(0.5 * 10 * 3 / 4)
+    assert float(masked_loss(hq, gt, holes, 0, 1)) == pytest.approx(0.5 / 4)
+
+
+_TASKS: dict[str, dict[str, Any]] = {
+    "realworld": {"data": {"degradation": "realworld", "sharpen_gt": True}},
+    "shake": {"data": {"degradation": "shake", "patch": 16}, "model": {"scale": 1, "tail": "conv"}},
+    "shake, unshuffled": {
+        "data": {"degradation": "shake", "patch": 32},
+        "model": {"scale": 1},
+    },
+    "holes": {
+        "data": {"degradation": "holes", "patch": 32},
+        "model": {"scale": 1, "tail": "conv", "in_channels": 4, "residual": False},
+        "loss": {"known_weight": 1.0, "hole_weight": 2.0},
+    },
+}
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_every_task_is_trained_and_validated_in_both_stages(
+    task: str, photos: Path, tmp_path: Path
+) -> None:
+    first = run_training(make_recipe(photos, iterations=6, **_TASKS[task]), tmp_path / "s1")
+    recipe = make_recipe(photos, stage=2, init=str(first), iterations=6, **_TASKS[task])
+    assert isinstance(load_model(run_training(recipe, tmp_path / "s2")), DiffIRS2)
+    for folder in ("s1", "s2"):
+        assert 3 < float(log_rows(tmp_path / folder)[-1]["psnr"]) < 60
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"data": {"degradation": "holes"}}, "does not go with model.in_channels 3"),
+        ({"data": {"degradation": "shake"}}, "needs model.scale 1"),
+        ({"model": {"scale": 1}, "data": {"patch": 32}}, "bicubic needs a model.scale above 1"),
+        ({"data": {"sharpen_gt": True}}, "data.sharpen_gt has an effect"),
+        ({"data": {"pairs_share": 0.5}}, "must be given together"),
+        ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),
+        ({"loss": {"ipr": "l2"}}, "loss has an effect in stage 2 only"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    change: dict[str, Any], fault: str, photos: Path
+) -> None:
+    with pytest.raises(RecipeError, match=fault):
+        make_recipe(photos, **change)

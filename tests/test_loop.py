@@ -1,0 +1,343 @@
+"""The loop: a stop changes nothing, a fault loses nothing, many processes are as one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from diffir_cli.checkpoint import load_checkpoint, load_model, load_stage1, load_state
+from diffir_cli.engine import Restorer
+from diffir_cli.errors import DiffIRError, RecipeError
+from diffir_cli.evaluation.metrics import luma, psnr, shave
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.training.data import load_photos
+from diffir_cli.training.degradation.bicubic import bicubic_pair
+from diffir_cli.training.ema import EMA
+from diffir_cli.training.loop import Trainer
+from diffir_cli.training.recipe import (
+    LearningRate,
+    LossRecipe,
+    OptimizerRecipe,
+)
+from diffir_cli.training.schedule import learning_rate
+from diffir_cli.training.stage1 import stage1_losses
+from diffir_cli.training.stage2 import Noise, stage2_losses
+from diffir_cli.training.validate import Validation
+from tests.conftest import TINY, run_cli
+from tests.training_helpers import log_rows, make_recipe, random_batch, run_training, to_toml
+
+
+def test_training_makes_the_loss_small(photos: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+    recipe = make_recipe(photos, iterations=60, log_every=10, optimizer={"lr": 5e-3, "warmup": 5})
+    Trainer(recipe, tmp_path / "run", "cpu").fit(lambda progress: losses.append(progress.loss))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_stopped_run_ends_with_the_same_bytes_as_one_never_stopped(
+    stage: int, photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    changes = {"stage": 2, "init": str(stage1)} if stage == 2 else {}
+    recipe = make_recipe(photos, **changes)
+    whole = load_checkpoint(run_training(recipe, tmp_path / "whole"))
+    run_training(recipe, tmp_path / "parts", stop_at=4)
+    parts = load_checkpoint(run_training(recipe, tmp_path / "parts"))
+    assert whole.tensors.keys() == parts.tensors.keys()
+    for key, value in whole.tensors.items():
+        assert torch.equal(value, parts.tensors[key]), key
+    rows = [
+        [(row["iteration"], row["loss"], row["psnr"]) for row in log_rows(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_finished_run_leaves_its_log_its_curves_and_its_weights(
+    photos: Path, tmp_path: Path
+) -> None:
+    weights = run_training(make_recipe(photos), tmp_path / "run")
+    assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
+    assert [bool(row["psnr"]) for row in log_rows(tmp_path / "run")] == [False, True, False, True]
+    with Image.open(tmp_path / "run" / "curves.png") as curves:
+        assert curves.width > 300
+    assert isinstance(load_stage1(weights), DiffIRS1)
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_finished_run_is_not_trained_again(photos: Path, tmp_path: Path) -> None:
+    weights = run_training(make_recipe(photos), tmp_path / "run")
+    before = weights.read_bytes()
+    assert run_training(make_recipe(photos), tmp_path / "run").read_bytes() == before
+
+
+def test_rows_behind_the_saved_state_are_dropped_on_resuming(photos: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(photos, save_every=6)
+    run_training(recipe, tmp_path / "run", stop_at=8)
+    assert torch.load(tmp_path / "run" / "state.pt")["iteration"] > 6
+    state_at_6 = tmp_path / "six"
+    run_training(dataclasses.replace(recipe, iterations=6), state_at_6)
+    (tmp_path / "run" / "state.pt").write_bytes((state_at_6 / "state.pt").read_bytes())
+    run_training(recipe, tmp_path / "run")
+    assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
+
+
+def test_a_folder_of_another_recipe_is_not_continued(photos: Path, tmp_path: Path) -> None:
+    run_training(make_recipe(photos), tmp_path / "run")
+    for change in ({"data": {"batch": 2}}, {"ema": 0.5}, {"seed": 1}):
+        with pytest.raises(RecipeError, match=r"was made with another (data|ema|seed)$"):
+            Trainer(make_recipe(photos, **change), tmp_path / "run", "cpu")
+
+
+def test_a_run_may_go_on_with_another_learning_rate(photos: Path, tmp_path: Path) -> None:
+    run_training(make_recipe(photos), tmp_path / "run", stop_at=4)
+    run_training(make_recipe(photos, optimizer={"lr": 1e-5, "clip": 0.01}), tmp_path / "run")
+
+
+def test_another_teacher_is_not_taken_over_silently(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    run_training(make_recipe(photos, stage=2, init=str(stage1)), tmp_path / "run", stop_at=4)
+    other = run_training(make_recipe(photos, seed=9), tmp_path / "other")
+    with pytest.raises(RecipeError, match="was made with another init"):
+        Trainer(make_recipe(photos, stage=2, init=str(other)), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize("fault", ["damaged", "empty", "file in the way"])
+def test_a_run_folder_that_cannot_be_used_is_named(
+    fault: str, photos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    if fault == "file in the way":
+        run.touch()
+    else:
+        run.mkdir()
+        (run / "state.pt").write_bytes(b"garbage" if fault == "damaged" else b"")
+    with pytest.raises(DiffIRError, match="run") as caught:
+        Trainer(make_recipe(photos), run, "cpu")
+    assert caught.value.hint
+
+
+def test_lost_weights_of_a_finished_run_are_written_again(photos: Path, tmp_path: Path) -> None:
+    weights = run_training(make_recipe(photos), tmp_path / "run")
+    before = load_state(weights)
+    weights.unlink()
+    after = load_state(run_training(make_recipe(photos), tmp_path / "run"))
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_stage_2_starts_from_the_dirformer_of_stage_1(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    recipe = make_recipe(photos, stage=2, init=str(stage1))
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    for key, value in load_state(stage1).items():
+        if key.startswith("dirformer."):
+            assert torch.equal(trainer.model.state_dict()[key], value)
+    assert isinstance(trainer.model, DiffIRS2)
+    assert isinstance(load_model(run_training(recipe, tmp_path / "run")), DiffIRS2)
+    assert trainer.teacher is not None
+    for key, value in load_state(stage1).items():
+        assert torch.equal(trainer.teacher.state_dict()[key], value)
+
+
+def test_a_time_budget_ends_the_schedule(photos: Path, tmp_path: Path) -> None:
+    shares: list[float] = []
+    recipe = make_recipe(photos, iterations=10**6, max_minutes=0.02, validation={"every": 10**6})
+    result = Trainer(recipe, tmp_path / "run", "cpu").fit(lambda p: shares.append(p.share))
+    assert result.finished and result.iterations < 10**6
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    rates = [float(row["lr"]) for row in log_rows(tmp_path / "run")]
+    assert rates[-1] < 0.02 * max(rates)
+
+
+@pytest.mark.parametrize("place", ["weights", "gradient"])
+def test_a_run_that_went_wrong_stops_and_keeps_its_last_good_state(
+    place: str, photos: Path, tmp_path: Path
+) -> None:
+    """Whether the fault shows in the loss or in the gradient alone, and between two reports."""
+    recipe = make_recipe(photos, save_every=3, log_every=5)
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    iterate = trainer._iterate
+
+    def poisoned(share: float) -> float:
+        if trainer.iteration == 4:
+            first = trainer.parameters[0]
+            if place == "weights":
+                first.data.fill_(math.nan)
+            else:
+                first.register_hook(lambda gradient: gradient * math.inf)
+        return iterate(share)
+
+    trainer._iterate = poisoned  # type: ignore[method-assign]
+    with pytest.raises(DiffIRError, match="no longer a number at iteration 4") as caught:
+        trainer.fit()
+    assert "optimizer.lr" in caught.value.hint
+    state = torch.load(tmp_path / "run" / "state.pt")
+    assert state["iteration"] == 3
+    assert all(bool(value.isfinite().all()) for value in state["model"].values())
+    load_stage1(tmp_path / "run" / "tiny.safetensors")
+    run_training(make_recipe(photos, optimizer={"lr": 1e-4}, save_every=3), tmp_path / "run")
+
+
+def test_long_gradients_are_shortened(photos: Path, tmp_path: Path) -> None:
+    trainer = Trainer(make_recipe(photos, optimizer={"clip": 1e-3}), tmp_path / "run", "cpu")
+    trainer._iterate(0.0)
+    lengths = [float(p.grad.norm()) for p in trainer.parameters if p.grad is not None]
+    assert math.hypot(*lengths) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_average_follows_the_weights_with_its_decay(s1: DiffIRS1) -> None:
+    ema = EMA(s1, 0.9)
+    before = [value.clone() for value in s1.parameters()]
+    with torch.no_grad():
+        for value in s1.parameters():
+            value.add_(1)
+    ema.update(s1, iteration=0)
+    for old, average in zip(before, ema.average.parameters(), strict=True):
+        torch.testing.assert_close(average, old + 0.9, atol=1e-6, rtol=0)
+    ema.update(s1, iteration=1000)
+    for old, average in zip(before, ema.average.parameters(), strict=True):
+        torch.testing.assert_close(average, old + 0.91, atol=1e-6, rtol=0)
+
+
+def test_validation_scores_what_a_user_would_get(photos: Path, s2: DiffIRS2) -> None:
+    recipe = make_recipe(photos, validation={"count": 2})
+    validation = Validation.of(recipe)
+    assert validation is not None
+    scores = []
+    for photo in load_photos([str(photos)], 2):
+        lq, gt = bicubic_pair(photo, 4)
+        hq = Restorer(s2, "cpu").restore(lq, seed=0)
+        scores.append(psnr(luma(shave(hq, 4)), luma(shave(gt, 4))))
+    assert validation.psnr(s2, torch.device("cpu")) == pytest.approx(sum(scores) / 2)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_bf16_is_for_the_dirformer_alone(stage: int, s1: DiffIRS1, s2: DiffIRS2) -> None:
+    seen: dict[str, torch.dtype] = {}
+    model = s1 if stage == 1 else s2
+    model.cpen.mlp.register_forward_hook(lambda _m, _i, out: seen.update(cpen=out.dtype))
+    model.dirformer.patch_embed.register_forward_hook(
+        lambda _m, _i, out: seen.update(dirformer=out.dtype)
+    )
+    if stage == 1:
+        losses = stage1_losses(s1, random_batch(), LossRecipe(), bf16=True)
+    else:
+        s2.denoiser.register_forward_hook(lambda _m, _i, out: seen.update(denoiser=out.dtype))
+        losses = stage2_losses(s2, s1, random_batch(), LossRecipe(), Noise(0, 2), bf16=True)
+        assert seen.pop("denoiser") == torch.float32
+    assert seen == {"cpen": torch.float32, "dirformer": torch.bfloat16}
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "bf16"},
+        {"loss": {"ipr_only": 6, "variance_noise": True, "ipr": "kl"}},
+        {"loss": {"optimization": "traditional", "ipr": "l2"}},
+        {"seed": 2**62, "optimizer": {"schedule": "step", "milestones": [5], "warmup": 3}},
+    ],
+)
+def test_a_stop_changes_nothing_under_other_options_either(
+    change: dict[str, Any], photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    recipe = make_recipe(photos, stage=2, init=str(stage1), **change)
+    whole = load_state(run_training(recipe, tmp_path / "whole"))
+    run_training(recipe, tmp_path / "parts", stop_at=4)
+    for key, value in load_state(run_training(recipe, tmp_path / "parts")).items():
+        assert torch.equal(value, whole[key]), key
+
+
+def test_learning_rates_follow_their_schedule() -> None:
+    cosine = OptimizerRecipe(lr=1.0, warmup=10, final=0.1)
+    assert learning_rate(cosine, 4, 0.0, 100) == pytest.approx(0.5)
+    assert learning_rate(cosine, 50, 0.5, 100) == pytest.approx(0.55)
+    assert learning_rate(cosine, 99, 1.0, 100) == pytest.approx(0.1)
+    step = OptimizerRecipe(lr=1.0, schedule=LearningRate.STEP, milestones=(50, 70), gamma=0.5)
+    rates = [learning_rate(step, i, i / 100, 100) for i in (0, 49, 50, 69, 70, 99)]
+    assert rates == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    stone = OptimizerRecipe(lr=1.0, schedule=LearningRate.STEP, milestones=(58,), gamma=0.5)
+    assert learning_rate(stone, 58, 58 / 100, 100) == 0.5
+
+
+def test_two_processes_train_what_one_trains(photos: Path, stage1: Path, tmp_path: Path) -> None:
+    """Launched as `accelerate launch` and `torchrun` do, on this machine alone."""
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        f"name = 'tiny'\nstage = 2\niterations = 4\ninit = '{stage1}'\n"
+        f"[model]\n{to_toml(TINY.to_dict())}\n"
+        f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 4\n[optimizer]\nlr = 1e-3\n"
+    )
+    command = [sys.executable, "-m", "diffir_cli", "train", recipe, "-d", "cpu", "--threads", "1"]
+    _run_parallel([*map(str, command), "--out", str(tmp_path / "two")], 2)
+    _run_parallel([*map(str, command), "--out", str(tmp_path / "one")], 1)
+    one, two = (load_state(tmp_path / name / "tiny.safetensors") for name in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, atol=2e-5, rtol=1e-3)
+
+
+def _run_parallel(command: list[str], size: int) -> None:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+
+
+def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        f"name = 'tiny'\niterations = 4\nlog_every = 2\n[model]\n{to_toml(TINY.to_dict())}\n"
+        f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 2\n"
+    )
+    result = run_cli("train", recipe, "--out", tmp_path / "run", "-d", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "iteration 2, loss" in result.stderr and "done: 4 iterations" in result.stderr
+    again = run_cli("train", recipe, "--out", tmp_path / "run", "--set", "iterations=6")
+    assert again.exit_code == 0
+    assert "continuing at iteration 4" in again.stderr and "done: 6 iterations" in again.stderr
+    broken = run_cli("train", recipe, "--set", "data.patch=7")
+    assert broken.exit_code == 6
+    assert "data.patch must be a multiple of 8, not 7" in broken.stderr
+
+
+def test_stage_1_can_begin_with_what_fits_of_other_weights(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    smaller = dataclasses.replace(TINY, num_blocks=(1, 1, 1, 0), refinement_blocks=2)
+    recipe = make_recipe(photos, init=str(stage1), model=smaller.to_dict())
+    model = Trainer(recipe, tmp_path / "run", "cpu").model
+    old = load_state(stage1)
+    own = model.state_dict()
+    assert torch.equal(
+        own["dirformer.refinement.0.dgfn.dwconv.weight"],
+        old["dirformer.refinement.0.dgfn.dwconv.weight"],
+    )
+    assert "dirformer.refinement.1.dgfn.dwconv.weight" not in old
+    assert sum(torch.equal(value, old[key]) for key, value in own.items() if key in old) == len(
+        [key for key in own if key in old]
+    )

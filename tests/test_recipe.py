@@ -1,0 +1,83 @@
+"""What a recipe may say, and what it is told when it says something else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from diffir_cli.errors import RecipeError
+from diffir_cli.training.recipe_file import load_recipe, parse_recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def test_every_fault_of_a_recipe_is_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        "stage = 3\niterationz = 5\n[model]\ndim = 'wide'\n[optimizer]\nlr = -1\nbetas = 0.9\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, ["data.patch=many", "nonsense"])
+    assert caught.value.exit_code == 6
+    found = "; ".join(caught.value.faults)
+    for part in (
+        "stage must",
+        "optimizer.lr must",
+        "iterationz",
+        "iterations",
+        "model.dim",
+        "optimizer.betas",
+        "data.patch",
+        "nonsense",
+    ):
+        assert part in found
+    assert f"has {len(caught.value.faults)} faults" in caught.value.message
+
+
+def test_impossible_values_of_a_recipe_are_reported_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(
+            {
+                "stage": 2,
+                "data": {"train": ["/no/where"], "patch": 9},
+                "ema": 1.0,
+                "seed": -1,
+                "precision": "auto",
+                "optimizer": {"warmup": -5, "lr": float("inf")},
+                "max_minutes": float("nan"),
+            },
+            "a test",
+        )
+    found = "; ".join(caught.value.faults)
+    for part in (
+        "name must",
+        "init must",
+        "/no/where",
+        "multiple of 8",
+        "ema must",
+        "seed must",
+        "precision must",
+        "optimizer.warmup must",
+        "optimizer.lr must",
+        "max_minutes must",
+    ):
+        assert part in found
+
+
+def test_settings_change_a_recipe(photos: Path) -> None:
+    recipe = load_recipe(
+        RECIPES / "sr-x4-lite-s1.toml",
+        ["optimizer.lr=0.5", f"data.train={json.dumps([str(photos)])}", f"validation.gt={photos}"],
+    )
+    assert recipe.optimizer.lr == 0.5
+    assert recipe.data.train == (str(photos),)
+    assert recipe.validation.gt == str(photos)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_is_valid(path: Path, photos: Path) -> None:
+    given = photos / "0.png"  # any file in place of the stage-1 weights
+    recipe = load_recipe(path, [f"data.train={json.dumps([str(photos)])}", f"init={given}"])
+    assert recipe.name == path.stem

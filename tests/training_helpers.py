@@ -1,0 +1,57 @@
+"""Tiny training runs, for the tests of training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffir_cli.training.data import Batch
+from diffir_cli.training.loop import Progress, Trainer
+from diffir_cli.training.recipe import Recipe
+from diffir_cli.training.recipe_file import parse_recipe
+from tests.conftest import TINY
+
+
+def make_recipe(photos: Path, **changes: Any) -> Recipe:
+    table: dict[str, Any] = {
+        "name": "tiny",
+        "iterations": 12,
+        "log_every": 4,
+        "save_every": 1000,
+        "model": TINY.to_dict(),
+        "data": {"train": [str(photos)], "patch": 8, "batch": 4},
+        "optimizer": {"lr": 2e-3},
+        "validation": {"gt": str(photos), "every": 6, "count": 1},
+    }
+    for name, value in changes.items():
+        table[name] = {**table.get(name, {}), **value} if isinstance(value, dict) else value
+    return parse_recipe(table, "a test")
+
+
+def run_training(recipe: Recipe, out: Path, stop_at: int | None = None) -> Path:
+    def interrupt(progress: Progress) -> None:
+        if progress.iteration == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    result = Trainer(recipe, out, "cpu").fit(interrupt)
+    assert result.finished is (stop_at is None)
+    return result.weights
+
+
+def log_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def to_toml(table: dict[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in table.items())
+
+
+def random_batch() -> Batch:
+    return Batch(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32))
