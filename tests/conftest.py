@@ -45,6 +45,18 @@ def seeded() -> Iterator[None]:
 
 
 @pytest.fixture
+def curves() -> None:
+    """Ask for it to have the curves of a training really drawn."""
+
+
+@pytest.fixture(autouse=True)
+def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Drawing takes longer than a tiny training.
+    if "curves" not in request.fixturenames:
+        monkeypatch.setattr("diffir_cli.training.log.draw_curves", lambda *_paths: True)
+
+
+@pytest.fixture
 def tiny() -> ModelConfig:
     return TINY
 

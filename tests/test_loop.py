@@ -62,14 +62,15 @@ def test_a_stopped_run_ends_with_the_same_bytes_as_one_never_stopped(
     assert rows[0] == rows[1]
 
 
+@pytest.mark.usefixtures("curves")
 def test_a_finished_run_leaves_its_log_its_curves_and_its_weights(
     photos: Path, tmp_path: Path
 ) -> None:
     weights = run_training(make_recipe(photos), tmp_path / "run")
     assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
     assert [bool(row["psnr"]) for row in log_rows(tmp_path / "run")] == [False, True, False, True]
-    with Image.open(tmp_path / "run" / "curves.png") as curves:
-        assert curves.width > 300
+    with Image.open(tmp_path / "run" / "curves.png") as picture:
+        assert picture.width > 300
     assert isinstance(load_stage1(weights), DiffIRS1)
     assert not list((tmp_path / "run").glob("*.part"))
 
