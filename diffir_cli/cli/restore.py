@@ -59,20 +59,12 @@ def restore(
         write_picture(result, output, overwrite)
     seconds = time.monotonic() - started
     if json:
-        print_json(
-            {
-                "input": str(source),
-                "output": str(output),
-                "input_size": list(picture.size),
-                "output_size": list(result.size),
-                "task": task.value,
-                "weights": {"name": chosen.name, "sha256": chosen.sha256},
-                "seed": seed,
-                "seconds": round(seconds, 3),
-                "device": str(restorer.device),
-                "precision": restorer.precision,
-            }
-        )
+        paths = {"input": str(source), "output": str(output)}
+        sizes = {"input_size": list(picture.size), "output_size": list(result.size)}
+        used = {"name": chosen.name, "sha256": chosen.sha256}
+        how = {"device": str(restorer.device), "precision": restorer.precision}
+        what = {"task": task.value, "weights": used, "seed": seed, "seconds": round(seconds, 3)}
+        print_json({**paths, **sizes, **what, **how})
     elif not quiet:
         say(f"{output}: {result.size[0]}×{result.size[1]} pixels in {seconds:.1f} s, {chosen.name}")
 
