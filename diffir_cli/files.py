@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from diffir_cli.errors import InputError
+
 
 @contextmanager
 def whole_file(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
@@ -45,6 +47,38 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file, or replace it, whole or not at all."""
     with whole_file(path) as file:
         file.write(data)
+
+
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Refuse a file that cannot be written, before anything is computed for it.
+
+    Raises:
+        InputError: when it is a folder or exists, or its folder is missing.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file", "name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
+        )
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already", "add --overwrite to replace it")
+
+
+def write_text(path: Path, text: str, overwrite: bool) -> None:
+    """Write a file of UTF-8 text, whole or not at all.
+
+    Raises:
+        InputError: when it cannot be written, or exists and may not be replaced.
+    """
+    check_new_file(path, overwrite)
+    try:
+        with whole_file(path, overwrite) as file:
+            file.write(text.encode("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}", "name another folder"
+        ) from error
 
 
 def _move_new(temporary: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,15 @@ def photos(tmp_path: Path) -> Path:
         crop = truth[top : top + 160, left : left + 192]
         Image.fromarray(crop).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture
+def inpaint_file(tmp_path: Path) -> Path:
+    config = dataclasses.replace(
+        TINY, scale=1, tail=Tail.CONV, in_channels=4, residual=False, refinement_blocks=0
+    )
+    save_weights(tmp_path / "inpaint.safetensors", DiffIRS2(config), {})
+    return tmp_path / "inpaint.safetensors"
 
 
 def noise_image(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -17,10 +16,9 @@ from PIL import Image
 
 import diffir_cli
 from diffir_cli.checkpoint import save_weights
-from diffir_cli.config import Tail
 from diffir_cli.imaging import read_picture
 from diffir_cli.networks import DiffIRS2
-from tests.conftest import TINY, noise_image, run_cli
+from tests.conftest import noise_image, run_cli
 
 
 @pytest.fixture
@@ -241,19 +239,6 @@ def test_library_code_never_prints() -> None:
             assert "print(" not in path.read_text(encoding="utf-8"), path
 
 
-def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: Path) -> None:
-    for weights in (s2_file, s1_file):
-        result = run_cli("evaluate", "--gt", photos, "-w", weights, "--json")
-        assert result.exit_code == 0, result.output
-        found = json.loads(result.stdout)
-        scores = found["images"]
-        assert [score["name"] for score in scores] == ["0.png", "1.png", "2.png"]
-        assert found["mean"]["psnr"] == pytest.approx(np.mean([s["psnr"] for s in scores]))
-        assert 15 < scores[0]["bicubic_psnr"] < 50
-    table = run_cli("evaluate", "--gt", photos, "-w", s2_file).stdout
-    assert "mean of 3" in table and "bicubic PSNR" in table
-
-
 def test_convert_writes_a_file_that_needs_no_configuration(
     photo: Path, s2_file: Path, tmp_path: Path
 ) -> None:
@@ -306,34 +291,10 @@ def test_the_threads_are_those_asked_for(
     assert asked == [3]
 
 
-def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) -> None:
-    Image.fromarray(noise_image(16, 16)).save(photos / "small.png")
-    result = run_cli("evaluate", "--gt", photos, "-w", s2_file)
-    assert result.exit_code == 3 and "too small to be measured" in result.stderr
-
-
-def test_evaluate_writes_no_infinity_into_json(photos: Path, s2_file: Path) -> None:
-    for path in photos.iterdir():
-        Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(path)
-    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--json")
-    assert result.exit_code == 0, result.output
-    assert "Infinity" not in result.stdout
-    assert json.loads(result.stdout)["images"][0]["bicubic_psnr"] is None
-
-
 def test_convert_never_overwrites_its_own_input(s2_file: Path) -> None:
     before = s2_file.read_bytes()
     assert run_cli("convert", s2_file, s2_file, "--overwrite").exit_code == 3
     assert s2_file.read_bytes() == before
-
-
-@pytest.fixture
-def inpaint_file(tmp_path: Path) -> Path:
-    config = dataclasses.replace(
-        TINY, scale=1, tail=Tail.CONV, in_channels=4, residual=False, refinement_blocks=0
-    )
-    save_weights(tmp_path / "inpaint.safetensors", DiffIRS2(config), {})
-    return tmp_path / "inpaint.safetensors"
 
 
 def _mask(tmp_path: Path, width: int = 20, height: int = 12) -> Path:

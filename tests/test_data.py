@@ -24,8 +24,10 @@ from diffir_cli.training.data import (
 )
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.degradation.motion_blur import shake
 from diffir_cli.training.losses import ipr_loss, masked_loss, reconstruction_loss
 from diffir_cli.training.recipe import IPRLoss
+from diffir_cli.training.stage1 import stage1_losses
 from tests.training_helpers import log_rows, make_recipe, run_training
 
 
@@ -36,17 +38,17 @@ def _bicubic_crops(photos: Path, patch: int, seed: int = 0) -> Crops:
 
 def test_a_batch_depends_on_seed_and_iteration_alone(photos: Path) -> None:
     crops = _bicubic_crops(photos, 8, 3)
-    first = crops.batch(7, 4)
-    crops.batch(8, 4)
-    assert torch.equal(crops.batch(7, 4).lq, first.lq)
-    assert not torch.equal(crops.batch(8, 4).lq, first.lq)
-    assert not torch.equal(_bicubic_crops(photos, 8, 4).batch(7, 4).lq, first.lq)
+    first = crops.batch(7, 8, 4)
+    crops.batch(8, 8, 4)
+    assert torch.equal(crops.batch(7, 8, 4).lq, first.lq)
+    assert not torch.equal(crops.batch(8, 8, 4).lq, first.lq)
+    assert not torch.equal(_bicubic_crops(photos, 8, 4).batch(7, 8, 4).lq, first.lq)
 
 
 def test_processes_share_a_batch_without_gap_or_overlap(photos: Path) -> None:
     crops = _bicubic_crops(photos, 8)
-    whole = crops.batch(5, 6)
-    shares = [crops.batch(5, 6, rank, 3) for rank in range(3)]
+    whole = crops.batch(5, 8, 6)
+    shares = [crops.batch(5, 8, 6, rank, 3) for rank in range(3)]
     for index in range(6):
         assert torch.equal(shares[index % 3].gt[index // 3], whole.gt[index])
 
@@ -54,7 +56,7 @@ def test_processes_share_a_batch_without_gap_or_overlap(photos: Path) -> None:
 def test_the_two_halves_of_a_pair_show_the_same_place(photos: Path) -> None:
     """In every one of the eight orientations: inside, LQ is the bicubic reduction of GT."""
     crops = _bicubic_crops(photos, 16)
-    batch = crops.batch(0, 24)
+    batch = crops.batch(0, 16, 24)
     for lq, gt in zip(batch.lq, batch.gt, strict=True):
         truth = (gt * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         reduced = reduce_bicubic(truth, 4)[3:-3, 3:-3]
@@ -85,10 +87,18 @@ def test_the_reconstruction_loss_is_the_mean_difference() -> None:
 
 
 def test_a_batch_made_ahead_is_the_batch_itself(photos: Path) -> None:
-    crops = _bicubic_crops(photos, 8)
-    ahead = Prefetched(lambda iteration: crops.batch(iteration, 3))
-    for iteration in (0, 1, 2, 7, 8, 3):
-        assert torch.equal(ahead.batch(iteration).gt, crops.batch(iteration, 3).gt)
+    crops = _bicubic_crops(photos, 16)
+    ahead = Prefetched(crops.batch)
+    for iteration, patch, size in (
+        (0, 8, 3),
+        (1, 8, 3),
+        (2, 8, 2),
+        (7, 8, 2),
+        (8, 16, 2),
+        (3, 8, 3),
+    ):
+        expected = crops.batch(iteration, patch, size).gt
+        assert torch.equal(ahead.batch(iteration, patch, size).gt, expected)
     ahead.close()
 
 
@@ -97,10 +107,10 @@ def test_fresh_pairs_are_degraded_anew_by_the_seed_alone(kind: Degradation, phot
     scale = 4 if kind is Degradation.REALWORLD else 1
     source = FreshPairs(load_photos([str(photos)]), kind, scale, 16, augment=True)
     crops = Crops([(source, 1.0)], 0)
-    batch = crops.batch(3, 2)
+    batch = crops.batch(3, 16, 2)
     assert batch.lq.shape == (2, 4 if kind is Degradation.HOLES else 3, 16, 16)
     assert batch.gt.shape == (2, 3, 16 * scale, 16 * scale)
-    again = crops.batch(3, 2)
+    again = crops.batch(3, 16, 2)
     assert torch.equal(batch.lq, again.lq) and torch.equal(batch.gt, again.gt)
     if kind is Degradation.HOLES:
         colours, mask = batch.lq[:, :3], batch.lq[:, 3:]
@@ -115,9 +125,45 @@ def test_real_pairs_take_their_share(photos: Path, tmp_path: Path) -> None:
         Image.new("RGB", Image.open(path).size).save(black / path.name)
     real = StoredPairs(load_pairs([str(black)], [str(photos)], 1), 1, 16, augment=True)
     fresh = FreshPairs(load_photos([str(photos)]), Degradation.SHAKE, 1, 16, augment=True)
-    batch = Crops([(fresh, 0.7), (real, 0.3)], 0).batch(0, 200)
+    batch = Crops([(fresh, 0.7), (real, 0.3)], 0).batch(0, 16, 200)
     share = float((batch.lq.flatten(1).amax(dim=1) == 0).float().mean())
     assert share == pytest.approx(0.3, abs=0.1)
+
+
+def test_crops_grow_at_their_shares_of_the_schedule(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def watched(*arguments: Any) -> dict[str, torch.Tensor]:
+        seen.append(tuple(arguments[1].lq.shape))
+        return stage1_losses(*arguments)
+
+    monkeypatch.setattr("diffir_cli.training.loop.stage1_losses", watched)
+    sizes = {
+        "progressive_at": [0.5, 0.75],
+        "progressive_patch": [16, 32],
+        "progressive_batch": [3, 1],
+    }
+    recipe = make_recipe(photos, data=sizes, iterations=8)
+    run_training(recipe, tmp_path / "grown")
+    assert seen == [(4, 3, 8, 8)] * 4 + [(3, 3, 16, 16)] * 2 + [(1, 3, 32, 32)] * 2
+
+
+def test_blur_reaches_into_a_crop_from_its_surroundings(photos: Path) -> None:
+    """A crop's LQ is that of a larger picture, not of the crop with its border mirrored."""
+    (photo,) = load_photos([str(photos)], 1)
+    source = FreshPairs([photo], Degradation.SHAKE, 1, 64, augment=False)
+    side = 64 + 2 * source.margin
+    assert source.margin >= 16
+    lq, gt = source.crop(np.random.default_rng(5), 64)
+    draw = np.random.default_rng(5)
+    draw.choice(1, p=[1.0])
+    top, left = (int(draw.integers(length - side + 1)) for length in photo.shape[:2])
+    around = photo[top : top + side, left : left + side]
+    inside = slice(source.margin, side - source.margin)
+    np.testing.assert_array_equal(gt, around[inside, inside])
+    np.testing.assert_array_equal(lq, shake(around, draw)[inside, inside])
 
 
 def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None:
@@ -175,6 +221,19 @@ def test_every_task_is_trained_and_validated_in_both_stages(
         ({"data": {"pairs_share": 0.5}}, "must be given together"),
         ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),
         ({"loss": {"ipr": "l2"}}, "loss has an effect in stage 2 only"),
+        ({"data": {"masks": ["narrow"]}}, "data.masks has an effect on holes only"),
+        ({"data": {"progressive_at": [0.5, 0.7]}}, "must be equally long"),
+        ({"data": {"progressive_at": [1.5]}}, "must rise between 0 and 1"),
+        (
+            {
+                "data": {
+                    "progressive_at": [0.5],
+                    "progressive_patch": [9],
+                    "progressive_batch": [0],
+                }
+            },
+            "progressive_patch must hold multiples of 8, not 9",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(

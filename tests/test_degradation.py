@@ -21,8 +21,8 @@ from diffir_cli.training.degradation.kernels import (
     random_kernel,
     sinc_kernel,
 )
-from diffir_cli.training.degradation.kinds import SheetKind
-from diffir_cli.training.degradation.masks import MaskKind, random_mask
+from diffir_cli.training.degradation.kinds import MaskKind, SheetKind
+from diffir_cli.training.degradation.masks import mask_for_crop, random_mask
 from diffir_cli.training.degradation.motion_blur import ShakeRanges, random_shake_kernel, shake
 from diffir_cli.training.degradation.realworld import degrade, sharpen
 from tests.conftest import DATA, run_cli
@@ -183,3 +183,41 @@ def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     assert run_cli("degrade", tmp_path / "small.png", "-o", out).exit_code == 3
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", [SheetKind.REALWORLD, SheetKind.MASK_WIDE])
+def test_a_folder_of_twins_depends_on_seed_and_names_alone(
+    kind: SheetKind, photos: Path, tmp_path: Path
+) -> None:
+    def degraded(name: str, seed: int = 0) -> dict[str, bytes]:
+        options = ("--kind", kind.value, "--seed", seed, "-q")
+        assert run_cli("degrade", photos, "-o", tmp_path / name, *options).exit_code == 0
+        return {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+
+    first = degraded("first")
+    assert set(first) == {"0.png", "1.png", "2.png"}
+    size = (48, 40) if kind is SheetKind.REALWORLD else (192, 160)
+    assert Image.open(tmp_path / "first" / "0.png").size == size
+    assert degraded("other seed", 1)["1.png"] != first["1.png"]
+    (photos / "0.png").unlink()
+    again = degraded("again")
+    assert again["1.png"] == first["1.png"] and again["2.png"] == first["2.png"]
+
+
+def test_twins_are_never_written_over_the_photos(photos: Path, tmp_path: Path) -> None:
+    before = (photos / "0.png").read_bytes()
+    assert run_cli("degrade", photos, "-o", photos, "--overwrite").exit_code == 3
+    assert (photos / "0.png").read_bytes() == before
+    assert run_cli("degrade", photos, "-o", tmp_path / "lq").exit_code == 0
+    result = run_cli("degrade", photos, "-o", tmp_path / "lq")
+    assert result.exit_code == 3 and "exists already" in result.stderr
+
+
+def test_holes_shrink_with_a_small_crop() -> None:
+    """So that a crop of 64 pixels keeps as much of its picture as one of 256."""
+    shares = {
+        side: np.mean([mask_for_crop(_draw(seed), side).mean() for seed in range(40)])
+        for side in (64, 256)
+    }
+    assert shares[64] == pytest.approx(shares[256], abs=0.02)
+    assert 0.05 < shares[256] < 0.6

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from skimage import metrics as independent
+from skimage.color import rgb2ycbcr
 
-from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim
+from diffir_cli.evaluation.kinds import ProtocolName
+from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim, ssim_padded, ssim_volume
+from diffir_cli.evaluation.protocol import PROTOCOLS
 from tests.conftest import noise_image
 
 
@@ -47,6 +52,52 @@ def test_ssim_equals_the_independent_value(colour: bool) -> None:
         full=True,
     )
     assert ssim(first, second) == pytest.approx(whole[5:-5, 5:-5].mean(), rel=1e-9)
+
+
+def _ssim_from_moments(first: np.ndarray, second: np.ndarray, **options: Any) -> float:
+    """SSIM by an independent Gaussian filter."""
+
+    def moment(image: np.ndarray) -> np.ndarray:
+        # 3.5 · 1.5 pixels: five taps to each side.
+        return gaussian_filter(image, 1.5, truncate=3.5, **options)
+
+    a, b = first.astype(float), second.astype(float)
+    c1, c2 = 2.55**2, 7.65**2
+    ab = moment(a) * moment(b)
+    squares = moment(a) ** 2 + moment(b) ** 2
+    above = (2 * ab + c1) * (2 * (moment(a * b) - ab) + c2)
+    return float((above / (squares + c1) / (moment(a * a + b * b) - squares + c2)).mean())
+
+
+def test_ssim_over_a_volume_equals_the_independent_value() -> None:
+    first, second = _pair()
+    expected = _ssim_from_moments(first, second, mode="nearest")
+    assert ssim_volume(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_padded_ssim_equals_the_independent_value() -> None:
+    first, second = _pair()
+    expected = _ssim_from_moments(first, second, mode="constant", axes=(0, 1))
+    assert ssim_padded(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_each_protocol_counts_what_its_benchmark_counts() -> None:
+    first, second = _pair()
+    framed = second.copy()
+    framed[:4] = 0
+    sr = PROTOCOLS[ProtocolName.SR]
+    assert sr.measure(first, framed) == sr.measure(first, second)
+    expected = independent.peak_signal_noise_ratio(
+        rgb2ycbcr(first)[4:-4, 4:-4, 0], rgb2ycbcr(second)[4:-4, 4:-4, 0], data_range=255
+    )
+    assert sr.measure(first, second)["psnr"] == pytest.approx(expected, rel=1e-6)
+    deblur = PROTOCOLS[ProtocolName.DEBLUR]
+    assert deblur.measure(first, second)["psnr"] == psnr(first, second)
+    holes = np.zeros(first.shape[:2], bool)
+    holes[5:9, 3:30] = True
+    inpaint = PROTOCOLS[ProtocolName.INPAINT]
+    assert inpaint.measure(first, second, holes)["psnr"] == psnr(first[holes], second[holes])
+    assert inpaint.measure(first, second, holes)["ssim"] == ssim_padded(first, second)
 
 
 def test_ssim_of_an_image_with_itself_is_one() -> None:

@@ -24,17 +24,15 @@ def convert(
     """Rewrite a checkpoint as safetensors."""
     from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
     from diffir_cli.errors import InputError
+    from diffir_cli.files import check_new_file
 
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target} is the file to read", "name another one")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already", "add --overwrite to replace it")
     if target.suffix != ".safetensors":
         raise InputError(
             f"{target} must end in .safetensors", f"write {target.with_suffix('.safetensors')}"
         )
-    if not target.parent.is_dir():
-        raise InputError(f"no such folder: {target.parent}", f"mkdir -p '{target.parent}'")
+    check_new_file(target, overwrite)
     checkpoint = load_checkpoint(source)
     model = rebuild(checkpoint)
     save_weights(target, model, checkpoint.metadata, half)

@@ -1,4 +1,4 @@
-"""`diffir degrade`: look at what training does to photos."""
+"""`diffir degrade`: look at what training does to photos, or make a test set of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,53 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import say
+from diffir_cli.cli.talk import say, working
 from diffir_cli.training.degradation.kinds import SheetKind
 
 
 def degrade(
-    source: Annotated[Path, typer.Argument(metavar="IN", readable=False, help="A sharp photo.")],
-    output: options.Output,
-    kind: Annotated[SheetKind, typer.Option("--kind", help="What to show.")] = SheetKind.REALWORLD,
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", readable=False, help="A sharp photo, or a folder.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE|DIR", help="An image; for a folder, another one."
+        ),
+    ],
+    kind: Annotated[SheetKind, typer.Option("--kind", help="What to do.")] = SheetKind.REALWORLD,
+    scale: Annotated[
+        int, typer.Option("--scale", "-s", min=2, max=4, help="Of kinds that shrink.")
+    ] = 4,
     count: Annotated[int, typer.Option("--count", min=1, max=99, help="How many versions.")] = 8,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Show what training does to a photo."""
+    """Degrade a photo many times over, or each photo of a folder once.
+
+    A photo gives a contact sheet. A folder gives a folder of PNG files with the same names: the
+    degraded twins, or the masks, that `diffir evaluate` takes.
+    """
+    if source.is_dir():
+        written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
+        text = f"{output}: {written} times {kind.value}"
+    else:
+        _write_sheet(source, output, kind, scale, count, seed, overwrite)
+        text = f"{output}: the photo, then {count} times {kind.value}"
+    if not quiet:
+        say(text)
+
+
+def _write_sheet(
+    source: Path,
+    output: Path,
+    kind: SheetKind,
+    scale: int,
+    count: int,
+    seed: int,
+    overwrite: bool,
+) -> None:
     from diffir_cli.errors import InputError
     from diffir_cli.imaging import Picture, check_target, read_picture, write_picture
     from diffir_cli.training.degradation.sheet import contact_sheet
@@ -32,6 +66,49 @@ def degrade(
             f"{source} is too small: {photo.shape[1]}×{photo.shape[0]} pixels",
             "give a photo of at least 64×64 pixels",
         )
-    sheet = contact_sheet(photo, kind, count, seed)
-    write_picture(Picture(sheet), output, overwrite)
-    say(f"{output}: the photo, then {count} times {kind.value}")
+    write_picture(Picture(contact_sheet(photo, kind, count, seed, scale)), output, overwrite)
+
+
+def _degrade_folder(
+    source: Path,
+    output: Path,
+    kind: SheetKind,
+    scale: int,
+    seed: int,
+    overwrite: bool,
+    quiet: bool,
+) -> int:
+    from diffir_cli.errors import InputError
+    from diffir_cli.imaging import check_target, list_pictures
+    from diffir_cli.training.degradation.twins import write_twin
+
+    targets: dict[Path, Path] = {}
+    for path in list_pictures(source):
+        target = output / f"{path.stem}.png"
+        if target in targets:
+            raise InputError(
+                f"{targets[target]} and {path} have the same name up to the ending",
+                "move one of them away",
+            )
+        targets[target] = path
+    if output.exists() and output.samefile(source):
+        raise InputError(f"{output} is the folder of the photos", "name another one")
+    _make_folder(output)
+    for target in targets:
+        check_target(target, overwrite)
+    with working("degrading", quiet) as status:
+        for target, path in targets.items():
+            status(path.name)
+            write_twin(path, target, kind, scale, seed, overwrite)
+    return len(targets)
+
+
+def _make_folder(path: Path) -> None:
+    from diffir_cli.errors import InputError
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {path}: {error.strerror}", "name another"
+        ) from error

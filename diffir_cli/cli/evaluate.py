@@ -1,74 +1,218 @@
-"""`diffir evaluate`: restore a benchmark and say how close the results are to the truth."""
+"""`diffir evaluate`: say how close results are to the truth, and how close others come."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import print_json, print_table, working
+from diffir_cli.cli.talk import be_quiet, print_json, print_table, say, working
 from diffir_cli.config import Precision, Task
+from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
+
+if TYPE_CHECKING:
+    from diffir_cli.engine import Restorer
+    from diffir_cli.evaluation.evaluate import Loaded, Method, Viewer
+    from diffir_cli.evaluation.html import Gallery
+    from diffir_cli.evaluation.perceptual import Perceptual
+
+_Folder = Path | None
 
 
 def evaluate(
-    gt: Annotated[Path, typer.Option("--gt", metavar="DIR", help="The folder of sharp images.")],
+    results: Annotated[
+        _Folder, typer.Argument(metavar="[RESULTS", help="Finished results.", show_default=False)
+    ] = None,
+    truth: Annotated[
+        _Folder, typer.Argument(metavar="GT]", help="Their truth.", show_default=False)
+    ] = None,
+    gt: Annotated[
+        _Folder, typer.Option("--gt", metavar="DIR", help="Sharp images.", show_default=False)
+    ] = None,
+    lq: Annotated[
+        _Folder,
+        typer.Option(
+            "--lq",
+            metavar="DIR",
+            help="Their degraded twins, to be restored; for sr they are made if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    mask: Annotated[
+        _Folder,
+        typer.Option(
+            "--mask", metavar="DIR", help="For inpaint: white where to fill.", show_default=False
+        ),
+    ] = None,
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
+    protocol: Annotated[
+        ProtocolName | None,
+        typer.Option("--protocol", help="Whose conventions; the task's.", show_default=False),
+    ] = None,
+    baseline: Annotated[
+        list[Baseline] | None,
+        typer.Option("--baseline", help="Measured beside; the task's usual.", show_default=False),
+    ] = None,
+    metric: Annotated[
+        list[Metric] | None,
+        typer.Option("--metric", help="Measured too, by torchmetrics.", show_default=False),
+    ] = None,
+    csv: options.CsvFile = None,
+    markdown: options.MarkdownFile = None,
+    html: options.HtmlFile = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     seed: options.Seed = 0,
     threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure super-resolution on a folder of sharp images.
+    """Measure results, or restore and measure.
 
-    Each image is reduced by the benchmarks' bicubic, restored, and compared on its luma without a
-    border of 4 pixels, by PSNR and SSIM; bicubic enlargement is measured beside it. A stage-1 file
-    is shown the truth that it needs.
+    `diffir evaluate RESULTS GT` measures finished results. `diffir evaluate --gt GT --lq LQ --task
+    T` restores first; `sr` makes its LQ by the benchmarks' bicubic, `inpaint` takes --mask. Twins
+    are found by name. A stage-1 file is shown the truth that it needs.
     """
-    from dataclasses import asdict
+    _check_options(results, truth, gt, lq, baseline)
+    be_quiet(quiet)
 
-    from diffir_cli.imaging import list_pictures
+    from diffir_cli.evaluation import report
+    from diffir_cli.evaluation.evaluate import evaluate as measure
+    from diffir_cli.evaluation.html import Gallery
+    from diffir_cli.evaluation.protocol import PROTOCOLS
+    from diffir_cli.evaluation.samples import samples_of_results, samples_to_restore
+    from diffir_cli.files import check_new_file, write_text
+
+    for file in filter(None, (csv, markdown, html)):
+        check_new_file(file, overwrite)
+    name = protocol or ProtocolName(task.value)
+    methods: dict[str, Method] = {"results": lambda loaded: loaded.lq}
+    scale = 1
+    used: dict[str, Any] = {}
+    if results is not None and truth is not None:
+        samples, unmatched = samples_of_results(results, truth, mask, name)
+    else:
+        assert gt is not None
+        samples, unmatched = samples_to_restore(task, gt, lq, mask)
+    if not quiet:
+        for path in unmatched:
+            say(f"warning: {path} has no twin and is left out")
+    if results is None:
+        restorer, used = _restorer(task, weights, device, precision, threads)
+        scale = restorer.config.scale
+        methods = _methods(
+            restorer, used["weights"]["name"], baseline, task, mask is not None, seed
+        )
+    rules = PROTOCOLS[name]
+    caption = f"{task.value}, protocol {name.value}: {rules.summary}"
+    gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if html else None
+    with working("measuring", quiet or json) as status:
+        metrics = _learned(metric or (), device)
+        view = _viewer(gallery, results is not None)
+        found = measure(samples, methods, scale, rules, metrics, status, view)
+    if csv:
+        write_text(csv, report.as_csv(found), overwrite)
+    if markdown:
+        write_text(markdown, report.as_markdown(found, caption), overwrite)
+    if html and gallery:
+        write_text(html, gallery.page(), overwrite)
+    if json:
+        what = {"task": task.value, "protocol": name.value, "conventions": rules.summary}
+        missing = [str(path) for path in unmatched]
+        print_json({**what, **used, "methods": report.as_dict(found), "unmatched": missing})
+    elif not quiet:
+        print_table(*report.table(found))
+        typer.echo("\n".join([caption, *report.remarks(found)]))
+
+
+def _check_options(
+    results: Path | None,
+    truth: Path | None,
+    gt: Path | None,
+    lq: Path | None,
+    baseline: Sequence[Baseline] | None,
+) -> None:
+    if results is None:
+        if gt is None:
+            raise typer.BadParameter("give RESULTS and GT, or --gt with --lq")
+        return
+    if truth is None:
+        raise typer.BadParameter("RESULTS needs its truth behind it: RESULTS GT")
+    for name, given in (("--gt", gt), ("--lq", lq), ("--baseline", baseline)):
+        if given:
+            raise typer.BadParameter(f"{name} has no use beside finished results")
+
+
+def _restorer(
+    task: Task, weights: str | None, device: str, precision: Precision, threads: int | None
+) -> tuple[Restorer, dict[str, Any]]:
+    """The network, and what the JSON says of it."""
     from diffir_cli.weightfile import locate_weights
 
-    paths = list_pictures(gt)
     chosen = locate_weights(weights, task)
 
     from diffir_cli.engine.loading import load_any_stage
-    from diffir_cli.evaluation.evaluate import evaluate_sr, mean_score
 
-    restorer = load_any_stage(chosen, device, precision, threads)
-    with working("restoring", quiet or json) as status:
-        scores = list(evaluate_sr(restorer, paths, seed, report=lambda path: status(path.name)))
-    mean = mean_score(scores)
-    if json:
-        print_json(
-            {
-                "weights": {"name": chosen.name, "sha256": chosen.sha256},
-                "images": [_finite(asdict(score)) for score in scores],
-                "mean": _finite(asdict(mean)),
-            }
-        )
-    elif not quiet:
-        print_table(
-            ("image", "PSNR", "SSIM", "bicubic PSNR", "bicubic SSIM"),
-            [
-                (
-                    row.name,
-                    f"{row.psnr:.2f}",
-                    f"{row.ssim:.4f}",
-                    f"{row.bicubic_psnr:.2f}",
-                    f"{row.bicubic_ssim:.4f}",
-                )
-                for row in [*scores, mean]
-            ],
-        )
+    restorer = load_any_stage(chosen, task, device, precision, threads)
+    return restorer, {"weights": {"name": chosen.name, "sha256": chosen.sha256}}
 
 
-def _finite(score: dict[str, Any]) -> dict[str, Any]:
-    """A score without infinities, which JSON does not have: equal images have no PSNR."""
-    return {name: None if value == math.inf else value for name, value in score.items()}
+def _methods(
+    restorer: Restorer,
+    name: str,
+    wished: Sequence[Baseline] | None,
+    task: Task,
+    masked: bool,
+    seed: int,
+) -> dict[str, Method]:
+    """The network first, then the baselines."""
+    from functools import partial
+
+    from diffir_cli.evaluation.baselines import USUAL, check_baseline, run_baseline
+    from diffir_cli.networks import DiffIRS1
+
+    scale = restorer.config.scale
+    usual = [kind for kind in USUAL[task] if scale > 1 or task is not Task.REALSR]
+    kinds = [kind for kind in wished or usual if kind is not Baseline.NONE]
+    for kind in kinds:
+        check_baseline(kind, scale, masked)
+
+    def restored(loaded: Loaded) -> Any:
+        truth = loaded.gt if isinstance(restorer.model, DiffIRS1) else None
+        holes = loaded.holes if restorer.takes_mask else None
+        return restorer.restore(loaded.lq, seed, truth, holes)
+
+    def baseline(kind: Baseline, loaded: Loaded) -> Any:
+        return run_baseline(kind, loaded.lq, scale, loaded.holes)
+
+    return {name: restored, **{kind.value: partial(baseline, kind) for kind in kinds}}
+
+
+def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Perceptual]]:
+    """What makes the learned metrics of a method; a network is loaded only if one is wished."""
+
+    def make() -> Iterable[Perceptual]:
+        if not metric:
+            return []
+        from diffir_cli.engine.device import choose_device
+        from diffir_cli.evaluation.perceptual import Perceptual
+
+        return [Perceptual(kind, choose_device(device)) for kind in metric]
+
+    return make
+
+
+def _viewer(gallery: Gallery | None, finished: bool) -> Viewer:
+    """Puts each image on the page, if there is one."""
+
+    def view(loaded: Loaded, hq: Any, scores: Mapping[str, float]) -> None:
+        if gallery is not None:
+            before = {} if finished else {"before": loaded.shown_lq()}
+            gallery.add(loaded.name, {**before, "after": hq, "truth": loaded.gt}, scores)
+
+    return view

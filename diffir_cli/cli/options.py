@@ -60,3 +60,20 @@ Output = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", help="Where to write: .png, .jpg or .webp."),
 ]
+ReportFile = Path | None
+CsvFile = Annotated[
+    ReportFile,
+    typer.Option(
+        "--csv", metavar="FILE", help="Write the numbers, a line each.", show_default=False
+    ),
+]
+MarkdownFile = Annotated[
+    ReportFile,
+    typer.Option("--markdown", metavar="FILE", help="Write the table.", show_default=False),
+]
+HtmlFile = Annotated[
+    ReportFile,
+    typer.Option(
+        "--html", metavar="FILE", help="Write a page with before and after.", show_default=False
+    ),
+]

@@ -56,25 +56,31 @@ def restorer_of(
         DeviceError: when the machine cannot provide device or precision.
     """
     model = load_model(weights.path, weights.config)
-    if task not in _possible_tasks(model.config):
-        possible = " or ".join(f"--task {name.value}" for name in _possible_tasks(model.config))
-        raise WeightsError(
-            f"the network in {weights.name} cannot be one for task {task.value!r}: "
-            f"it makes pictures ×{model.config.scale} from {model.config.in_channels} channels",
-            f"use {possible}",
-        )
+    _check_task(model.config, task, weights.name)
     return _on_device(model, device, precision, threads)
 
 
 def load_any_stage(
     weights: WeightFile,
+    task: Task,
     device: str = "auto",
     precision: Precision = Precision.AUTO,
     threads: int | None = None,
 ) -> Restorer:
     """The network of a weights file of either stage, as `restorer_of` does for stage 2."""
     model = rebuild(load_checkpoint(weights.path, weights.config))
+    _check_task(model.config, task, weights.name)
     return _on_device(model, device, precision, threads)
+
+
+def _check_task(config: ModelConfig, task: Task, name: str) -> None:
+    possible = _possible_tasks(config)
+    if task not in possible:
+        raise WeightsError(
+            f"the network in {name} cannot be one for task {task.value!r}: "
+            f"it makes pictures ×{config.scale} from {config.in_channels} channels",
+            "use " + " or ".join(f"--task {kind.value}" for kind in possible),
+        )
 
 
 def _possible_tasks(config: ModelConfig) -> list[Task]:

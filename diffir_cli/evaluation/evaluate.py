@@ -1,85 +1,173 @@
-"""A benchmark of super-resolution: reduce, restore, compare with the truth and with bicubic."""
+"""Pairs of images through methods to scores: restored, or read, and measured in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.engine import Restorer
 from diffir_cli.errors import InputError
-from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim
-from diffir_cli.imaging import read_picture
-from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
-from diffir_cli.networks import DiffIRS1
+from diffir_cli.evaluation.perceptual import Perceptual
+from diffir_cli.evaluation.protocol import Image, Protocol
+from diffir_cli.imaging import read_mask, read_picture
+from diffir_cli.imaging.bicubic import reduce_bicubic
 
 
 @dataclass(frozen=True)
-class Score:
-    """How close a result is to the truth, and how close bicubic enlargement is."""
+class Sample:
+    """The files of one image."""
+
+    gt: Path
+    """The truth."""
+    lq: Path | None = None
+    """The degraded image; None to reduce the truth as the benchmarks do, or to take it as it is
+    where there is a mask or nothing to enlarge."""
+    mask: Path | None = None
+    """Where it is to be filled."""
+    result: Path | None = None
+    """A finished result, where nothing is to be restored."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The pixels of one image."""
 
     name: str
-    """The image, or what the scores are the mean of."""
-    psnr: float
-    """In dB, on the luma."""
-    ssim: float
-    """On the luma."""
-    bicubic_psnr: float
-    bicubic_ssim: float
+    lq: Image
+    """(H, W, 3) in 0–255."""
+    gt: Image
+    """(scale·H, scale·W, 3) in 0–255."""
+    holes: NDArray[np.bool_] | None
+    """(H, W), True where to fill."""
+
+    def shown_lq(self) -> Image:
+        """The degraded image as a reader should see it: with black holes."""
+        if self.holes is None:
+            return self.lq
+        return np.where(self.holes[:, :, None], 0, self.lq).astype(np.uint8)
 
 
-def evaluate_sr(
-    restorer: Restorer,
-    paths: Sequence[Path],
-    seed: int = 0,
-    border: int = 4,
-    report: Callable[[Path], None] = lambda _path: None,
-) -> Iterator[Score]:
-    """Measure each image as the super-resolution benchmarks do.
+Method = Callable[[Loaded], Image]
+"""A result, (scale·H, scale·W, 3) in 0–255."""
+
+Viewer = Callable[[Loaded, Image, Mapping[str, float]], None]
+"""Sees each image with the result and the scores of the first method."""
+
+
+@dataclass
+class Scores:
+    """What one method reached."""
+
+    method: str
+    names: list[str] = field(default_factory=list)
+    """Images in the order of their names."""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """For each metric one value an image; infinite PSNR for equal images."""
+    overall: dict[str, float] = field(default_factory=dict)
+    """Metrics that only the whole set has."""
+
+    def mean(self, metric: str) -> float:
+        """Mean over the images."""
+        return float(np.mean(self.values[metric]))
+
+    def std(self, metric: str) -> float:
+        """Standard deviation over the images; not a number when a value is infinite."""
+        if any(math.isinf(value) for value in self.values[metric]):
+            return math.nan
+        return float(np.std(self.values[metric]))
+
+    def worst(self, count: int = 3) -> list[tuple[str, float]]:
+        """The images with the lowest PSNR."""
+        order = sorted(zip(self.names, self.values["psnr"], strict=True), key=lambda row: row[1])
+        return order[:count]
+
+
+def evaluate(
+    samples: Sequence[Sample],
+    methods: Mapping[str, Method],
+    scale: int,
+    protocol: Protocol,
+    metrics: Callable[[], Iterable[Perceptual]] = lambda: (),
+    report: Callable[[str], None] = lambda _name: None,
+    view: Viewer = lambda _loaded, _hq, _scores: None,
+) -> list[Scores]:
+    """Measure each method on each sample.
 
     Args:
-        restorer: A network with a scale above 1; one of stage 1 is shown the truth.
-        paths: Sharp images; sides are cut to multiples of the scale.
-        seed: Where the noise of each image comes from.
-        border: HQ pixels at the edges that do not count.
-        report: Called with each path before it is restored.
+        samples: The images.
+        methods: What is measured, by name.
+        scale: Side of the truth over side of the degraded image.
+        protocol: How PSNR and SSIM are computed.
+        metrics: Makes the learned metrics of one method.
+        report: Called with each image's name before it is worked on.
+        view: Called with each image behind it.
 
     Raises:
-        InputError: when an image cannot be read or is too small, or the network does not enlarge.
+        InputError: when an image cannot be read, is too small, or does not fit its truth.
     """
-    scale = restorer.config.scale
-    if scale == 1:
+    found = [Scores(name) for name in methods]
+    learned = [list(metrics()) for _ in methods]
+    for sample in samples:
+        report(sample.gt.name)
+        loaded = load(sample, scale, protocol)
+        for scores, method, extra in zip(found, methods.values(), learned, strict=True):
+            hq = method(loaded)
+            values = protocol.measure(hq, loaded.gt, loaded.holes)
+            for metric in extra:
+                value = metric.score(hq, loaded.gt)
+                if value is not None:
+                    values[metric.metric.value] = value
+            scores.names.append(loaded.name)
+            for name, value in values.items():
+                scores.values.setdefault(name, []).append(value)
+            if scores is found[0]:
+                view(loaded, hq, values)
+    for scores, extra in zip(found, learned, strict=True):
+        for metric in extra:
+            value = metric.overall()
+            if value is not None:
+                scores.overall[metric.metric.value] = value
+    return found
+
+
+def load(sample: Sample, scale: int, protocol: Protocol) -> Loaded:
+    """The pixels of a sample; the truth is cut to a multiple of the scale.
+
+    Raises:
+        InputError: when a file cannot be read, is too small, or does not fit the truth.
+    """
+    gt = read_picture(sample.gt).rgb
+    height, width = (side // scale * scale for side in gt.shape[:2])
+    if sample.result is not None:
+        lq = read_picture(sample.result).rgb
+        gt = _cut_to(gt, (lq.shape[0], lq.shape[1]), 4, sample.gt, sample.result)
+    elif sample.lq is not None:
+        lq = read_picture(sample.lq).rgb
+        size = (lq.shape[0] * scale, lq.shape[1] * scale)
+        gt = _cut_to(gt, size, scale, sample.gt, sample.lq)
+    else:
+        gt = np.ascontiguousarray(gt[:height, :width])
+        lq = reduce_bicubic(gt, scale) if scale > 1 else gt
+    if min(gt.shape[:2]) < protocol.smallest:
         raise InputError(
-            "these weights do not enlarge, and only super-resolution can be measured yet",
-            "use weights for ×2 or ×4",
+            f"{sample.gt} is too small to be measured: {gt.shape[1]}×{gt.shape[0]} pixels",
+            f"leave out images with a side under {protocol.smallest} pixels",
         )
-    for path in paths:
-        report(path)
-        picture = read_picture(path).rgb
-        height, width = (side // scale * scale for side in picture.shape[:2])
-        gt = np.ascontiguousarray(picture[:height, :width])
-        if min(gt.shape[:2]) < 11 + 2 * border:
-            raise InputError(
-                f"{path} is too small to be measured: {gt.shape[1]}×{gt.shape[0]} pixels",
-                f"leave out images with a side under {11 + 2 * border} pixels",
-            )
-        lq = reduce_bicubic(gt, scale)
-        hq = restorer.restore(lq, seed, gt if isinstance(restorer.model, DiffIRS1) else None)
-        yield Score(
-            path.name, *_measure(hq, gt, border), *_measure(enlarge_bicubic(lq, scale), gt, border)
+    holes = read_mask(sample.mask, (gt.shape[1], gt.shape[0])) if sample.mask else None
+    return Loaded(sample.gt.name, lq, gt, holes)
+
+
+def _cut_to(gt: Image, size: tuple[int, int], less: int, path: Path, other: Path) -> Image:
+    """The truth without the fewer than `less` rows and columns that its twin could not hold."""
+    spare = (gt.shape[0] - size[0], gt.shape[1] - size[1])
+    if not all(0 <= rest < less for rest in spare):
+        raise InputError(
+            f"{other} does not fit {path}: {size[1]}×{size[0]} pixels are expected, "
+            f"and it has {gt.shape[1]}×{gt.shape[0]}",
+            "are they of one picture, and is the scale right?",
         )
-
-
-def mean_score(scores: Sequence[Score]) -> Score:
-    """The mean over images."""
-    columns = ("psnr", "ssim", "bicubic_psnr", "bicubic_ssim")
-    means = (sum(getattr(score, column) for score in scores) / len(scores) for column in columns)
-    return Score(f"mean of {len(scores)}", *means)
-
-
-def _measure(result: NDArray[np.uint8], gt: NDArray[np.uint8], border: int) -> tuple[float, float]:
-    first, second = luma(shave(result, border)), luma(shave(gt, border))
-    return psnr(first, second), ssim(first, second)
+    return np.ascontiguousarray(gt[: size[0], : size[1]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ def luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     return 16 + image.astype(np.float64) @ np.array([65.481, 128.553, 24.966]) / 255
 
 
-def shave(image: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
+def shave(image: NDArray[Any], border: int) -> NDArray[Any]:
     """An (H, W, …) image without `border` pixels on each side."""
     return image[border : image.shape[0] - border, border : image.shape[1] - border]
 
@@ -47,24 +49,69 @@ def ssim(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
     Raises:
         ValueError: when a side is shorter than 11 pixels.
     """
-    if min(first.shape[:2]) < 11:
-        raise ValueError(f"SSIM needs at least 11 pixels a side, not {first.shape[:2]}")
-    if first.ndim == 3:
-        return float(np.mean([ssim(first[..., i], second[..., i]) for i in range(first.shape[2])]))
+    if min(first.shape[:2]) < _WINDOW:
+        raise ValueError(f"SSIM needs at least {_WINDOW} pixels a side, not {first.shape[:2]}")
+    return _ssim(first, second, _moment_inside)
+
+
+def ssim_padded(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    """As `ssim`, but at every pixel, with zeros around the images: what inpainting papers quote."""
+    return _ssim(first, second, _moment_padded)
+
+
+def ssim_volume(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    """As `ssim`, of two (H, W, 3) images as volumes: what MATLAB's `ssim` makes of RGB arrays.
+
+    The Gaussian has 11×11×11 taps, so that it mixes the channels; edges are repeated outwards in
+    all three directions, and every pixel counts.
+    """
+    return _ssim(first, second, _moment_of_volume)
+
+
+_WINDOW = 11
+"""Taps of the Gaussian, whose σ is 1.5."""
+
+_Moment = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+def _ssim(first: NDArray[np.generic], second: NDArray[np.generic], moment: _Moment) -> float:
     a, b = first.astype(np.float64), second.astype(np.float64)
-    mean_a, mean_b = _blur(a), _blur(b)
-    variance_a = _blur(a * a) - mean_a**2
-    variance_b = _blur(b * b) - mean_b**2
-    covariance = _blur(a * b) - mean_a * mean_b
+    mean_a, mean_b = moment(a), moment(b)
+    variance_a = moment(a * a) - mean_a**2
+    variance_b = moment(b * b) - mean_b**2
+    covariance = moment(a * b) - mean_a * mean_b
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     ratio = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     ratio /= (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
     return float(ratio.mean())
 
 
-def _blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 11×11 Gaussian of σ 1.5 where it lies inside the (H, W) image."""
-    kernel = np.exp(-((np.arange(11) - 5.0) ** 2) / (2 * 1.5**2))
-    kernel /= kernel.sum()
-    blurred = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel)
-    return np.asarray(blurred, dtype=np.float64)[5:-5, 5:-5]
+def _moment_inside(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Gaussian where it lies inside the image."""
+    half = _WINDOW // 2
+    return _blurred(image, cv2.BORDER_REFLECT_101)[half:-half, half:-half]
+
+
+def _moment_padded(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _blurred(image, cv2.BORDER_CONSTANT)
+
+
+def _moment_of_volume(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    channels = image.shape[2]
+    half = _WINDOW // 2
+    mixing = np.zeros((channels, channels))
+    for channel in range(channels):
+        for tap, weight in zip(range(-half, half + 1), _gaussian(), strict=True):
+            mixing[min(max(channel + tap, 0), channels - 1), channel] += weight
+    return _blurred(image, cv2.BORDER_REPLICATE) @ mixing
+
+
+def _blurred(image: NDArray[np.float64], border: int) -> NDArray[np.float64]:
+    kernel = _gaussian()
+    blurred = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel, borderType=border)
+    return np.asarray(blurred, dtype=np.float64)
+
+
+def _gaussian() -> NDArray[np.float64]:
+    kernel = np.exp(-((np.arange(_WINDOW) - _WINDOW // 2) ** 2) / (2 * 1.5**2))
+    return kernel / kernel.sum()

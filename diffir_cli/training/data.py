@@ -22,7 +22,7 @@ from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
 from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.bicubic import bicubic_pair
-from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.degradation.realworld import sharpen
 from diffir_cli.training.recipe import Recipe
 
@@ -43,8 +43,8 @@ class Batch:
 class Source(Protocol):
     """Where crops come from."""
 
-    def crop(self, draw: np.random.Generator) -> Pair:
-        """A random crop, turned and flipped at random, with its degraded twin."""
+    def crop(self, draw: np.random.Generator, patch: int) -> Pair:
+        """A random crop of `patch` LQ pixels, turned and flipped, with its degraded twin."""
 
 
 class _Photos:
@@ -75,26 +75,27 @@ class StoredPairs:
     Args:
         pairs: LQ and GT of each photo.
         scale: Side of GT over side of LQ.
-        patch: Side of a crop in LQ pixels.
+        largest: Side of the largest crop in LQ pixels.
         augment: Whether crops are flipped and turned.
 
     Raises:
         InputError: when no photo is as large as a crop.
     """
 
-    def __init__(self, pairs: Sequence[Pair], scale: int, patch: int, augment: bool) -> None:
-        self.pairs, self.scale, self.patch, self.augment = pairs, scale, patch, augment
-        self.photos = _Photos([gt for _, gt in pairs], patch * scale)
+    def __init__(self, pairs: Sequence[Pair], scale: int, largest: int, augment: bool) -> None:
+        self.pairs, self.scale, self.augment = pairs, scale, augment
+        self.photos = _Photos([gt for _, gt in pairs], largest * scale)
 
-    def crop(self, draw: np.random.Generator) -> Pair:
+    def crop(self, draw: np.random.Generator, patch: int) -> Pair:
         """The same place of both halves of a pair."""
         lq, gt = self.pairs[self.photos.draw(draw)]
-        top = int(draw.integers(lq.shape[0] - self.patch + 1))
-        left = int(draw.integers(lq.shape[1] - self.patch + 1))
+        top = int(draw.integers(lq.shape[0] - patch + 1))
+        left = int(draw.integers(lq.shape[1] - patch + 1))
         turned = _orientation(draw, self.augment)
+        scale = self.scale
         return (
-            _cut(lq, top, left, self.patch, turned),
-            _cut(gt, top * self.scale, left * self.scale, self.patch * self.scale, turned),
+            _cut(lq, top, left, patch, turned),
+            _cut(gt, top * scale, left * scale, patch * scale, turned),
         )
 
 
@@ -105,9 +106,10 @@ class FreshPairs:
         photos: (H, W, 3) in 0–255 each.
         kind: How they are degraded.
         scale: Side of GT over side of LQ.
-        patch: Side of a crop in LQ pixels.
+        largest: Side of the largest crop in LQ pixels.
         augment: Whether crops are flipped and turned.
         sharpened: Whether GT is sharpened behind the degradation.
+        masks: For holes, the kinds of which one is drawn for each crop.
 
     Raises:
         InputError: when no photo is as large as a crop.
@@ -118,22 +120,33 @@ class FreshPairs:
         photos: Sequence[NDArray[np.uint8]],
         kind: Degradation,
         scale: int,
-        patch: int,
+        largest: int,
         augment: bool,
         sharpened: bool = False,
+        masks: Sequence[MaskKind] = (MaskKind.TRAIN,),
     ) -> None:
         self.all, self.kind, self.scale = photos, kind, scale
-        self.side, self.augment, self.sharpened = patch * scale, augment, sharpened
-        self.photos = _Photos(photos, self.side)
+        self.augment, self.sharpened, self.masks = augment, sharpened, masks
+        self.margin = _SURROUNDINGS if kind is Degradation.SHAKE else 0
+        self.photos = _Photos(photos, largest * scale + 2 * self.margin)
 
-    def crop(self, draw: np.random.Generator) -> Pair:
-        """A crop and what the degradation makes of it."""
+    def crop(self, draw: np.random.Generator, patch: int) -> Pair:
+        """A crop and what the degradation makes of it and its surroundings."""
         photo = self.all[self.photos.draw(draw)]
-        top = int(draw.integers(photo.shape[0] - self.side + 1))
-        left = int(draw.integers(photo.shape[1] - self.side + 1))
-        gt = _cut(photo, top, left, self.side, _orientation(draw, self.augment))
-        lq = degraded(gt, self.kind, self.scale, draw)
+        margin = self.margin
+        side = patch * self.scale + 2 * margin
+        top = int(draw.integers(photo.shape[0] - side + 1))
+        left = int(draw.integers(photo.shape[1] - side + 1))
+        gt = _cut(photo, top, left, side, _orientation(draw, self.augment))
+        lq = degraded(gt, self.kind, self.scale, draw, self.masks)
+        if margin:
+            inside = slice(margin, side - margin)
+            lq, gt = lq[inside, inside], gt[inside, inside]
         return lq, sharpen(gt) if self.sharpened else gt
+
+
+_SURROUNDINGS = 24
+"""Pixels around a crop that blur may carry into it."""
 
 
 class Crops:
@@ -159,49 +172,52 @@ class Crops:
         # Threads of OpenCV would fight with those of torch.
         cv2.setNumThreads(1)
         data, scale = recipe.data, recipe.model.scale
+        largest = max(patch for _, patch, _ in data.sizes())
         made: Source
         if data.degradation is Degradation.BICUBIC:
             pairs = [bicubic_pair(photo, scale) for photo in load_photos(data.train)]
-            made = StoredPairs(pairs, scale, data.patch, data.augment)
+            made = StoredPairs(pairs, scale, largest, data.augment)
         else:
             photos = load_photos(data.train)
             kind, sharpened = data.degradation, data.sharpen_gt
-            made = FreshPairs(photos, kind, scale, data.patch, data.augment, sharpened)
+            made = FreshPairs(photos, kind, scale, largest, data.augment, sharpened, data.masks)
         sources = [(made, 1 - data.pairs_share)]
         if data.pairs_share:
             real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
-            stored = StoredPairs(real, scale, data.patch, data.augment)
+            stored = StoredPairs(real, scale, largest, data.augment)
             sources.append((stored, data.pairs_share))
         return cls(sources, recipe.seed)
 
-    def batch(self, iteration: int, size: int, rank: int = 0, world: int = 1) -> Batch:
+    def batch(self, iteration: int, patch: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of a process in the batch of an iteration: every `world`-th crop of `size`."""
-        crops = [self._crop(iteration, index) for index in range(rank, size, world)]
+        crops = [self._crop(iteration, index, patch) for index in range(rank, size, world)]
         return Batch(*(_to_tensor(images) for images in zip(*crops, strict=True)))
 
-    def _crop(self, iteration: int, index: int) -> Pair:
+    def _crop(self, iteration: int, index: int, patch: int) -> Pair:
         draw = np.random.default_rng([self.seed, iteration, index])
         if len(self.sources) == 1:
-            return self.sources[0].crop(draw)
-        return self.sources[draw.choice(len(self.sources), p=self.shares)].crop(draw)
+            return self.sources[0].crop(draw, patch)
+        return self.sources[draw.choice(len(self.sources), p=self.shares)].crop(draw, patch)
 
 
 class Prefetched:
     """Batches made one ahead, by a thread, while the network is at work.
 
     Args:
-        make: The batch of an iteration.
+        make: The batch of an iteration, from its number, patch and size.
     """
 
-    def __init__(self, make: Callable[[int], Batch]) -> None:
+    def __init__(self, make: Callable[[int, int, int], Batch]) -> None:
         self.make = make
         self.pool = ThreadPoolExecutor(1)
-        self.ahead: dict[int, Future[Batch]] = {}
+        self.ahead: dict[tuple[int, int, int], Future[Batch]] = {}
 
-    def batch(self, iteration: int) -> Batch:
-        """The batch of an iteration; the next one is begun."""
-        current = self.ahead.pop(iteration, None) or self.pool.submit(self.make, iteration)
-        self.ahead = {iteration + 1: self.pool.submit(self.make, iteration + 1)}
+    def batch(self, iteration: int, patch: int, size: int) -> Batch:
+        """The batch of an iteration; the next one of the same size is begun."""
+        current = self.ahead.pop((iteration, patch, size), None)
+        current = current or self.pool.submit(self.make, iteration, patch, size)
+        following = (iteration + 1, patch, size)
+        self.ahead = {following: self.pool.submit(self.make, *following)}
         return current.result()
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffir_cli.checkpoint import load_stage1, save_weights
+from diffir_cli.checkpoint import load_stage1, load_state, save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
 from diffir_cli.errors import CheckpointError, DiffIRError, InputError, RecipeError
@@ -88,11 +88,10 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, device: str = "auto") -> None:
         self.recipe, self.out = recipe, out
         self.world = World.join(choose_device(device))
-        if recipe.data.batch % self.world.size:
-            raise RecipeError(
-                recipe.name,
-                [f"data.batch {recipe.data.batch} is no multiple of {self.world.size} processes"],
-            )
+        for _, _, batch in recipe.data.sizes():
+            if batch % self.world.size:
+                fault = f"a batch of {batch} is no multiple of {self.world.size} processes"
+                raise RecipeError(recipe.name, [fault])
         torch.manual_seed(recipe.seed)
         self.teacher = load_stage1(recipe.init, recipe.model) if recipe.stage == 2 else None
         _make_folder(out)
@@ -109,7 +108,7 @@ class Trainer:
         self.losses: list[float] = []
         self.digest = {**digest(recipe), "init": _hash(recipe.init)}
         self._resume()
-        self.crops = Prefetched(partial(_own_share, Crops.of(recipe), recipe, self.world))
+        self.crops = Prefetched(partial(_own_share, Crops.of(recipe), self.world))
         self.validation = Validation.of(recipe) if self.world.is_first else None
         self.log = TrainingLog(out, self.iteration, self.world.is_first)
 
@@ -219,7 +218,9 @@ class Trainer:
         rate = learning_rate(self.recipe.optimizer, self.iteration, share, self.recipe.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = torch.stack(list(self._losses(self._batch()).values())).sum()
+        sizes = self.recipe.data.sizes()
+        _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
+        loss = torch.stack(list(self._losses(self._batch(patch, size), size).values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         mean = self.world.average_gradients(self.parameters, loss.detach())
@@ -235,15 +236,15 @@ class Trainer:
         self.iteration += 1
         return mean
 
-    def _batch(self) -> Batch:
-        batch = self.crops.batch(self.iteration)
+    def _batch(self, patch: int, size: int) -> Batch:
+        batch = self.crops.batch(self.iteration, patch, size)
         device = self.world.device
         return Batch(
             batch.lq.to(device, memory_format=torch.channels_last),
             batch.gt.to(device, memory_format=torch.channels_last),
         )
 
-    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch, size: int) -> dict[str, Tensor]:
         bf16 = self.recipe.precision is Precision.BF16
         if isinstance(self.model, DiffIRS1):
             return stage1_losses(self.model, batch, self.recipe.loss, bf16)
@@ -256,7 +257,7 @@ class Trainer:
             self.teacher,
             batch,
             self.recipe.loss,
-            Noise(seed, self.recipe.data.batch, world.rank, world.size),
+            Noise(seed, size, world.rank, world.size),
             with_image=self.iteration >= self.recipe.loss.ipr_only,
             bf16=bf16,
         )
@@ -272,8 +273,8 @@ class Trainer:
         report(progress)
 
 
-def _own_share(crops: Crops, recipe: Recipe, world: World, iteration: int) -> Batch:
-    return crops.batch(iteration, recipe.data.batch, world.rank, world.size)
+def _own_share(crops: Crops, world: World, iteration: int, patch: int, size: int) -> Batch:
+    return crops.batch(iteration, patch, size, world.rank, world.size)
 
 
 def _build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
@@ -287,7 +288,7 @@ def _build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
         own = model.state_dict()
         taken = {
             name: value
-            for name, value in load_stage1(recipe.init).state_dict().items()
+            for name, value in load_state(recipe.init).items()
             if name in own and own[name].shape == value.shape
         }
         if not taken:

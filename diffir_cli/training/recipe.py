@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from diffir_cli.config import ModelConfig, Precision, plain
-from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 
 
 class LearningRate(StrEnum):
@@ -47,6 +47,8 @@ class DataRecipe:
     """Folders of sharp photos."""
     degradation: Degradation = Degradation.BICUBIC
     """What is done to them."""
+    masks: tuple[MaskKind, ...] = (MaskKind.TRAIN,)
+    """For holes, the kinds of which one is drawn for each crop."""
     sharpen_gt: bool = False
     """Whether the truth is sharpened, as for the second version of realsr."""
     pairs_lq: tuple[str, ...] = ("",)
@@ -59,8 +61,21 @@ class DataRecipe:
     """Side of a crop in LQ pixels."""
     batch: int = 8
     """Crops an iteration, over all processes."""
+    progressive_at: tuple[float, ...] = (1.0,)
+    """Shares of the schedule from which on the next patch and batch of the two lists below are
+    used; `patch` and `batch` are for the time before the first."""
+    progressive_patch: tuple[int, ...] = (0,)
+    """Side of a crop in LQ pixels, for each entry of `progressive_at`."""
+    progressive_batch: tuple[int, ...] = (0,)
+    """Crops an iteration, for each entry of `progressive_at`."""
     augment: bool = True
     """Whether crops are flipped and turned by right angles at random."""
+
+    def sizes(self) -> list[tuple[float, int, int]]:
+        """(share of the schedule, patch, batch) of each part of the run, in order."""
+        lists = (self.progressive_at, self.progressive_patch, self.progressive_batch)
+        rows = zip(*lists, strict=False)
+        return [(0.0, self.patch, self.batch), *(row for row in rows if row[0] < 1)]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffir_cli.config import ModelConfig, Precision, parse_table
 from diffir_cli.errors import RecipeError
-from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.recipe import (
     DataRecipe,
     LossRecipe,
@@ -123,9 +123,7 @@ def _faults(recipe: Recipe) -> Iterator[str]:
     if recipe.precision is Precision.AUTO:
         yield "precision must be fp32 or bf16, not auto"
     yield from _degradation_faults(recipe)
-    if recipe.data.patch < 1 or recipe.data.patch % recipe.model.multiple:
-        multiple = recipe.model.multiple
-        yield f"data.patch must be a multiple of {multiple}, not {recipe.data.patch}"
+    yield from _size_faults(recipe)
     if not any(recipe.data.train):
         yield "data.train must name at least one folder of photos"
     for field_name, folders in (
@@ -148,6 +146,24 @@ def _faults(recipe: Recipe) -> Iterator[str]:
             yield f"{path} must lie between {low:g} and {high:g}, not {value:g}"
 
 
+def _size_faults(recipe: Recipe) -> Iterator[str]:
+    data, multiple = recipe.data, recipe.model.multiple
+    if data.patch < 1 or data.patch % multiple:
+        yield f"data.patch must be a multiple of {multiple}, not {data.patch}"
+    lists = (data.progressive_at, data.progressive_patch, data.progressive_batch)
+    if len({len(values) for values in lists}) > 1:
+        yield "data.progressive_at, progressive_patch and progressive_batch must be equally long"
+        return
+    shares = data.progressive_at
+    if any(not 0 < share <= 1 for share in shares) or list(shares) != sorted(set(shares)):
+        yield f"data.progressive_at must rise between 0 and 1, not be {list(shares)}"
+    for _, patch, batch in data.sizes()[1:]:
+        if patch < 1 or patch % multiple:
+            yield f"data.progressive_patch must hold multiples of {multiple}, not {patch}"
+        if batch < 1:
+            yield f"data.progressive_batch must hold counts from 1 on, not {batch}"
+
+
 def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     kind, model, data = recipe.data.degradation, recipe.model, recipe.data
     if (kind is Degradation.HOLES) != (model.in_channels == 4):
@@ -157,6 +173,10 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
     if kind is Degradation.BICUBIC and model.scale == 1:
         yield "data.degradation bicubic needs a model.scale above 1"
+    if data.masks != (MaskKind.TRAIN,) and kind is not Degradation.HOLES:
+        yield "data.masks has an effect on holes only"
+    if not data.masks:
+        yield "data.masks must name at least one kind"
     if data.sharpen_gt and kind is not Degradation.REALWORLD:
         yield "data.sharpen_gt has an effect on realworld only"
     if data.pairs_share and kind is Degradation.HOLES:

@@ -48,7 +48,8 @@ class Validation:
         for number, photo in enumerate(load_photos([chosen.gt], chosen.count)):
             height, width = (side // scale * scale for side in photo.shape[:2])
             gt = photo[:height, :width]
-            pairs.append((degraded(gt, kind, scale, np.random.default_rng([0, number])), gt))
+            draw = np.random.default_rng([0, number])
+            pairs.append((degraded(gt, kind, scale, draw, recipe.data.masks), gt))
         return cls(pairs, kind, chosen.border)
 
     def psnr(self, model: DiffIRS1 | DiffIRS2, device: torch.device) -> float:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.training.degradation.bicubic import bicubic_pair
-from diffir_cli.training.degradation.kinds import Degradation
-from diffir_cli.training.degradation.masks import random_mask
+from diffir_cli.training.degradation.kinds import Degradation, MaskKind
+from diffir_cli.training.degradation.masks import mask_for_crop, random_mask
 from diffir_cli.training.degradation.motion_blur import shake
 from diffir_cli.training.degradation.realworld import degrade
 
 
 def degraded(
-    gt: NDArray[np.uint8], kind: Degradation, scale: int, draw: np.random.Generator
+    gt: NDArray[np.uint8],
+    kind: Degradation,
+    scale: int,
+    draw: np.random.Generator,
+    masks: Sequence[MaskKind] = (MaskKind.TRAIN,),
 ) -> NDArray[np.uint8]:
     """LQ of a picture.
 
@@ -22,6 +28,7 @@ def degraded(
         kind: Which degradation.
         scale: Side of GT over side of LQ; 1 for shake and holes.
         draw: Where all randomness comes from.
+        masks: For holes, the kinds of which one is drawn.
 
     Returns:
         (H, W, 3) in 0–255; for holes (H, W, 4), black in the holes and with the mask, 0 or 255,
@@ -33,5 +40,10 @@ def degraded(
         return degrade(gt, scale, draw)
     if kind is Degradation.SHAKE:
         return shake(gt, draw)
-    mask = random_mask(draw, gt.shape[0], gt.shape[1])[:, :, None]
+    height, width = gt.shape[:2]
+    chosen = masks[int(draw.integers(len(masks)))]
+    if height == width:
+        mask = mask_for_crop(draw, height, chosen)[:, :, None]
+    else:
+        mask = random_mask(draw, height, width, chosen)[:, :, None]
     return np.concatenate([gt * (1 - mask), mask * 255], axis=2).astype(np.uint8)

@@ -18,6 +18,17 @@ class Degradation(StrEnum):
     """Strokes and boxes to be filled (inpaint)."""
 
 
+class MaskKind(StrEnum):
+    """Which holes."""
+
+    TRAIN = "train"
+    """Wide strokes or boxes, with equal chance."""
+    NARROW = "narrow"
+    """Many thin strokes (Table 1)."""
+    WIDE = "wide"
+    """Few thick strokes or boxes (Table 1)."""
+
+
 class SheetKind(StrEnum):
     """What a contact sheet shows."""
 

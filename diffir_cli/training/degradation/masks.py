@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-
-class MaskKind(StrEnum):
-    """Which holes."""
-
-    TRAIN = "train"
-    """Wide strokes or boxes, with equal chance."""
-    NARROW = "narrow"
-    """Many thin strokes (Table 1)."""
-    WIDE = "wide"
-    """Few thick strokes or boxes (Table 1)."""
+from diffir_cli.training.degradation.kinds import MaskKind
 
 
 @dataclass(frozen=True)
@@ -67,6 +57,27 @@ def random_mask(
             mask = box_mask(draw, height, width, _BOXES)
         if mask.any():
             return mask
+
+
+def mask_for_crop(
+    draw: np.random.Generator, side: int, kind: MaskKind = MaskKind.TRAIN
+) -> NDArray[np.uint8]:
+    """A mask for a square crop, (side, side); in crops below 256 pixels the holes shrink with it.
+
+    The numbers of the holes are meant for 256 pixels: at their full size they would leave little of
+    a small crop.
+    """
+    if side >= _MEANT_FOR:
+        return random_mask(draw, side, side, kind)
+    while True:
+        mask = random_mask(draw, _MEANT_FOR, _MEANT_FOR, kind)
+        resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
+        small = np.asarray(resized, dtype=np.uint8)
+        if small.any():
+            return small
+
+
+_MEANT_FOR = 256
 
 
 def stroke_mask(

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.training.degradation.bicubic import bicubic_pair
-from diffir_cli.training.degradation.kinds import SheetKind
-from diffir_cli.training.degradation.masks import MaskKind, random_mask
+from diffir_cli.training.degradation.kinds import MaskKind, SheetKind
+from diffir_cli.training.degradation.masks import random_mask
 from diffir_cli.training.degradation.motion_blur import (
     Kernel,
     ShakeRanges,
@@ -36,7 +36,9 @@ def contact_sheet(
     height, width = (side // scale * scale for side in photo.shape[:2])
     photo = np.ascontiguousarray(photo[:height, :width])
     versions = [
-        _version(photo, kind, np.random.default_rng([seed, number]), scale)
+        _enlarged(
+            degraded_version(photo, kind, scale, np.random.default_rng([seed, number])), photo
+        )
         for number in range(count)
     ]
     pictures = [photo, *versions]
@@ -49,13 +51,14 @@ def contact_sheet(
     return np.concatenate(rows, axis=0)
 
 
-def _version(
-    photo: NDArray[np.uint8], kind: SheetKind, draw: np.random.Generator, scale: int
+def degraded_version(
+    photo: NDArray[np.uint8], kind: SheetKind, scale: int, draw: np.random.Generator
 ) -> NDArray[np.uint8]:
+    """A degraded version of a photo; kinds that shrink give (H/scale, W/scale, 3)."""
     if kind is SheetKind.BICUBIC:
-        return _enlarged(bicubic_pair(photo, scale)[0], photo)
+        return bicubic_pair(photo, scale)[0]
     if kind is SheetKind.REALWORLD:
-        return _enlarged(degrade(photo, scale, draw), photo)
+        return degrade(photo, scale, draw)
     if kind is SheetKind.SHARPEN:
         return sharpen(photo)
     if kind is SheetKind.SHAKE:
@@ -76,5 +79,7 @@ def _drawn(kernel: Kernel, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _enlarged(picture: NDArray[np.uint8], like: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = like.shape[:2]
+    if picture.shape == like.shape:
+        return picture
     resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
     return np.asarray(resized, dtype=np.uint8)

@@ -1,0 +1,77 @@
+"""LPIPS, DISTS and FID, computed by torchmetrics with the weights it fetches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffir_cli.errors import DiffIRError, WeightsError
+from diffir_cli.evaluation.kinds import Metric
+
+
+class Perceptual:
+    """One learned metric over many pairs.
+
+    Args:
+        metric: Which.
+        device: Where its network runs.
+
+    Raises:
+        DiffIRError: when torchmetrics, or what it needs for this metric, is not installed.
+        WeightsError: when the weights of its network can neither be found nor fetched.
+    """
+
+    def __init__(self, metric: Metric, device: torch.device) -> None:
+        self.metric, self.device = metric, device
+        try:
+            self.network: Any = _network(metric).to(device)
+        # torchmetrics raises ModuleNotFoundError for itself and for what it needs.
+        except ImportError as error:
+            raise DiffIRError(
+                f"{metric.value} cannot be measured: {error}", "pip install 'diffir[metrics]'"
+            ) from error
+        # Whatever fetches the weights fails in its own way: URLError, OSError, RuntimeError.
+        except Exception as error:
+            raise WeightsError(
+                f"the weights of {metric.value} cannot be had: {error}",
+                "connect to the network once, or copy ~/.cache/torch from a machine that has them",
+            ) from error
+
+    @torch.inference_mode()
+    def score(self, hq: NDArray[np.uint8], gt: NDArray[np.uint8]) -> float | None:
+        """The distance of two (H, W, 3) images in 0–255; None for FID, which a pair has not."""
+        first, second = self._tensor(hq), self._tensor(gt)
+        if self.metric is Metric.FID:
+            self.network.update(first, real=False)
+            self.network.update(second, real=True)
+            return None
+        return float(self.network(first / 255, second / 255))
+
+    @torch.inference_mode()
+    def overall(self) -> float | None:
+        """FID of all pairs so far; None for the others, and for FID of a single pair."""
+        if self.metric is not Metric.FID or self.network.real_features_num_samples < 2:
+            return None
+        return float(self.network.compute())
+
+    def _tensor(self, image: NDArray[np.uint8]) -> Tensor:
+        return torch.tensor(image).permute(2, 0, 1)[None].to(self.device)
+
+
+def _network(metric: Metric) -> Any:
+    from torchmetrics import image  # noqa: PLC0415
+
+    if metric is Metric.FID:
+        return image.fid.FrechetInceptionDistance(normalize=False)
+    if metric is Metric.DISTS:
+        from torchmetrics.image.dists import (  # noqa: PLC0415
+            DeepImageStructureAndTextureSimilarity,
+        )
+
+        return DeepImageStructureAndTextureSimilarity()
+    net = metric.value.removeprefix("lpips-")
+    return image.lpip.LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True)

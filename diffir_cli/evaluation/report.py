@@ -1,0 +1,104 @@
+"""Scores as what people and programs read: a table, JSON, CSV, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from diffir_cli.evaluation.evaluate import Scores
+
+_TITLES = {"psnr": "PSNR", "ssim": "SSIM", "dists": "DISTS", "fid": "FID"}
+
+
+def table(found: Sequence[Scores]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: an image a row, then the mean and the deviation, then metrics of the set."""
+    columns = [(scores, metric) for scores in found for metric in scores.values]
+    many = len(found) > 1
+    header = ["image", *(title(scores.method, metric, many) for scores, metric in columns)]
+    rows = [
+        [name, *(number(metric, scores.values[metric][place]) for scores, metric in columns)]
+        for place, name in enumerate(found[0].names)
+    ]
+    rows.append(
+        [f"mean of {len(found[0].names)}"]
+        + [number(metric, scores.mean(metric)) for scores, metric in columns]
+    )
+    rows.append(
+        ["± deviation", *(number(metric, scores.std(metric)) for scores, metric in columns)]
+    )
+    return header, rows
+
+
+def remarks(found: Sequence[Scores]) -> list[str]:
+    """What stands under the table: the worst images, and metrics of the whole set."""
+    worst = ", ".join(f"{name} {number('psnr', value)} dB" for name, value in found[0].worst())
+    lines = [f"lowest PSNR: {worst}"]
+    for scores in found:
+        lines += [
+            f"{title(scores.method, metric, len(found) > 1)}: {number(metric, value)}"
+            for metric, value in scores.overall.items()
+        ]
+    return lines
+
+
+def title(method: str, metric: str, many: bool) -> str:
+    """What a column is called."""
+    named = _TITLES.get(metric, metric.upper().replace("-", " "))
+    return f"{method} {named}" if many else named
+
+
+def number(metric: str, value: float) -> str:
+    """A value with the digits that papers give it; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.2f}" if metric in ("psnr", "fid") else f"{value:.4f}"
+
+
+def as_dict(found: Sequence[Scores]) -> dict[str, Any]:
+    """Scores as values that JSON can hold; null stands for the PSNR of equal images."""
+    return {scores.method: _method_dict(scores) for scores in found}
+
+
+def _method_dict(scores: Scores) -> dict[str, Any]:
+    images = [
+        {"name": name, **{m: _finite(values[place]) for m, values in scores.values.items()}}
+        for place, name in enumerate(scores.names)
+    ]
+    return {
+        "images": images,
+        "mean": {metric: _finite(scores.mean(metric)) for metric in scores.values},
+        "std": {metric: _finite(scores.std(metric)) for metric in scores.values},
+        **{metric: _finite(value) for metric, value in scores.overall.items()},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def as_csv(found: Sequence[Scores]) -> str:
+    """One line for each image and method, with full precision; `inf` for equal images."""
+    metrics = list(found[0].values)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "method", *metrics])
+    for scores in found:
+        for place, name in enumerate(scores.names):
+            writer.writerow([name, scores.method, *(scores.values[m][place] for m in metrics)])
+    return text.getvalue()
+
+
+def as_markdown(found: Sequence[Scores], caption: str) -> str:
+    """The table of `table` in Markdown, with a caption above and remarks below."""
+    header, rows = table(found)
+    lines = [caption, "", _row(header), _row(["---", *["---:"] * (len(header) - 1)])]
+    lines += [_row(row) for row in rows]
+    lines += ["", *remarks(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,287 @@
+"""`diffir evaluate` pairs by name, measures what it says, and leaves nothing unsaid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffir_cli.checkpoint import save_weights
+from diffir_cli.config import ModelConfig, Tail
+from diffir_cli.errors import InputError
+from diffir_cli.evaluation.metrics import luma, psnr, shave
+from diffir_cli.evaluation.pairs import match_folders
+from diffir_cli.imaging import read_picture
+from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
+from diffir_cli.networks import DiffIRS2
+from tests.conftest import TINY, noise_image, run_cli
+
+
+def _folder(path: Path, *names: str) -> Path:
+    path.mkdir()
+    for number, name in enumerate(names):
+        Image.fromarray(noise_image(24, 24, seed=number)).save(path / name)
+    return path
+
+
+def _found(*arguments: object) -> dict[str, Any]:
+    result = run_cli("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_files_are_paired_by_name_and_never_by_order(tmp_path: Path) -> None:
+    gt = _folder(tmp_path / "gt", "img1.png", "img10.png", "img2.png", "baby.bmp", "only.png")
+    results = _folder(
+        tmp_path / "results",
+        "img2.jpg",
+        "img10_out.png",
+        "img1x4.png",
+        "baby-restored.png",
+        "img3.png",
+    )
+    matched = match_folders(results, gt)
+    assert {(first.name, second.name) for first, second in matched.pairs} == {
+        ("img1x4.png", "img1.png"),
+        ("img10_out.png", "img10.png"),
+        ("img2.jpg", "img2.png"),
+        ("baby-restored.png", "baby.bmp"),
+    }
+    assert {path.name for path in matched.unmatched} == {"img3.png", "only.png"}
+
+
+def test_a_name_that_is_claimed_twice_is_refused(tmp_path: Path) -> None:
+    gt = _folder(tmp_path / "gt", "a.png")
+    with pytest.raises(InputError, match="both belong to"):
+        match_folders(_folder(tmp_path / "one", "a_x.png", "a_y.png"), gt)
+    with pytest.raises(InputError, match="same name up to the ending"):
+        match_folders(_folder(tmp_path / "two", "a.png", "a.bmp"), gt)
+    with pytest.raises(InputError, match="no file of"):
+        match_folders(_folder(tmp_path / "three", "b.png"), gt)
+
+
+def test_finished_results_are_measured_and_unmatched_files_named(tmp_path: Path) -> None:
+    gt = _folder(tmp_path / "gt", "a.png", "b.png", "c.png")
+    results = _folder(tmp_path / "results", "a.png", "b.png", "d.png")
+    noisy = noise_image(24, 24, seed=1).astype(int) + 3
+    Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(results / "b.png")
+    result = run_cli("evaluate", results, gt, "--protocol", "deblur", "--json")
+    found = json.loads(result.stdout)
+    first, second = found["methods"]["results"]["images"]
+    assert first["psnr"] is None and first["ssim"] == pytest.approx(1)
+    expected = psnr(read_picture(results / "b.png").rgb, read_picture(gt / "b.png").rgb)
+    assert second["psnr"] == pytest.approx(expected)
+    assert found["methods"]["results"]["mean"]["psnr"] is None
+    assert {Path(path).name for path in found["unmatched"]} == {"c.png", "d.png"}
+    for name in ("c.png", "d.png"):
+        assert f"{name} has no twin" in result.stderr
+
+
+def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: Path) -> None:
+    for weights in (s2_file, s1_file):
+        found = _found("--gt", photos, "-w", weights)
+        assert found["protocol"] == "sr" and len(found["weights"]["sha256"]) == 64
+        scores = found["methods"]["bicubic"]["images"]
+        assert [score["name"] for score in scores] == ["0.png", "1.png", "2.png"]
+        mean = found["methods"]["bicubic"]["mean"]["psnr"]
+        assert mean == pytest.approx(np.mean([score["psnr"] for score in scores]))
+        gt = read_picture(photos / "0.png").rgb
+        back = enlarge_bicubic(reduce_bicubic(gt, 4), 4)
+        expected = psnr(luma(shave(back, 4)), luma(shave(gt, 4)))
+        assert scores[0]["psnr"] == pytest.approx(expected)
+        assert weights.name in found["methods"]
+    table = run_cli("evaluate", "--gt", photos, "-w", s2_file).stdout
+    assert "mean of 3" in table and "deviation" in table and "lowest PSNR" in table
+
+
+def test_given_twins_are_restored_by_their_names(
+    photos: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    assert run_cli("degrade", photos, "-o", tmp_path / "lq", "--kind", "bicubic").exit_code == 0
+    (tmp_path / "lq" / "0.png").rename(tmp_path / "lq" / "0x4.png")
+    made = _found("--gt", photos, "-w", s2_file)
+    given = _found("--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
+    assert given == made
+
+
+def test_the_truth_may_be_a_little_larger_than_its_twin_but_no_other_picture(
+    photos: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    odd = Image.open(photos / "0.png").crop((0, 0, 191, 158))
+    for path in photos.iterdir():
+        path.unlink()
+    odd.save(photos / "0.png")
+    assert run_cli("degrade", photos, "-o", tmp_path / "lq", "--kind", "bicubic").exit_code == 0
+    assert Image.open(tmp_path / "lq" / "0.png").size == (47, 39)
+    given = _found("--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
+    assert given["methods"] == _found("--gt", photos, "-w", s2_file)["methods"]
+    Image.fromarray(noise_image(50, 50)).save(tmp_path / "lq" / "0.png")
+    result = run_cli("evaluate", "--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
+    assert result.exit_code == 3 and "does not fit" in result.stderr
+
+
+@pytest.fixture
+def deblur_file(tmp_path: Path) -> Path:
+    config = ModelConfig.from_dict({**TINY.to_dict(), "scale": 1, "tail": Tail.CONV.value})
+    save_weights(tmp_path / "deblur.safetensors", DiffIRS2(config), {})
+    return tmp_path / "deblur.safetensors"
+
+
+def test_deblurring_is_measured_beside_the_blurred_image_itself(
+    photos: Path, deblur_file: Path, tmp_path: Path
+) -> None:
+    lq = tmp_path / "lq"
+    assert run_cli("degrade", photos, "-o", lq, "--kind", "shake").exit_code == 0
+    found = _found("--task", "deblur", "--gt", photos, "--lq", lq, "-w", deblur_file)
+    expected = psnr(read_picture(lq / "1.png").rgb, read_picture(photos / "1.png").rgb)
+    assert found["methods"]["identity"]["images"][1]["psnr"] == pytest.approx(expected)
+    result = run_cli("evaluate", "--task", "deblur", "--gt", photos, "-w", deblur_file)
+    assert result.exit_code == 3 and "--kind shake" in result.stderr
+
+
+def test_inpainting_is_measured_in_the_holes_beside_opencv(
+    photos: Path, inpaint_file: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    assert run_cli("degrade", photos, "-o", masks, "--kind", "mask-narrow").exit_code == 0
+    arguments = ("--task", "inpaint", "--gt", photos, "-w", inpaint_file)
+    found = _found(*arguments, "--mask", masks)
+    gt = read_picture(photos / "2.png").rgb
+    holes = read_picture(masks / "2.png").rgb[:, :, 0]
+    filled = cv2.inpaint(np.where(holes[:, :, None] > 0, 0, gt), holes, 3, cv2.INPAINT_TELEA)
+    expected = psnr(np.asarray(filled)[holes > 0], gt[holes > 0])
+    assert found["methods"]["telea"]["images"][2]["psnr"] == pytest.approx(expected)
+    assert set(found["methods"]) == {"inpaint.safetensors", "telea", "ns"}
+    result = run_cli("evaluate", *arguments)
+    assert result.exit_code == 3 and "masks are needed" in result.stderr
+
+
+def test_baselines_are_chosen_and_senseless_ones_refused(photos: Path, s2_file: Path) -> None:
+    found = _found("--gt", photos, "-w", s2_file, "--baseline", "lanczos", "--baseline", "bicubic")
+    assert list(found["methods"]) == [s2_file.name, "lanczos", "bicubic"]
+    alone = _found("--gt", photos, "-w", s2_file, "--baseline", "none")
+    assert list(alone["methods"]) == [s2_file.name]
+    for kind in ("identity", "telea"):
+        result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--baseline", kind)
+        assert result.exit_code == 3 and f"the baseline {kind}" in result.stderr
+
+
+def test_reports_say_the_same_as_the_json(photos: Path, s2_file: Path, tmp_path: Path) -> None:
+    table, text = tmp_path / "scores.csv", tmp_path / "scores.md"
+    found = _found("--gt", photos, "-w", s2_file, "--csv", table, "--markdown", text)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    for row in rows:
+        images = found["methods"][row["method"]]["images"]
+        (same,) = (image for image in images if image["name"] == row["image"])
+        assert (float(row["psnr"]), float(row["ssim"])) == (same["psnr"], same["ssim"])
+    mean = found["methods"]["bicubic"]["mean"]
+    assert f"| {mean['psnr']:.2f} | {mean['ssim']:.4f} |" in text.read_text()
+    again = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--csv", table)
+    assert again.exit_code == 3 and "exists already" in again.stderr
+
+
+def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) -> None:
+    Image.fromarray(noise_image(16, 16)).save(photos / "small.png")
+    result = run_cli("evaluate", "--gt", photos, "-w", s2_file)
+    assert result.exit_code == 3 and "too small to be measured" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "give RESULTS and GT"),
+        (["{photos}"], "needs its truth"),
+        (["{photos}", "{photos}", "--baseline", "bicubic"], "--baseline has no use"),
+        (["--gt", "{photos}", "--html", "no/such/x.html"], "no such folder"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    arguments: list[str], text: str, photos: Path
+) -> None:
+    result = run_cli("evaluate", *(argument.format(photos=photos) for argument in arguments))
+    assert result.exit_code in (2, 3) and text in result.stderr
+    assert "Traceback" not in result.output
+
+
+class _FakeNetwork:
+    """Stands in for a learned metric: half the mean difference; FID counts its images."""
+
+    def __init__(self, **_options: Any) -> None:
+        self.real_features_num_samples = 0
+        self.made = 0
+
+    def to(self, _device: torch.device) -> _FakeNetwork:
+        return self
+
+    def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        assert float(first.max()) <= 1
+        return (first - second).abs().mean() / 2
+
+    def update(self, images: torch.Tensor, real: bool) -> None:
+        assert images.dtype == torch.uint8
+        self.real_features_num_samples += real
+        self.made += not real
+
+    def compute(self) -> torch.Tensor:
+        assert self.made == self.real_features_num_samples
+        return torch.tensor(float(self.made))
+
+
+def test_learned_metrics_join_the_table(
+    photos: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = SimpleNamespace(
+        fid=SimpleNamespace(FrechetInceptionDistance=_FakeNetwork),
+        lpip=SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_FakeNetwork),
+    )
+    fake = ModuleType("torchmetrics")
+    fake.image = image  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchmetrics", fake)
+    found = _found("--gt", photos, "-w", s2_file, "--metric", "lpips-vgg", "--metric", "fid")
+    bicubic = found["methods"]["bicubic"]
+    assert bicubic["fid"] == 3
+    gt = read_picture(photos / "0.png").rgb.astype(float)
+    back = enlarge_bicubic(reduce_bicubic(gt.astype(np.uint8), 4), 4)
+    expected = np.abs(back - gt).mean() / 255 / 2
+    assert bicubic["images"][0]["lpips-vgg"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_learned_metrics_that_cannot_be_had_say_why(
+    photos: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--metric", "lpips-alex")
+    assert result.exit_code == 1 and "diffir[metrics]" in result.stderr
+
+    def offline(**_options: Any) -> None:
+        raise OSError("no route to host")
+
+    fake = ModuleType("torchmetrics")
+    fake.image = SimpleNamespace(  # type: ignore[attr-defined]
+        lpip=SimpleNamespace(LearnedPerceptualImagePatchSimilarity=offline)
+    )
+    monkeypatch.setitem(sys.modules, "torchmetrics", fake)
+    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--metric", "lpips-alex")
+    assert result.exit_code == 4 and "no route to host" in result.stderr
+
+
+def test_evaluate_writes_no_infinity_into_json(photos: Path, s2_file: Path) -> None:
+    for path in photos.iterdir():
+        Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(path)
+    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--json")
+    assert result.exit_code == 0, result.output
+    assert "Infinity" not in result.stdout and "NaN" not in result.stdout
+    assert json.loads(result.stdout)["methods"]["bicubic"]["images"][0]["psnr"] is None
+    assert not math.isnan(json.loads(result.stdout)["methods"][s2_file.name]["std"]["psnr"])
