@@ -117,7 +117,7 @@ class ModelConfig:
     denoiser_blocks: int = 1
     """Linear layers of the denoiser behind its first."""
     steps: int = 4
-    """T, the diffusion steps."""
+    """T, the diffusion steps; with 0 the IPR is D itself (Table 4, V1)."""
     beta_start: float = 0.1
     """β of the first step."""
     beta_end: float = 0.99
@@ -137,10 +137,10 @@ class ModelConfig:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 faults.append(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("refinement_blocks", "cpen_blocks", "denoiser_blocks"):
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 faults.append(f"{name} must not be negative, not {getattr(self, name)}")
-        for name in (*_POSITIVE, "refinement_blocks", "cpen_blocks", "denoiser_blocks"):
+        for name in (*_POSITIVE, *_NOT_NEGATIVE):
             if getattr(self, name) > _LARGEST:
                 faults.append(f"{name} must be at most {_LARGEST}, not {getattr(self, name)}")
         for name in ("num_blocks", "heads"):
@@ -247,7 +247,8 @@ def plain(value: Any) -> Any:
 _LARGEST = 1024
 """No number of a network is larger, so that a hostile header cannot ask for an endless one."""
 
-_POSITIVE = ("scale", "in_channels", "dim", "cpen_dim", "cpen_stride", "steps")
+_NOT_NEGATIVE = ("refinement_blocks", "cpen_blocks", "denoiser_blocks", "steps")
+_POSITIVE = ("scale", "in_channels", "dim", "cpen_dim", "cpen_stride")
 
 
 def _parse(value: Any, like: Any) -> Any:

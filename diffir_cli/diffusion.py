@@ -32,10 +32,10 @@ class NoiseSchedule:
     """βₜ for t = 0 … T − 1 and what follows from it, in double precision."""
 
     beta: tuple[float, ...]
-    """βₜ, each in (0, 1)."""
+    """βₜ, each in (0, 1); none where there is no diffusion."""
 
     def __post_init__(self) -> None:
-        if not self.beta or not all(0 < value < 1 for value in self.beta):
+        if not all(0 < value < 1 for value in self.beta):
             raise ValueError(f"every beta must lie in (0, 1), not {self.beta}")
 
     @classmethod
@@ -56,6 +56,8 @@ class NoiseSchedule:
         The last value is always `end`, so that ᾱ_T ≤ 1 − end and x_T is almost pure noise for any
         number of steps (Fig. 6); a single step is `end` alone.
         """
+        if steps == 0:
+            return cls(())
         power = 2 if kind is Schedule.SQRT_LINEAR else 1
         low, high = start ** (1 / power), end ** (1 / power)
         if steps == 1:
@@ -112,6 +114,8 @@ def sample_ipr(
 ) -> Tensor:
     """Walk from noise to an IPR in T steps, deterministic unless noise is given (Alg. 2).
 
+    Without any step D itself is the IPR (Table 4, V1).
+
     Args:
         predict: (x_t, t, condition) → an estimate of Z or of ε, all (B, 4C').
         schedule: The noise schedule; its number of steps is T.
@@ -124,7 +128,7 @@ def sample_ipr(
     Returns:
         Ẑ, (B, 4C').
     """
-    x_t = x_T
+    x_t = x_T if schedule.steps else condition
     for t in reversed(range(schedule.steps)):
         estimate = predict(x_t, t, condition)
         if prediction is Prediction.EPSILON:

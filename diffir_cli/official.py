@@ -192,6 +192,8 @@ def check_schedule(path: Path, buffers: Mapping[str, Tensor], config: ModelConfi
     Raises:
         CheckpointError: when they differ.
     """
+    if not buffers:
+        return
     expected = schedule_buffers(NoiseSchedule.of(config))
     for name, value in buffers.items():
         if name in expected and (

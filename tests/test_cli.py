@@ -209,7 +209,7 @@ def test_the_version_is_printed() -> None:
 
 
 def test_every_command_has_help() -> None:
-    for command in ("restore", "evaluate", "train", "degrade", "convert"):
+    for command in ("restore", "evaluate", "train", "ablate", "degrade", "convert"):
         result = run_cli(command, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.output

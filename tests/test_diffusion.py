@@ -73,6 +73,16 @@ def test_both_forms_of_the_posterior_mean_agree(t: int) -> None:
     )
 
 
+def test_without_steps_the_condition_is_the_ipr() -> None:
+    condition = torch.randn(2, 8)
+    found = sample_ipr(_never, NoiseSchedule.spaced(0), condition, torch.randn(2, 8))
+    assert torch.equal(found, condition)
+
+
+def _never(*_arguments: object) -> torch.Tensor:
+    raise AssertionError("there is nothing to predict")
+
+
 def test_the_sampler_visits_the_steps_from_the_last_to_the_first() -> None:
     seen: list[int] = []
 

@@ -161,35 +161,6 @@ def test_a_time_budget_ends_the_schedule(photos: Path, tmp_path: Path) -> None:
     assert rates[-1] < 0.02 * max(rates)
 
 
-@pytest.mark.parametrize("place", ["weights", "gradient"])
-def test_a_run_that_went_wrong_stops_and_keeps_its_last_good_state(
-    place: str, photos: Path, tmp_path: Path
-) -> None:
-    """Whether the fault shows in the loss or in the gradient alone, and between two reports."""
-    recipe = make_recipe(photos, save_every=3, log_every=5)
-    trainer = Trainer(recipe, tmp_path / "run", "cpu")
-    iterate = trainer._iterate
-
-    def poisoned(share: float) -> float:
-        if trainer.iteration == 4:
-            first = trainer.parameters[0]
-            if place == "weights":
-                first.data.fill_(math.nan)
-            else:
-                first.register_hook(lambda gradient: gradient * math.inf)
-        return iterate(share)
-
-    trainer._iterate = poisoned  # type: ignore[method-assign]
-    with pytest.raises(DiffIRError, match="no longer a number at iteration 4") as caught:
-        trainer.fit()
-    assert "optimizer.lr" in caught.value.hint
-    state = torch.load(tmp_path / "run" / "state.pt")
-    assert state["iteration"] == 3
-    assert all(bool(value.isfinite().all()) for value in state["model"].values())
-    load_stage1(tmp_path / "run" / "tiny.safetensors")
-    run_training(make_recipe(photos, optimizer={"lr": 1e-4}, save_every=3), tmp_path / "run")
-
-
 def test_long_gradients_are_shortened(photos: Path, tmp_path: Path) -> None:
     trainer = Trainer(make_recipe(photos, optimizer={"clip": 1e-3}), tmp_path / "run", "cpu")
     trainer._iterate(0.0)
@@ -270,6 +241,19 @@ def test_learning_rates_follow_their_schedule() -> None:
     assert rates == [1, 1, 0.5, 0.5, 0.25, 0.25]
     stone = OptimizerRecipe(lr=1.0, schedule=LearningRate.STEP, milestones=(58,), gamma=0.5)
     assert learning_rate(stone, 58, 58 / 100, 100) == 0.5
+
+
+def test_a_learning_rate_follows_given_factors_or_cosines_in_a_row() -> None:
+    step = OptimizerRecipe(
+        lr=2.0, schedule=LearningRate.STEP, milestones=(60, 100, 700), factors=(0.1, 1.0, 0.5)
+    )
+    rates = [learning_rate(step, i, i / 1000, 1000) for i in (0, 59, 60, 99, 100, 699, 700)]
+    assert rates == pytest.approx([2, 2, 0.2, 0.2, 2, 2, 1])
+    cycles = OptimizerRecipe(
+        lr=2.0, schedule=LearningRate.CYCLES, cycles=(92, 208), ends=(2.85, 0.01)
+    )
+    rates = [learning_rate(cycles, i, i / 300, 300) for i in (0, 46, 92, 196, 300)]
+    assert rates == pytest.approx([2, 2.425, 2, 1.005, 0.01])
 
 
 def test_two_processes_train_what_one_trains(photos: Path, stage1: Path, tmp_path: Path) -> None:

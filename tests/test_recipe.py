@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 def test_every_fault_of_a_recipe_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(
-        "stage = 3\niterationz = 5\n[model]\ndim = 'wide'\n[optimizer]\nlr = -1\nbetas = 0.9\n"
+        "stage = 4\niterationz = 5\n[model]\ndim = 'wide'\n[optimizer]\nlr = -1\nbetas = 0.9\n"
     )
     with pytest.raises(RecipeError) as caught:
         load_recipe(path, ["data.patch=many", "nonsense"])
@@ -80,7 +81,10 @@ def test_settings_change_a_recipe(photos: Path) -> None:
 def test_every_recipe_of_the_repository_is_valid(path: Path, photos: Path) -> None:
     given = photos / "0.png"  # any file in place of the stage-1 weights
     settings = [f"data.train={json.dumps([str(photos)])}", f"init={given}"]
-    if "pairs_share" in path.read_text(encoding="utf-8"):
+    text = path.read_text(encoding="utf-8")
+    if "pairs_share" in text:
         settings += [f"data.pairs_{half}={json.dumps([str(photos)])}" for half in ("lq", "gt")]
+    if re.search(r"^stage = 3", text, re.MULTILINE):
+        settings.append(f"start={given}")
     recipe = load_recipe(path, settings)
     assert recipe.name == path.stem

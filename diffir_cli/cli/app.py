@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diffir_cli.cli import convert, degrade, evaluate, restore, train
+from diffir_cli.cli import ablate, convert, degrade, evaluate, restore, train
 from diffir_cli.cli.talk import say
 from diffir_cli.errors import DiffIRError
 from diffir_cli.version import __version__
@@ -66,6 +66,7 @@ for _command in (
     restore.restore,
     evaluate.evaluate,
     train.train,
+    ablate.ablate,
     degrade.degrade,
     convert.convert,
 ):

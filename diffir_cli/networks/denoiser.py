@@ -25,7 +25,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, ipr_dim: int, blocks: int, steps: int) -> None:
         super().__init__()
-        self.max_period = 10 * steps
+        self.max_period = 10 * max(steps, 1)
         layers: list[nn.Module] = [nn.Linear(2 * ipr_dim + 1, ipr_dim)]
         for _ in range(blocks):
             layers += [nn.LeakyReLU(NEGATIVE_SLOPE), nn.Linear(ipr_dim, ipr_dim)]

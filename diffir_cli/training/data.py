@@ -28,6 +28,8 @@ from diffir_cli.training.recipe import Recipe
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """LQ (h, w, 3), or (h, w, 4) with a mask, and GT (scale·h, scale·w, 3) in 0–255."""
+Crop = tuple[NDArray[np.uint8], ...]
+"""A pair, and behind a sharpened GT the GT as it was."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,19 @@ class Batch:
     """(B, in_channels, patch, patch)."""
     gt: Tensor
     """(B, 3, scale·patch, scale·patch)."""
+    natural: Tensor | None = None
+    """Where `gt` is sharpened, the truth as it was."""
+
+    @property
+    def real(self) -> Tensor:
+        """What a discriminator must take for real: a sharpened truth would teach it halos."""
+        return self.gt if self.natural is None else self.natural
 
 
 class Source(Protocol):
     """Where crops come from."""
 
-    def crop(self, draw: np.random.Generator, patch: int) -> Pair:
+    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """A random crop of `patch` LQ pixels, turned and flipped, with its degraded twin."""
 
 
@@ -77,26 +86,34 @@ class StoredPairs:
         scale: Side of GT over side of LQ.
         largest: Side of the largest crop in LQ pixels.
         augment: Whether crops are flipped and turned.
+        sharpened: Whether GT is sharpened.
 
     Raises:
         InputError: when no photo is as large as a crop.
     """
 
-    def __init__(self, pairs: Sequence[Pair], scale: int, largest: int, augment: bool) -> None:
-        self.pairs, self.scale, self.augment = pairs, scale, augment
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        scale: int,
+        largest: int,
+        augment: bool,
+        sharpened: bool = False,
+    ) -> None:
+        self.pairs, self.scale = pairs, scale
+        self.augment, self.sharpened = augment, sharpened
         self.photos = _Photos([gt for _, gt in pairs], largest * scale)
 
-    def crop(self, draw: np.random.Generator, patch: int) -> Pair:
+    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """The same place of both halves of a pair."""
         lq, gt = self.pairs[self.photos.draw(draw)]
         top = int(draw.integers(lq.shape[0] - patch + 1))
         left = int(draw.integers(lq.shape[1] - patch + 1))
         turned = _orientation(draw, self.augment)
         scale = self.scale
-        return (
-            _cut(lq, top, left, patch, turned),
-            _cut(gt, top * scale, left * scale, patch * scale, turned),
-        )
+        inside = _cut(lq, top, left, patch, turned)
+        truth = _cut(gt, top * scale, left * scale, patch * scale, turned)
+        return (inside, sharpen(truth), truth) if self.sharpened else (inside, truth)
 
 
 class FreshPairs:
@@ -130,7 +147,7 @@ class FreshPairs:
         self.margin = _SURROUNDINGS if kind is Degradation.SHAKE else 0
         self.photos = _Photos(photos, largest * scale + 2 * self.margin)
 
-    def crop(self, draw: np.random.Generator, patch: int) -> Pair:
+    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """A crop and what the degradation makes of it and its surroundings."""
         photo = self.all[self.photos.draw(draw)]
         margin = self.margin
@@ -142,7 +159,7 @@ class FreshPairs:
         if margin:
             inside = slice(margin, side - margin)
             lq, gt = lq[inside, inside], gt[inside, inside]
-        return lq, sharpen(gt) if self.sharpened else gt
+        return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
 
 
 _SURROUNDINGS = 24
@@ -173,18 +190,12 @@ class Crops:
         cv2.setNumThreads(1)
         data, scale = recipe.data, recipe.model.scale
         largest = max(patch for _, patch, _ in data.sizes())
-        made: Source
-        if data.degradation is Degradation.BICUBIC:
-            pairs = [bicubic_pair(photo, scale) for photo in load_photos(data.train)]
-            made = StoredPairs(pairs, scale, largest, data.augment)
-        else:
-            photos = load_photos(data.train)
-            kind, sharpened = data.degradation, data.sharpen_gt
-            made = FreshPairs(photos, kind, scale, largest, data.augment, sharpened, data.masks)
-        sources = [(made, 1 - data.pairs_share)]
+        sources: list[tuple[Source, float]] = []
+        if data.pairs_share < 1:
+            sources.append((_photo_source(recipe, largest), 1 - data.pairs_share))
         if data.pairs_share:
             real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
-            stored = StoredPairs(real, scale, largest, data.augment)
+            stored = StoredPairs(real, scale, largest, data.augment, data.sharpen_gt)
             sources.append((stored, data.pairs_share))
         return cls(sources, recipe.seed)
 
@@ -193,11 +204,23 @@ class Crops:
         crops = [self._crop(iteration, index, patch) for index in range(rank, size, world)]
         return Batch(*(_to_tensor(images) for images in zip(*crops, strict=True)))
 
-    def _crop(self, iteration: int, index: int, patch: int) -> Pair:
+    def _crop(self, iteration: int, index: int, patch: int) -> Crop:
         draw = np.random.default_rng([self.seed, iteration, index])
         if len(self.sources) == 1:
             return self.sources[0].crop(draw, patch)
         return self.sources[draw.choice(len(self.sources), p=self.shares)].crop(draw, patch)
+
+
+def _photo_source(recipe: Recipe, largest: int) -> Source:
+    """Sharp photos with the recipe's degradation; what always gives the same is done here."""
+    data, scale = recipe.data, recipe.model.scale
+    photos = load_photos(data.train)
+    if data.degradation is Degradation.BICUBIC:
+        pairs = [bicubic_pair(photo, scale) for photo in photos]
+        return StoredPairs(pairs, scale, largest, data.augment)
+    return FreshPairs(
+        photos, data.degradation, scale, largest, data.augment, data.sharpen_gt, data.masks
+    )
 
 
 class Prefetched:

@@ -44,6 +44,12 @@ class TrainingLog:
         if psnr is not None:
             self._draw()
 
+    def note(self, text: str) -> None:
+        """Append a line to `events.txt`: what happened besides learning."""
+        if self.active:
+            with self.path.with_name("events.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+
     def close(self) -> None:
         """Draw the curves for the last time, or say why there are none."""
         if self.active and not self._draw():

@@ -7,7 +7,6 @@ CPU, without a time limit, the result is the same to the bit as that of a run ne
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
@@ -20,21 +19,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffir_cli.checkpoint import load_stage1, load_state, save_weights
+from diffir_cli.checkpoint import load_stage1, save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
 from diffir_cli.errors import CheckpointError, DiffIRError, InputError, RecipeError
 from diffir_cli.files import whole_file
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.networks import DiffIRS1
 from diffir_cli.training.data import Batch, Crops, Prefetched
 from diffir_cli.training.ema import EMA
+from diffir_cli.training.guard import Guard
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
-from diffir_cli.training.recipe import Optimization, Recipe, digest
+from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
+from diffir_cli.training.setup import build, difference, fingerprint, make_folder, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
+from diffir_cli.training.stage3 import Critics
 from diffir_cli.training.validate import Validation
 
 _log = logging.getLogger(__name__)
@@ -93,21 +95,24 @@ class Trainer:
                 fault = f"a batch of {batch} is no multiple of {self.world.size} processes"
                 raise RecipeError(recipe.name, [fault])
         torch.manual_seed(recipe.seed)
-        self.teacher = load_stage1(recipe.init, recipe.model) if recipe.stage == 2 else None
-        _make_folder(out)
-        self.model = _build(recipe, self.teacher).to(self.world.device)
+        self.teacher = load_stage1(recipe.init, recipe.model) if recipe.stage > 1 else None
+        make_folder(out)
+        self.model = build(recipe, self.teacher).to(self.world.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.teacher is not None:
             self.teacher.to(self.world.device)
-        self.parameters = _trainable(self.model, recipe)
+        self.parameters = trainable(self.model, recipe)
         self.ema = EMA(self.model, recipe.ema)
         self.optimizer = torch.optim.Adam(
             self.parameters, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas
         )
-        self.iteration, self.seconds = 0, 0.0
+        self.critics = Critics(recipe, self.world) if recipe.stage == 3 else None
+        self.guard = Guard(recipe.spike)
+        self.iteration, self.seconds, self.returned = 0, 0.0, 0
         self.losses: list[float] = []
-        self.digest = {**digest(recipe), "init": _hash(recipe.init)}
-        self._resume()
+        self.digest = fingerprint(recipe)
+        if self._state.exists():
+            self._resume()
         self.crops = Prefetched(partial(_own_share, Crops.of(recipe), self.world))
         self.validation = Validation.of(recipe) if self.world.is_first else None
         self.log = TrainingLog(out, self.iteration, self.world.is_first)
@@ -119,7 +124,7 @@ class Trainer:
             report: Called behind every iteration that is logged or validated.
 
         Raises:
-            DiffIRError: when loss or gradient are no longer numbers; the state before is kept.
+            DiffIRError: when the loss collapses again and again; the last good state is kept.
         """
         with stop_signals() as stopped:
             started = time.monotonic() - self.seconds
@@ -136,13 +141,19 @@ class Trainer:
                     loss = sum(self.losses) / len(self.losses)
                     self._record(Progress(self.iteration, share, loss, speed, psnr), report)
                     self.losses, reported = [], (time.monotonic(), self.iteration)
-                if stop or finished or self._is_time(self.recipe.save_every):
+                calm = self._is_time(self.recipe.save_every) and self.guard.is_calm
+                if stop or finished or calm:
                     if self.iteration != saved or not self.weights.exists():
                         self.save()
                     saved = self.iteration
                 if stop or finished:
                     break
-                self.losses.append(self._iterate(share))
+                loss = self._iterate(share)
+                if self.guard.has_collapsed(loss):
+                    self._return(loss)
+                    reported, saved = (time.monotonic(), self.iteration), self.iteration
+                else:
+                    self.losses.append(loss)
         self.crops.close()
         self.log.close()
         self.world.leave()
@@ -165,14 +176,17 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.ema.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "critics": self.critics.state_dict() if self.critics else {},
+            "guard": self.guard.state(),
+            "returned": self.returned,
         }
         save_weights(self.weights, self.ema.average, header)  # type: ignore[arg-type]
         try:
-            with whole_file(self.out / "state.pt") as file:
+            with whole_file(self._state) as file:
                 torch.save(state, file)
         except OSError as error:
             raise InputError(
-                f"cannot write {self.out / 'state.pt'}: {error.strerror}", "free some space"
+                f"cannot write {self._state}: {error.strerror}", "free some space"
             ) from error
 
     @property
@@ -180,10 +194,12 @@ class Trainer:
         """Where the averaged weights are written."""
         return self.out / f"{self.recipe.name}.safetensors"
 
+    @property
+    def _state(self) -> Path:
+        return self.out / "state.pt"
+
     def _resume(self) -> None:
-        path = self.out / "state.pt"
-        if not path.exists():
-            return
+        path = self._state
         try:
             state = torch.load(path, map_location=self.world.device, weights_only=True)
             known = state["digest"]
@@ -195,14 +211,41 @@ class Trainer:
         if known != self.digest:
             raise RecipeError(
                 self.recipe.name,
-                [f"{path} was made with another {_difference(known, self.digest)}"],
+                [f"{path} was made with another {difference(known, self.digest)}"],
                 f"name another folder with --out, or remove {self.out} to begin again",
             )
         self.model.load_state_dict(state["model"])
         self.ema.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.critics is not None:
+            self.critics.load_state_dict(state["critics"])
+        self.guard.restore(state["guard"])
         self.iteration, self.seconds = state["iteration"], state["seconds"]
-        self.losses = state["losses"]
+        self.losses, self.returned = state["losses"], state["returned"]
+
+    def _return(self, loss: float) -> None:
+        """Go back to the last good state, from which to go on with half the learning rate."""
+        collapsed, returned = self.iteration, self.returned + 1
+        if returned > self.recipe.returns:
+            raise DiffIRError(
+                f"the loss of {self.recipe.name} collapsed for the {returned}. time, at iteration "
+                f"{collapsed}; the last good state is kept",
+                "go on more carefully: --set optimizer.lr=… or --set optimizer.clip=…",
+            )
+        self._resume()
+        self.returned = returned
+        text = (
+            f"iteration {collapsed}: the loss collapsed ({loss:.4g}); back to iteration "
+            f"{self.iteration}, learning rate × {self._caution:g} from now on"
+        )
+        _log.warning("%s", text)
+        self.log = TrainingLog(self.out, self.iteration, self.world.is_first)
+        self.log.note(text)
+
+    @property
+    def _caution(self) -> float:
+        """Factor of the learning rate: halved by every return."""
+        return 0.5**self.returned
 
     def _is_time(self, every: int) -> bool:
         return self.iteration % every == 0
@@ -214,24 +257,29 @@ class Trainer:
         return min(share, 1.0)
 
     def _iterate(self, share: float) -> float:
-        """Forward, backward, update; returns the loss of the whole batch before the update."""
-        rate = learning_rate(self.recipe.optimizer, self.iteration, share, self.recipe.iterations)
+        """Forward, backward, update; returns the loss of the whole batch before the update.
+
+        A loss or gradient that is no number updates nothing, and is returned as it is.
+        """
+        optimizer = self.recipe.optimizer
+        rate = learning_rate(optimizer, self.iteration, share, self.recipe.iterations)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * self._caution
         sizes = self.recipe.data.sizes()
         _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
-        loss = torch.stack(list(self._losses(self._batch(patch, size), size).values())).sum()
+        batch = self._batch(patch, size)
+        loss = torch.stack(list(self._losses(batch, size).values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         mean = self.world.average_gradients(self.parameters, loss.detach())
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimizer.clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, optimizer.clip)
         if not (math.isfinite(mean) and torch.isfinite(norm)):
-            raise DiffIRError(
-                f"the loss of {self.recipe.name} is no longer a number at iteration "
-                f"{self.iteration}; the last saved state is kept",
-                "go on more carefully: --set optimizer.lr=… or --set optimizer.clip=…",
-            )
+            return math.nan
         self.optimizer.step()
+        if self.critics is not None:
+            opposing = self.critics.learn(batch, rate * self._caution / optimizer.lr)
+            if not math.isfinite(opposing):
+                return math.nan
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
         return mean
@@ -242,6 +290,7 @@ class Trainer:
         return Batch(
             batch.lq.to(device, memory_format=torch.channels_last),
             batch.gt.to(device, memory_format=torch.channels_last),
+            None if batch.natural is None else batch.natural.to(device),
         )
 
     def _losses(self, batch: Batch, size: int) -> dict[str, Tensor]:
@@ -260,6 +309,7 @@ class Trainer:
             Noise(seed, size, world.rank, world.size),
             with_image=self.iteration >= self.recipe.loss.ipr_only,
             bf16=bf16,
+            critic=None if self.critics is None else self.critics.terms,
         )
 
     def _validate(self) -> float | None:
@@ -275,48 +325,3 @@ class Trainer:
 
 def _own_share(crops: Crops, world: World, iteration: int, patch: int, size: int) -> Batch:
     return crops.batch(iteration, patch, size, world.rank, world.size)
-
-
-def _build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
-    """A fresh network; stage 2 takes the teacher's DIRformer, stage 1 what fits of `init`."""
-    if teacher is not None:
-        student = DiffIRS2(recipe.model)
-        student.dirformer.load_state_dict(teacher.dirformer.state_dict())
-        return student
-    model = DiffIRS1(recipe.model)
-    if recipe.init:
-        own = model.state_dict()
-        taken = {
-            name: value
-            for name, value in load_state(recipe.init).items()
-            if name in own and own[name].shape == value.shape
-        }
-        if not taken:
-            raise RecipeError(recipe.name, [f"no tensor of {recipe.init} fits the model"])
-        model.load_state_dict(taken, strict=False)
-        _log.warning("%d of %d tensors come from %s", len(taken), len(own), recipe.init)
-    return model
-
-
-def _trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
-    if recipe.stage == 2 and recipe.loss.optimization is Optimization.TRADITIONAL:
-        model.get_submodule("dirformer").requires_grad_(False)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def _difference(known: dict[str, str], wanted: dict[str, str]) -> str:
-    return " and ".join(name for name, value in wanted.items() if known.get(name) != value)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {path}: {error.strerror}", "name another one with --out"
-        ) from error
-
-
-def _hash(path: str) -> str:
-    """sha256 of a file, or nothing for no file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""

@@ -36,12 +36,25 @@ def masked_loss(hq: Tensor, gt: Tensor, holes: Tensor, known: float, hole: float
     return ((hq - gt).abs() * (known + (hole - known) * holes)).mean()
 
 
+def frequency_loss(hq: Tensor, gt: Tensor) -> Tensor:
+    """Mean |FFT(GT) − FFT(HQ)| over real and imaginary parts of orthonormal 2-D spectra.
+
+    What blur takes away is spread over few frequencies and all pixels: here it stands out.
+    """
+    spectrum = torch.fft.rfft2(hq - gt, norm="ortho")
+    return torch.view_as_real(spectrum).abs().mean()
+
+
 def image_loss(hq: Tensor, batch: Batch, recipe: LossRecipe) -> Tensor:
-    """L_rec of a batch, weighted where it has a mask channel."""
+    """L_rec of a batch: weighted where it has a mask channel, with spectra where asked for."""
     if batch.lq.shape[1] == 4:
         holes = batch.lq[:, 3:]
-        return masked_loss(hq, batch.gt, holes, recipe.known_weight, recipe.hole_weight)
-    return reconstruction_loss(hq, batch.gt)
+        loss = masked_loss(hq, batch.gt, holes, recipe.known_weight, recipe.hole_weight)
+    else:
+        loss = reconstruction_loss(hq, batch.gt)
+    if recipe.frequency_weight:
+        loss = loss + recipe.frequency_weight * frequency_loss(hq, batch.gt)
+    return loss
 
 
 def ipr_loss(z_hat: Tensor, z: Tensor, kind: IPRLoss) -> Tensor:

@@ -17,6 +17,19 @@ class LearningRate(StrEnum):
 
     COSINE = "cosine"
     STEP = "step"
+    CYCLES = "cycles"
+    """Cosines one after the other, each from `lr`."""
+
+
+class Discriminator(StrEnum):
+    """Who judges the images of the third stage."""
+
+    NONE = "none"
+    """Nobody: only the perceptual loss is new."""
+    UNET = "unet"
+    """Every pixel, spectrally normalised (sr, realsr)."""
+    PATCH = "patch"
+    """Overlapping patches (inpaint)."""
 
 
 class IPRLoss(StrEnum):
@@ -96,6 +109,12 @@ class OptimizerRecipe:
     """Iterations at which the step schedule multiplies by `gamma`."""
     gamma: float = 0.5
     """Factor of the step schedule."""
+    factors: tuple[float, ...] = (0.0,)
+    """What `lr` is multiplied by from each milestone on, where that is no power of `gamma`."""
+    cycles: tuple[int, ...] = (0,)
+    """Iterations of each cosine of the cycles schedule."""
+    ends: tuple[float, ...] = (0.0,)
+    """Learning rate at which each of them ends; it may lie above `lr`."""
     warmup: int = 0
     """Iterations over which the learning rate rises from 0."""
 
@@ -108,6 +127,8 @@ class LossRecipe:
     """Weight of known pixels in L_rec of inpainting."""
     hole_weight: float = 1.0
     """Weight of pixels in holes in L_rec of inpainting."""
+    frequency_weight: float = 0.0
+    """Weight of the mean |FFT(GT) − FFT(HQ)| in L_rec; helps against blur."""
     ipr: IPRLoss = IPRLoss.L1
     """L_diff of stage 2."""
     ipr_weight: float = 1.0
@@ -118,6 +139,38 @@ class LossRecipe:
     """Whether each reverse step adds noise (Table 4, V4)."""
     ipr_only: int = 0
     """First iterations of stage 2 that train CPEN_S2 and the denoiser alone, on L_diff."""
+
+
+@dataclass(frozen=True)
+class AdversarialRecipe:
+    """The discriminator of the third stage."""
+
+    discriminator: Discriminator = Discriminator.NONE
+    """Which."""
+    dim: int = 64
+    """Its channels at full resolution."""
+    weight: float = 1.0
+    """Weight of the network's adversarial loss."""
+    feature_matching: float = 0.0
+    """Weight of the squared distances of the discriminator's features."""
+    r1: float = 0.0
+    """Weight of the squared gradient at real images in the discriminator's loss."""
+    lr: float = 1e-4
+    """Its learning rate."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's two decay rates."""
+    falls: bool = True
+    """Whether its learning rate falls with that of the network."""
+
+
+@dataclass(frozen=True)
+class PerceptualRecipe:
+    """The perceptual loss of the third stage."""
+
+    weights: str = ""
+    """A state dict of VGG19, which is the user's to supply; empty to train without."""
+    weight: float = 1.0
+    """Weight of the loss."""
 
 
 @dataclass(frozen=True)
@@ -143,14 +196,19 @@ class Recipe:
     name: str = ""
     """What the weights are called."""
     stage: int = 1
-    """1 or 2."""
+    """1, 2 or 3; the third goes on from the second against a discriminator."""
+    start: str = ""
+    """Stage-2 weights to go on from: in stage 3, where they are needed, and in stage 2."""
     init: str = ""
-    """Stage-1 weights: in stage 2 of the teacher and the first DIRformer; in stage 1, where they
-    are optional, every tensor of the same name and shape: a network can grow or shrink."""
+    """Stage-1 weights: in stages 2 and 3 of the teacher and, without `start`, of the first
+    DIRformer; in stage 1, where they are optional and may be of either stage, every tensor of the
+    same name and shape: a network can grow or shrink."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
+    adversarial: AdversarialRecipe = field(default_factory=AdversarialRecipe)
+    perceptual: PerceptualRecipe = field(default_factory=PerceptualRecipe)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
     iterations: int = 1000
     """Updates of the weights."""
@@ -161,6 +219,11 @@ class Recipe:
     """Where crops, noise and first weights come from."""
     ema: float = 0.999
     """Decay of the averaged weights, which are the result."""
+    spike: float = 4.0
+    """How many times its usual size the loss must reach to be taken for a collapse: the run then
+    goes back to the last good state, with half the learning rate. 0 for never."""
+    returns: int = 5
+    """How often it may do so."""
     precision: Precision = Precision.FP32
     """fp32, or bf16 by autocast."""
     save_every: int = 500
@@ -190,5 +253,15 @@ def digest(recipe: Recipe) -> dict[str, str]:
     smaller learning rate.
     """
     values = recipe.to_dict()
-    names = ("stage", "model", "data", "loss", "seed", "ema", "precision")
+    names = (
+        "stage",
+        "model",
+        "data",
+        "loss",
+        "adversarial",
+        "perceptual",
+        "seed",
+        "ema",
+        "precision",
+    )
     return {name: json.dumps(values[name], sort_keys=True) for name in names}

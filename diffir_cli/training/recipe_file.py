@@ -11,10 +11,14 @@ from diffir_cli.config import ModelConfig, Precision, parse_table
 from diffir_cli.errors import RecipeError
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.recipe import (
+    AdversarialRecipe,
     DataRecipe,
+    Discriminator,
+    LearningRate,
     LossRecipe,
     Optimization,
     OptimizerRecipe,
+    PerceptualRecipe,
     Recipe,
     ValidationRecipe,
 )
@@ -24,6 +28,8 @@ _TABLES = {
     "data": DataRecipe,
     "optimizer": OptimizerRecipe,
     "loss": LossRecipe,
+    "adversarial": AdversarialRecipe,
+    "perceptual": PerceptualRecipe,
     "validation": ValidationRecipe,
 }
 
@@ -107,24 +113,24 @@ def _faults(recipe: Recipe) -> Iterator[str]:
     """What is wrong with values that are of the right type; each fault begins with its field."""
     if not recipe.name or "/" in recipe.name:
         yield f"name must be a plain word, not {recipe.name!r}"
-    if recipe.stage not in (1, 2):
-        yield f"stage must be 1 or 2, not {recipe.stage}"
-    if recipe.stage == 2 and not recipe.init:
-        yield "init must name the stage-1 weights when stage is 2"
-    if recipe.init and not Path(recipe.init).is_file():
-        yield f"init names no file: {recipe.init}; run stage 1 first, or set init"
-    weights = {name: getattr(recipe.loss, name) for name in ("known_weight", "hole_weight")}
+    yield from _stage_faults(recipe)
+    weights = {name: getattr(recipe.loss, name) for name in _IN_BOTH_STAGES}
     if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
-        yield "loss has an effect in stage 2 only, but for known_weight and hole_weight"
+        yield f"loss has an effect in stage 2 only, but for {', '.join(_IN_BOTH_STAGES)}"
     if recipe.loss.optimization is Optimization.TRADITIONAL:
         for name in ("ipr_only", "variance_noise"):
             if getattr(recipe.loss, name):
                 yield f"loss.{name} has no effect on traditional optimisation"
+    if not recipe.model.steps and (
+        recipe.loss.variance_noise or recipe.loss.optimization is Optimization.TRADITIONAL
+    ):
+        yield "model.steps 0 leaves no diffusion for traditional optimisation or variance noise"
+    yield from _schedule_faults(recipe.optimizer)
     if recipe.precision is Precision.AUTO:
         yield "precision must be fp32 or bf16, not auto"
     yield from _degradation_faults(recipe)
     yield from _size_faults(recipe)
-    if not any(recipe.data.train):
+    if not any(recipe.data.train) and recipe.data.pairs_share < 1:
         yield "data.train must name at least one folder of photos"
     for field_name, folders in (
         ("data.train", recipe.data.train),
@@ -136,14 +142,62 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         for folder in filter(None, folders):
             if not Path(folder).is_dir():
                 yield f"{field_name} names no folder: {folder}"
-    if len(recipe.optimizer.betas) != 2 or not all(0 <= b < 1 for b in recipe.optimizer.betas):
-        yield f"optimizer.betas must be two numbers in [0, 1), not {list(recipe.optimizer.betas)}"
+    for name in ("optimizer", "adversarial"):
+        betas = getattr(recipe, name).betas
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            yield f"{name}.betas must be two numbers in [0, 1), not {list(betas)}"
     for path, low, high in _RANGES:
         value: Any = recipe
         for name in path.split("."):
             value = getattr(value, name)
         if not low <= value <= high:
             yield f"{path} must lie between {low:g} and {high:g}, not {value:g}"
+
+
+def _schedule_faults(optimizer: OptimizerRecipe) -> Iterator[str]:
+    if any(optimizer.factors):
+        if len(optimizer.factors) != len(optimizer.milestones):
+            yield "optimizer.factors must be as many as optimizer.milestones"
+        if not all(factor > 0 for factor in optimizer.factors):
+            yield f"optimizer.factors must be positive, not {list(optimizer.factors)}"
+    if list(optimizer.milestones) != sorted(optimizer.milestones):
+        yield f"optimizer.milestones must rise, not be {list(optimizer.milestones)}"
+    if optimizer.schedule is LearningRate.CYCLES and (
+        len(optimizer.cycles) != len(optimizer.ends) or min(optimizer.cycles, default=0) < 1
+    ):
+        yield "optimizer.cycles and ends must be equally long, with cycles of 1 iteration or more"
+
+
+def _stage_faults(recipe: Recipe) -> Iterator[str]:
+    stage, adversarial = recipe.stage, recipe.adversarial
+    if stage not in (1, 2, 3):
+        yield f"stage must be 1, 2 or 3, not {stage}"
+    if stage in (2, 3) and not recipe.init:
+        yield f"init must name the stage-1 weights when stage is {stage}"
+    if stage == 3 and not recipe.start:
+        yield "start must name the stage-2 weights when stage is 3"
+    if stage == 1 and recipe.start:
+        yield "start has no use in stage 1; init may name weights of either stage"
+    for name, before in (("init", "1"), ("start", "2")):
+        path = getattr(recipe, name)
+        if path and not Path(path).is_file():
+            yield f"{name} names no file: {path}; run stage {before} first, or set {name}"
+    if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
+        yield f"perceptual.weights names no file: {recipe.perceptual.weights}"
+    if stage != 3:
+        if adversarial != AdversarialRecipe():
+            yield "adversarial has an effect in stage 3 only"
+        if recipe.perceptual != PerceptualRecipe():
+            yield "perceptual has an effect in stage 3 only"
+    elif recipe.loss.optimization is Optimization.TRADITIONAL:
+        yield "loss.optimization must be joint in stage 3"
+    elif adversarial.discriminator is Discriminator.NONE and not recipe.perceptual.weights:
+        yield "adversarial.discriminator or perceptual.weights must be given in stage 3"
+    if (
+        adversarial.discriminator is Discriminator.UNET
+        and recipe.data.patch * recipe.model.scale % 8
+    ):
+        yield "data.patch must give HQ crops of a multiple of 8 for discriminator unet"
 
 
 def _size_faults(recipe: Recipe) -> Iterator[str]:
@@ -187,6 +241,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield "validation.lq needs validation.gt"
 
 
+_IN_BOTH_STAGES = ("known_weight", "hole_weight", "frequency_weight")
 _MANY = 10**9
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("iterations", 1, _MANY),
@@ -199,12 +254,21 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("data.pairs_share", 0, 1),
     ("loss.known_weight", 0, 1e6),
     ("loss.hole_weight", 0, 1e6),
+    ("loss.frequency_weight", 0, 1e6),
     ("optimizer.lr", 1e-12, 1e3),
     ("optimizer.clip", 1e-12, 1e12),
     ("optimizer.final", 0, 1),
     ("optimizer.gamma", 1e-6, 1),
     ("optimizer.warmup", 0, _MANY),
     ("loss.ipr_weight", 0, 1e6),
+    ("adversarial.dim", 1, 1024),
+    ("adversarial.weight", 0, 1e6),
+    ("adversarial.feature_matching", 0, 1e6),
+    ("adversarial.r1", 0, 1e6),
+    ("adversarial.lr", 1e-12, 1e3),
+    ("perceptual.weight", 0, 1e6),
+    ("spike", 0, 1e6),
+    ("returns", 0, 1000),
     ("loss.ipr_only", 0, _MANY),
     ("validation.every", 1, _MANY),
     ("validation.count", 1, _MANY),

@@ -19,9 +19,31 @@ def learning_rate(recipe: OptimizerRecipe, iteration: int, share: float, iterati
     """
     rise = min(1.0, (iteration + 1) / recipe.warmup) if recipe.warmup else 1.0
     if recipe.schedule is LearningRate.COSINE:
-        fall = recipe.final + (1 - recipe.final) * (1 + math.cos(math.pi * share)) / 2
-    else:
-        # The share may round to just below the iteration it stands for.
-        place = max(iteration, math.floor(share * iterations))
-        fall = recipe.gamma ** sum(1 for stone in recipe.milestones if 0 < stone <= place)
-    return recipe.lr * rise * fall
+        fall = recipe.final + (1 - recipe.final) * _cosine(share)
+        return recipe.lr * rise * fall
+    # The share may round to just below the iteration it stands for.
+    place = max(iteration, math.floor(share * iterations))
+    if recipe.schedule is LearningRate.STEP:
+        return recipe.lr * rise * _factor(recipe, place)
+    return rise * _cycled(recipe, place)
+
+
+def _cosine(share: float) -> float:
+    """From 1 to 0."""
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+def _factor(recipe: OptimizerRecipe, place: int) -> float:
+    passed = sum(1 for stone in recipe.milestones if 0 < stone <= place)
+    if any(recipe.factors):
+        return recipe.factors[passed - 1] if passed else 1.0
+    return recipe.gamma**passed
+
+
+def _cycled(recipe: OptimizerRecipe, place: int) -> float:
+    begin = 0
+    for length, end in zip(recipe.cycles, recipe.ends, strict=True):
+        if place < begin + length:
+            return end + (recipe.lr - end) * _cosine((place - begin) / length)
+        begin += length
+    return recipe.ends[-1]

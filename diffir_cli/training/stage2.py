@@ -8,6 +8,7 @@ L_all = |GT − DIRformer(LQ, Ẑ)| + L_diff(Ẑ, Z)      (Eq. 13)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,9 @@ from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import Batch
 from diffir_cli.training.losses import image_loss, ipr_loss, restore_batch
 from diffir_cli.training.recipe import LossRecipe, Optimization
+
+Critic = Callable[[Tensor, Batch], dict[str, Tensor]]
+"""Terms of the loss of HQ, (B, 3, scale·H, scale·W), for a batch."""
 
 
 @dataclass
@@ -57,6 +61,7 @@ def stage2_losses(
     noise: Noise,
     with_image: bool = True,
     bf16: bool = False,
+    critic: Critic | None = None,
 ) -> dict[str, Tensor]:
     """The terms of the loss of one batch; their sum is what is made small.
 
@@ -68,6 +73,7 @@ def stage2_losses(
         noise: All random numbers of the batch.
         with_image: Whether the DIRformer runs and L_rec counts; not while the IPR warms up.
         bf16: Whether the DIRformer computes in bf16.
+        critic: The further terms of stage 3.
     """
     with torch.no_grad():
         z = teacher.ipr(batch.lq, batch.gt)
@@ -85,6 +91,8 @@ def stage2_losses(
     if with_image:
         hq = restore_batch(student.dirformer, batch.lq, z_hat, bf16)
         terms["rec"] = image_loss(hq, batch, recipe)
+        if critic is not None:
+            terms |= critic(hq, batch)
     return terms
 
 

@@ -1,8 +1,10 @@
 """Camera shake: the path of a hand during the exposure, drawn as a kernel and applied to light.
 
 The camera is a mass that is pushed at random: its velocity decays (inertia), now and then it gets a
-jerk, and a pull brings it back. The exposure is a stretch of that path. Blur happens in linear
-light, where highlights are brighter than a file can say, so they smear and stay white.
+jerk, and a pull brings it back. The exposure is a stretch of that path: a calm hand leaves a line,
+a nervous one a knot. Blur happens in linear light, where highlights are brighter than a file can
+say, so they smear and stay white; video frames averaged into one picture, as some benchmarks do,
+are blurred in the file's own levels instead.
 """
 
 from __future__ import annotations
@@ -25,20 +27,25 @@ class ShakeRanges:
     """How a hand shakes and what the sensor adds."""
 
     length: tuple[float, float] = (3.0, 32.0)
-    """Extent of the path in pixels."""
-    inertia: tuple[float, float] = (0.7, 0.97)
+    """Extent of the path in pixels; its logarithm is uniform, since slight shakes are common."""
+    inertia: tuple[float, float] = (0.7, 0.995)
     """Share of the velocity kept from one moment to the next."""
-    jitter: float = 0.04
-    """Chance of a jerk at each moment."""
+    push: tuple[float, float] = (0.01, 0.3)
+    """Deviation of the random push at each moment; the velocity begins with a deviation of 1."""
+    jitter: tuple[float, float] = (0.0, 0.04)
+    """Chance of a jerk, a push 13 times as strong, at each moment."""
     exposure: tuple[float, float] = (0.4, 1.0)
     """Share of the path during which the shutter is open."""
     highlights: tuple[float, float] = (1.0, 2.0)
     """By how much the brightest parts exceed what the file holds."""
-    noise: tuple[float, float] = (0.0, 3.0)
+    averaged: float = 0.5
+    """Share of pictures that are blurred in the file's own levels, as averaged video frames are."""
+    noise: tuple[float, float] = (0.0, 2.0)
     """Deviation of the sensor's noise in levels of 255."""
 
 
 _MOMENTS = 160
+_JERK = 13
 _GAMMA = 2.2
 _BRIGHT = 0.9
 """From where on, in linear light, a pixel may have been clipped."""
@@ -50,12 +57,13 @@ def shake(
     """A sharp picture as a shaken camera takes it, (H, W, 3) in 0–255 of the same size."""
     ranges = ranges or ShakeRanges()
     kernel = random_shake_kernel(draw, ranges)
-    light = (gt.astype(np.float32) / 255) ** _GAMMA
+    gamma = 1.0 if draw.random() < ranges.averaged else _GAMMA
+    light = (gt.astype(np.float32) / 255) ** gamma
     gain = draw.uniform(*ranges.highlights)
     excess = np.clip((light - _BRIGHT) / (1 - _BRIGHT), 0, 1)
     light = light * (1 + (gain - 1) * excess)
     blurred = cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
-    seen = np.clip(np.asarray(blurred), 0, 1) ** (1 / _GAMMA) * 255
+    seen = np.clip(np.asarray(blurred), 0, 1) ** (1 / gamma) * 255
     seen += draw.normal(0, draw.uniform(*ranges.noise), gt.shape)
     return np.rint(np.clip(seen, 0, 255)).astype(np.uint8)
 
@@ -63,7 +71,7 @@ def shake(
 def random_shake_kernel(draw: np.random.Generator, ranges: ShakeRanges) -> Kernel:
     """The trace of a random path, around its centre of mass."""
     path = _random_path(draw, ranges)
-    length = draw.uniform(*ranges.length)
+    length = math.exp(draw.uniform(*np.log(ranges.length)))
     extent = max(np.ptp(path[:, 0]), np.ptp(path[:, 1]), 1e-6)
     path = path * (length / extent)
     path -= path.mean(axis=0)
@@ -76,14 +84,14 @@ def random_shake_kernel(draw: np.random.Generator, ranges: ShakeRanges) -> Kerne
 
 def _random_path(draw: np.random.Generator, ranges: ShakeRanges) -> NDArray[np.float64]:
     """Positions (moments, 2) while the shutter is open, in no particular unit."""
-    inertia = draw.uniform(*ranges.inertia)
+    inertia, push, jitter = (
+        draw.uniform(*span) for span in (ranges.inertia, ranges.push, ranges.jitter)
+    )
     velocity, position = draw.normal(size=2), np.zeros(2)
     places = np.empty((_MOMENTS, 2))
     for moment in range(_MOMENTS):
-        push = draw.normal(size=2) * 0.3
-        if draw.random() < ranges.jitter:
-            push += draw.normal(size=2) * 4
-        velocity = inertia * velocity + push - 0.002 * position
+        strength = push * (_JERK if draw.random() < jitter else 1)
+        velocity = inertia * velocity + strength * draw.normal(size=2) - 0.002 * position
         position = position + velocity
         places[moment] = position
     open_for = max(2, round(_MOMENTS * draw.uniform(*ranges.exposure)))

@@ -1,0 +1,66 @@
+"""`diffir ablate`: train the paper's ablations in small and write their tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffir_cli.cli import options
+from diffir_cli.cli.talk import say, working
+
+
+def ablate(
+    recipes: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Recipes: s1.toml and one for each variant.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of all of them."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Where runs and tables go.")
+    ] = Path("runs/ablations"),
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train all ablations from one stage 1, or go on with them.
+
+    Writes ablations.md, with Tables 4 and 5 and Figure 6 of the paper, and ablations.png.
+    """
+    import torch
+
+    from diffir_cli.errors import RecipeError
+    from diffir_cli.files import write_text
+    from diffir_cli.training.ablation import STAGE1, as_markdown, draw, run_variant, variants
+    from diffir_cli.training.recipe_file import load_recipe
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    outcomes = {}
+    for name in variants():
+        changes = list(settings or ())
+        if name != STAGE1:
+            changes.append(f"init={out / STAGE1 / f'{STAGE1}.safetensors'}")
+        path = recipes / f"{name}.toml"
+        recipe = load_recipe(path, changes)
+        if not recipe.validation.gt:
+            raise RecipeError(str(path), ["validation.gt must name a folder of photos held out"])
+        with working(f"training {name}", quiet) as status:
+            outcome = run_variant(
+                recipe, out / name, device, lambda progress: status(f"{100 * progress.share:.0f} %")
+            )
+        if outcome is None:
+            if not quiet:
+                say("stopped; the same command goes on")
+            raise typer.Exit(130)
+        outcomes[name] = outcome
+        if not quiet:
+            say(f"{name}: {outcome.psnr:.3f} dB in {outcome.minutes:.1f} min")
+    write_text(out / "ablations.md", as_markdown(outcomes), overwrite=True)
+    if not draw(outcomes, out / "ablations.png"):
+        say("no ablations.png without matplotlib: pip install matplotlib")
+    if not quiet:
+        say(f"{out / 'ablations.md'}: {len(outcomes)} runs")

@@ -1,0 +1,178 @@
+"""The paper's ablations in small: which parts of the diffusion help (Tables 4 and 5, Figure 6).
+
+Each variant is a recipe that begins with the same stage 1. They are measured alike: PSNR on the
+photos held out, and how far Ẑ is from the Z that CPEN_S1 finds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffir_cli.checkpoint import load_model, load_stage1
+from diffir_cli.engine.restorer import initial_noise, pad
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.training.loop import Progress, Trainer
+from diffir_cli.training.recipe import Recipe
+from diffir_cli.training.validate import Validation
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a table."""
+
+    recipe: str
+    """The stem of its recipe."""
+    label: str
+
+
+TABLES: dict[str, tuple[Variant, ...]] = {
+    "Table 4: the diffusion model": (
+        Variant("v1", "V1: no diffusion, D is the IPR"),
+        Variant("v2", "V2: trained step by step, the DIRformer at rest"),
+        Variant("v3", "V3: DiffIR, trained jointly"),
+        Variant("v3-again", "V3 again, other random numbers"),
+        Variant("v4", "V4: V3 with variance noise"),
+    ),
+    "Table 5: the loss of the IPR": (
+        Variant("v3", "L1"),
+        Variant("l2", "L2"),
+        Variant("kl", "KL"),
+    ),
+    "Figure 6: the number of steps": (
+        Variant("t1", "T = 1"),
+        Variant("t2", "T = 2"),
+        Variant("t3", "T = 3"),
+        Variant("v3", "T = 4"),
+        Variant("t8", "T = 8"),
+    ),
+}
+"""What is compared with what, as in the paper."""
+
+STAGE1 = "s1"
+"""The recipe that all begin with."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a variant reached."""
+
+    psnr: float
+    """Mean over the photos held out, in dB."""
+    ipr_error: float
+    """Mean |Ẑ − Z| over them; 0 for stage 1."""
+    minutes: float
+    """Time of its training."""
+
+
+def variants() -> list[str]:
+    """The stems of all recipes, stage 1 first, each once."""
+    rows = (variant.recipe for rows in TABLES.values() for variant in rows)
+    return list(dict.fromkeys([STAGE1, *rows]))
+
+
+def run_variant(
+    recipe: Recipe,
+    out: Path,
+    device: str,
+    report: Callable[[Progress], None] = lambda _progress: None,
+) -> Outcome | None:
+    """Train a variant, or find it trained already, and measure it.
+
+    Args:
+        recipe: Its recipe, with photos for validation.
+        out: The folder of its run.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        report: Called as `Trainer.fit` does.
+
+    Returns:
+        What it reached, or None when a signal stopped it.
+
+    Raises:
+        DiffIRError: as `Trainer` does.
+    """
+    trainer = Trainer(recipe, out, device)
+    result = trainer.fit(report)
+    if not result.finished:
+        return None
+    validation = Validation.of(recipe)
+    assert validation is not None
+    target = trainer.world.device
+    if recipe.stage == 1:
+        psnr = validation.psnr(load_stage1(result.weights), target)
+        return Outcome(psnr, 0.0, result.minutes)
+    student = load_model(result.weights)
+    if recipe.loss.variance_noise:
+        student = _with_variance_noise(student)
+    teacher = load_stage1(recipe.init, recipe.model)
+    psnr = validation.psnr(student, target)
+    return Outcome(psnr, _ipr_error(student, teacher, validation), result.minutes)
+
+
+class _NoisyS2(DiffIRS2):
+    """A stage-2 network that adds variance noise in each step when it restores, too."""
+
+    def ipr(self, lq: Tensor, x_T: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(self.schedule.steps, *x_T.shape, generator=generator)
+        return self.sample(self.condition(lq), x_T, noise.to(x_T))
+
+
+def _with_variance_noise(student: DiffIRS2) -> DiffIRS2:
+    noisy = _NoisyS2(student.config)
+    noisy.load_state_dict(student.state_dict())
+    return noisy.eval()
+
+
+@torch.inference_mode()
+def _ipr_error(student: DiffIRS2, teacher: DiffIRS1, validation: Validation) -> float:
+    student, teacher = student.cpu().eval(), teacher.cpu().eval()
+    errors = []
+    for lq, gt in validation.pairs:
+        small, large = (
+            torch.tensor(image).permute(2, 0, 1)[None].float() / 255 for image in (lq, gt)
+        )
+        config = student.config
+        padded = pad(small, config)
+        z = teacher.ipr(padded, pad(large, config, config.scale))
+        z_hat = student.ipr(padded, initial_noise(config, 0))
+        errors.append(float((z_hat - z).abs().mean()))
+    return sum(errors) / len(errors)
+
+
+def as_markdown(outcomes: dict[str, Outcome]) -> str:
+    """All tables, for what there is of them."""
+    best = outcomes[STAGE1]
+    lines = [f"Stage 1, which sees the truth: {best.psnr:.3f} dB, {best.minutes:.1f} min."]
+    for title, rows in TABLES.items():
+        lines += ["", f"## {title}", "", "| variant | PSNR (dB) | mean abs. IPR error | min |"]
+        lines.append("|---|---:|---:|---:|")
+        for row in rows:
+            found = outcomes[row.recipe]
+            numbers = f"{found.psnr:.3f} | {found.ipr_error:.4f} | {found.minutes:.1f}"
+            lines.append(f"| {row.label} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(outcomes: dict[str, Outcome], picture: Path) -> bool:
+    """Figure 6 with the other variants beside it, as a PNG; False where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError:
+        return False
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    *others, steps = TABLES.values()
+    counts = [int(row.label.removeprefix("T = ")) for row in steps]
+    left.plot(counts, [outcomes[row.recipe].psnr for row in steps], marker="o")
+    left.set_xlabel("T, steps of the diffusion")
+    left.set_ylabel("PSNR (dB)")
+    stems = list(dict.fromkeys(row.recipe for rows in others for row in rows))
+    right.scatter(stems, [outcomes[stem].psnr for stem in stems])
+    right.tick_params(axis="x", rotation=30)
+    figure.savefig(picture, format="png", dpi=100)
+    return True

@@ -1,0 +1,83 @@
+"""What a run starts from: its folder, its network, and what a saved state is compared by."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from diffir_cli.checkpoint import load_model, load_state
+from diffir_cli.errors import InputError, RecipeError
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.training.recipe import Optimization, Recipe, digest
+
+_log = logging.getLogger(__name__)
+
+
+def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
+    """The network to begin with.
+
+    That is the one in `start`, or a fresh one with the teacher's DIRformer or what fits of `init`.
+
+    Raises:
+        CheckpointError: when `start` holds no such network.
+        RecipeError: when nothing of `init` fits.
+    """
+    if recipe.start:
+        return load_model(recipe.start, recipe.model).requires_grad_(True).train()
+    if teacher is not None:
+        student = DiffIRS2(recipe.model)
+        student.dirformer.load_state_dict(teacher.dirformer.state_dict())
+        return student
+    model = DiffIRS1(recipe.model)
+    if recipe.init:
+        own = model.state_dict()
+        taken = {
+            name: value
+            for name, value in load_state(recipe.init).items()
+            if name in own and own[name].shape == value.shape
+        }
+        if not taken:
+            raise RecipeError(recipe.name, [f"no tensor of {recipe.init} fits the model"])
+        model.load_state_dict(taken, strict=False)
+        _log.warning("%d of %d tensors come from %s", len(taken), len(own), recipe.init)
+    return model
+
+
+def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
+    """The parameters that learn."""
+    if recipe.stage == 2 and recipe.loss.optimization is Optimization.TRADITIONAL:
+        model.get_submodule("dirformer").requires_grad_(False)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
+    """In which parts two fingerprints differ."""
+    return " and ".join(name for name, value in wanted.items() if known.get(name) != value)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a run unless it is there.
+
+    Raises:
+        InputError: when it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {path}: {error.strerror}", "name another one with --out"
+        ) from error
+
+
+def fingerprint(recipe: Recipe) -> dict[str, str]:
+    """What a state must share with a recipe and its files to be continued by them."""
+    named = {name: _hash(getattr(recipe, name)) for name in ("init", "start")}
+    return {**digest(recipe), **named}
+
+
+def _hash(path: str) -> str:
+    """sha256 of a file, or nothing for no file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""

@@ -1,0 +1,71 @@
+"""`diffir ablate` trains every variant from one stage 1 and writes the paper's tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffir_cli.training.ablation import STAGE1, TABLES, variants
+from tests.conftest import run_cli
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "ablations"
+
+
+def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:
+    settings = [
+        f"data.train={json.dumps([str(photos)])}",
+        f"validation.gt={photos}",
+        "validation.count=1",
+        "iterations=2",
+        "data.batch=2",
+        "data.patch=16",
+        *more,
+    ]
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    result = run_cli("ablate", RECIPES, "-o", out, "-d", "cpu", *arguments)
+    return result.exit_code, result.output
+
+
+@pytest.mark.usefixtures("curves")
+def test_all_variants_are_trained_and_stand_in_their_tables(photos: Path, tmp_path: Path) -> None:
+    code, output = _ablate(photos, tmp_path / "out")
+    assert code == 0, output
+    text = (tmp_path / "out" / "ablations.md").read_text(encoding="utf-8")
+    for title, rows in TABLES.items():
+        assert f"## {title}" in text
+        for row in rows:
+            assert f"| {row.label} | " in text
+    with Image.open(tmp_path / "out" / "ablations.png") as picture:
+        assert picture.width > 300
+    made = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert made == set(variants())
+    before = text
+    code, output = _ablate(photos, tmp_path / "out")
+    assert code == 0, output
+    again = (tmp_path / "out" / "ablations.md").read_text(encoding="utf-8")
+    assert again == before
+
+
+def test_every_variant_has_a_recipe_and_every_recipe_a_variant() -> None:
+    assert {path.stem for path in RECIPES.glob("*.toml")} == set(variants())
+    assert variants()[0] == STAGE1
+
+
+def test_variants_differ_from_diffir_in_one_thing_each() -> None:
+    base = (RECIPES / "v3.toml").read_text(encoding="utf-8").splitlines()
+    for name in variants()[1:]:
+        lines = (RECIPES / f"{name}.toml").read_text(encoding="utf-8").splitlines()
+        different = [
+            line
+            for line, other in zip(lines, base, strict=True)
+            if line != other and not line.startswith(("#", "name"))
+        ]
+        assert len(different) == (name != "v3"), name
+
+
+def test_ablations_need_photos_held_out(photos: Path, tmp_path: Path) -> None:
+    code, output = _ablate(photos, tmp_path / "out", "validation.gt=")
+    assert code == 6 and "held out" in output

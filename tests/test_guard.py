@@ -1,0 +1,120 @@
+"""A loss that collapses sends a run back to its last good state, more careful than before."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffir_cli.checkpoint import load_stage1
+from diffir_cli.errors import DiffIRError
+from diffir_cli.training.guard import Guard
+from diffir_cli.training.loop import Trainer
+from tests.training_helpers import log_rows, make_recipe, run_training
+
+
+def _usual(guard: Guard, count: int = 100) -> None:
+    for number in range(count):
+        assert not guard.has_collapsed(0.05 + 0.02 * math.sin(number))
+
+
+def test_one_hard_batch_is_no_collapse_but_a_lasting_rise_is() -> None:
+    guard = Guard(4.0)
+    _usual(guard)
+    assert not guard.has_collapsed(0.4)
+    _usual(guard, 20)
+    found = [guard.has_collapsed(0.4) for _ in range(8)]
+    assert not found[0] and found[-1]
+
+
+def test_a_state_on_the_way_up_is_not_kept() -> None:
+    guard = Guard(4.0)
+    _usual(guard)
+    assert guard.is_calm
+    while not guard.has_collapsed(0.25):
+        last_calm = guard.is_calm
+    assert not last_calm
+
+
+def test_what_is_no_number_is_a_collapse_and_is_forgotten() -> None:
+    for factor in (4.0, 0.0):
+        guard = Guard(factor)
+        _usual(guard)
+        before = guard.state()
+        assert guard.has_collapsed(math.nan) and guard.has_collapsed(math.inf)
+        assert guard.state() == before
+
+
+def test_the_first_losses_of_a_run_may_be_anything() -> None:
+    guard = Guard(4.0)
+    assert not any(guard.has_collapsed(loss) for loss in (0.01, 5.0, 0.3, 9.0, 0.02))
+
+
+def test_a_run_whose_loss_rises_goes_back_and_on_with_half_the_rate(
+    photos: Path, tmp_path: Path
+) -> None:
+    recipe = make_recipe(photos, iterations=60, save_every=10, log_every=5)
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    iterate = trainer._iterate
+    ruined: list[bool] = []
+
+    def ruin_once(share: float) -> float:
+        if trainer.iteration == 33 and not ruined:
+            ruined.append(True)
+            with torch.no_grad():
+                trainer.model.get_parameter("dirformer.tail.0.weight").mul_(300)
+        return iterate(share)
+
+    trainer._iterate = ruin_once  # type: ignore[method-assign]
+    result = trainer.fit()
+    assert result.finished and ruined
+    (event,) = (tmp_path / "run" / "events.txt").read_text().splitlines()
+    assert "back to iteration 30, learning rate × 0.5" in event
+    rows = log_rows(tmp_path / "run")
+    assert [int(row["iteration"]) for row in rows] == sorted({int(r["iteration"]) for r in rows})
+    rates = {int(row["iteration"]): float(row["lr"]) for row in rows}
+    assert rates[35] < 0.6 * rates[30]
+    assert float(rows[-1]["loss"]) < 2 * float(rows[0]["loss"])
+    assert torch.load(tmp_path / "run" / "state.pt")["returned"] == 1
+
+
+def test_a_run_that_never_collapses_is_not_slowed_down(photos: Path, tmp_path: Path) -> None:
+    run_training(make_recipe(photos), tmp_path / "guarded")
+    run_training(make_recipe(photos, spike=0), tmp_path / "unguarded")
+    assert (
+        log_rows(tmp_path / "guarded")[-1]["loss"] == log_rows(tmp_path / "unguarded")[-1]["loss"]
+    )
+    assert not (tmp_path / "guarded" / "events.txt").exists()
+
+
+@pytest.mark.parametrize("place", ["weights", "gradient"])
+def test_a_run_that_goes_wrong_again_and_again_stops_and_keeps_its_last_good_state(
+    place: str, photos: Path, tmp_path: Path
+) -> None:
+    """Whether the fault shows in the loss or in the gradient alone, and between two reports."""
+    recipe = make_recipe(photos, save_every=3, log_every=5, returns=2)
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    iterate = trainer._iterate
+
+    def poisoned(share: float) -> float:
+        if trainer.iteration == 4:
+            first = trainer.parameters[0]
+            if place == "weights":
+                first.data.fill_(math.nan)
+            else:
+                first.register_hook(lambda gradient: gradient * math.inf)
+        return iterate(share)
+
+    trainer._iterate = poisoned  # type: ignore[method-assign]
+    with pytest.raises(
+        DiffIRError, match=r"collapsed for the 3\. time, at iteration [34]"
+    ) as caught:
+        trainer.fit()
+    assert "optimizer.lr" in caught.value.hint
+    state = torch.load(tmp_path / "run" / "state.pt")
+    assert state["iteration"] == 3
+    assert all(bool(value.isfinite().all()) for value in state["model"].values())
+    load_stage1(tmp_path / "run" / "tiny.safetensors")
+    run_training(make_recipe(photos, optimizer={"lr": 1e-4}, save_every=3), tmp_path / "run")
