@@ -55,10 +55,14 @@ class Tail(StrEnum):
     """One convolution and PixelShuffle(4), ×4: the light tail of the small networks, which the
     official code does not have."""
 
+    SHUFFLE_TWO = "shuffle-two"
+    """One convolution and PixelShuffle(2), ×2: for small networks that work at half the side, which
+    the official code does not have either."""
+
     @property
     def factor(self) -> int:
         """Side of the image over side of the feature map."""
-        return 1 if self is Tail.CONV else 4
+        return {Tail.CONV: 1, Tail.SHUFFLE_TWO: 2}.get(self, 4)
 
 
 class Schedule(StrEnum):
@@ -95,6 +99,9 @@ class ModelConfig:
     """Channels of `lq`: 3 for RGB, 4 for masked RGB with the mask behind it."""
     residual: bool = True
     """Whether the nearest-neighbour enlargement of `lq` is added to the output."""
+    prefill: bool = False
+    """Whether the DIRformer sees holes filled smoothly instead of black; with `residual` it then
+    adds to that guess. No released network does."""
     dim: int = 64
     """Channels of level 1; each further level doubles them."""
     num_blocks: tuple[int, int, int, int] = (13, 1, 1, 1)
@@ -156,6 +163,8 @@ class ModelConfig:
             faults.append(f"in_channels must be 3 or 4, not {self.in_channels}")
         if self.in_channels == 4 and self.scale != 1:
             faults.append("in_channels 4 needs scale 1")
+        if self.prefill and self.in_channels != 4:
+            faults.append("prefill needs in_channels 4")
         if self.cpen_stride % self.scale:
             faults.append(f"cpen_stride {self.cpen_stride} is no multiple of scale {self.scale}")
         if self.dim % 2:

@@ -120,8 +120,10 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
     if "dirformer.tail.4.weight" in shapes:
         tail = Tail.SHUFFLE
     else:
-        tail = Tail.SHUFFLE_ONCE if "dirformer.tail.0.bias" in shapes else Tail.CONV
-    in_channels = 4 if embed_channels in (4, 64) else 3
+        # A convolution makes 3 channels, or 3 for each pixel that a shuffle then spreads.
+        rows = shapes["dirformer.tail.0.weight"][0]
+        tail = {48: Tail.SHUFFLE_ONCE, 12: Tail.SHUFFLE_TWO}.get(rows, Tail.CONV)
+    in_channels = 4 if embed_channels in (4, 16, 64) else 3
     scale = tail.factor // math.isqrt(embed_channels // in_channels)
     cpen_dim, cpen_channels = shapes["cpen.features.0.weight"][:2]
     # Stage 2 reads in_channels·(stride/scale)² channels, stage 1 3·stride² more.

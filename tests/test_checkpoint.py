@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import collections
-import json
-import pickle
-import resource
+import dataclasses
 import sys
 import types
 import zipfile
@@ -14,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from diffir_cli.checkpoint import (
@@ -25,11 +22,12 @@ from diffir_cli.checkpoint import (
     rebuild,
     save_weights,
 )
-from diffir_cli.config import ModelConfig
+from diffir_cli.config import ModelConfig, Tail
 from diffir_cli.errors import CheckpointError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.official import infer_config
 from diffir_cli.registry import read_registry
+from tests.conftest import TINY
 from tests.golden_fill import official_state
 
 
@@ -110,57 +108,6 @@ def test_a_lightning_file_with_unknown_classes_is_read_without_them(
     _assert_same(load_model(tmp_path / "last.ckpt"), expected)
 
 
-class _Bomb:
-    """Unpickling it would create a file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.marker,))
-
-
-class _Shell:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (eval, (f"open({str(self.marker)!r}, 'w')",))
-
-
-class _System:
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        import os
-
-        return (os.system, (f"touch '{self.marker}'",))
-
-
-@pytest.mark.parametrize("bomb", [_Bomb, _Shell, _System])
-@pytest.mark.parametrize("place", ["beside", "inside", "whole", "old format", "plain pickle"])
-def test_no_pickle_is_executed(bomb: Any, place: str, s2: DiffIRS2, tmp_path: Path) -> None:
-    marker, path = tmp_path / "marker", tmp_path / "evil.pth"
-    evil = bomb(marker)
-    content: Any = {"params": s2.state_dict(), "extra": evil}
-    if place == "inside":
-        content = {"params": {**s2.state_dict(), "G.extra": evil}}
-    if place == "whole":
-        content = evil
-    if place == "plain pickle":
-        path.write_bytes(pickle.dumps({"params": evil}))
-    else:
-        torch.save(content, path, _use_new_zipfile_serialization=place != "old format")
-    try:
-        model = load_model(path)
-    except CheckpointError:
-        pass
-    else:
-        assert isinstance(model, DiffIRS2)
-    assert not marker.exists()
-
-
 def test_twins_that_differ_are_refused(official: dict[str, Tensor], tmp_path: Path) -> None:
     key = "diffusion.condition.E.0.weight"
     torch.save({**official, key: official[key] + 1}, tmp_path / "net.pth")
@@ -213,14 +160,24 @@ def test_a_stage_1_file_given_as_stage_2_is_named_so(s1_file: Path, s2_file: Pat
         load_stage1(s2_file)
 
 
-@pytest.mark.parametrize("name", sorted(read_registry()))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, spec in read_registry().items() if not spec.embedded)
+)
 def test_the_configuration_is_inferred_from_names_and_shapes(name: str) -> None:
-    """For every registered network, of both stages, from its shapes alone."""
+    """For every official network, of both stages; ours say in their header what they are."""
     config = read_registry()[name].model
     for kind in (DiffIRS1, DiffIRS2):
         with torch.device("meta"):
             shapes = kind(config).state_dict()
         assert infer_config(shapes, {}, Path(name)) == config
+
+
+@pytest.mark.parametrize("tail", list(Tail))
+def test_the_tail_is_inferred_from_its_shape(tail: Tail) -> None:
+    config = dataclasses.replace(TINY, tail=tail, scale=1)
+    with torch.device("meta"):
+        shapes = DiffIRS2(config).state_dict()
+    assert infer_config(shapes, {}, Path("file")).tail is tail
 
 
 def test_weights_survive_the_way_through_safetensors(
@@ -240,40 +197,6 @@ def test_a_loaded_network_cannot_be_trained_by_mistake(s2_file: Path) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_truncated_file_is_refused(share: float, s2: DiffIRS2, tmp_path: Path) -> None:
-    save_weights(tmp_path / "whole.safetensors", s2, {})
-    torch.save(s2.state_dict(), tmp_path / "whole.pth")
-    for whole in (tmp_path / "whole.safetensors", tmp_path / "whole.pth"):
-        data = whole.read_bytes()
-        whole.write_bytes(data[: int(len(data) * share)])
-        with pytest.raises(CheckpointError):
-            load_model(whole)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"params": {"conv.weight": torch.zeros(3)}}, "no DiffIR network"),
-        ({"params": {}}, "no tensors"),
-        ([torch.zeros(3)], "not a dict"),
-        ({"params": {"E.E.0.weight": torch.zeros(3)}}, "does not tell which"),
-    ],
-)
-def test_a_file_of_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match=message):
-        load_model(tmp_path / "net.pth")
-
-
-def test_weights_that_are_not_numbers_are_refused(s2: DiffIRS2, tmp_path: Path) -> None:
-    state = {key: value.clone() for key, value in s2.state_dict().items()}
-    state["cpen.mlp.0.bias"][3] = float("nan")
-    torch.save(state, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match=r"NaN or infinite numbers in 'cpen\.mlp\.0\.bias'"):
-        load_model(tmp_path / "net.pth")
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot read .*nowhere"):
         load_model(tmp_path / "nowhere.pth")
@@ -285,49 +208,20 @@ def test_a_configuration_given_by_hand_decides(s2: DiffIRS2, s2_file: Path) -> N
     assert load_model(s2_file, s2.config).config == s2.config
 
 
-def _with(state: dict[str, Tensor], key: str, value: Tensor) -> dict[str, Any]:
-    return {"params": {**state, key: value}}
+def test_weights_too_large_for_fp16_are_not_stored_so(s2: DiffIRS2, tmp_path: Path) -> None:
+    with torch.no_grad():
+        next(s2.parameters()).fill_(1e6)
+    with pytest.raises(CheckpointError, match="cannot be stored"):
+        save_weights(tmp_path / "half.safetensors", s2, {}, half=True)
+    assert not list(tmp_path.iterdir())
+    save_weights(tmp_path / "full.safetensors", s2, {})
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        torch.zeros(1).expand(10**14),
-        torch.zeros(3, device="meta"),
-        torch.zeros(3, 3).to_sparse(),
-        torch.zeros(3, dtype=torch.complex64),
-    ],
-)
-def test_tensors_that_are_no_plain_numbers_are_refused(
-    value: Tensor, s2: DiffIRS2, tmp_path: Path
-) -> None:
-    torch.save(_with(s2.state_dict(), "cpen.mlp.0.bias", value), tmp_path / "net.pth")
-    with pytest.raises(CheckpointError):
+def test_half_of_a_network_is_refused(official: dict[str, Tensor], tmp_path: Path) -> None:
+    kept = {key: value for key, value in official.items() if not key.startswith("G.")}
+    torch.save(kept, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="does not tell which"):
         load_model(tmp_path / "net.pth")
-
-
-def test_a_compressed_file_is_refused_before_it_grows(tmp_path: Path) -> None:
-    torch.save({"params": {"G.x": torch.zeros(10**7)}}, tmp_path / "net.pth")
-    with zipfile.ZipFile(tmp_path / "net.pth") as whole:
-        records = {name: whole.read(name) for name in whole.namelist()}
-    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, data in records.items():
-            packed.writestr(name, data)
-    with pytest.raises(CheckpointError, match="is compressed"):
-        load_model(tmp_path / "bomb.pth")
-
-
-def test_a_pickle_with_a_huge_memo_index_takes_no_memory(tmp_path: Path) -> None:
-    # PROTO 2, a name that forces the second unpickler, LONG_BINPUT at 2³² − 1.
-    evil = b"\x80\x02cvanished\nThing\nr\xff\xff\xff\xff."
-    with zipfile.ZipFile(tmp_path / "net.pth", "w") as file:
-        file.writestr("net/data.pkl", evil)
-        file.writestr("net/version", "3")
-        file.writestr("net/byteorder", "little")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError):
-        load_model(tmp_path / "net.pth")
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
 def test_a_pickle_cannot_change_the_builders(
@@ -347,33 +241,3 @@ def test_a_pickle_cannot_change_the_builders(
     assert torch._utils._rebuild_tensor_v2.__defaults__ == (None,)
     torch.save(official, tmp_path / "net.pth")
     _assert_same(load_model(tmp_path / "net.pth"), expected)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("num_blocks", [10**9, 1, 1, 1]), ("ffn_expansion", 1e-9), ("steps", 10**9), ("dim", 10**9)],
-)
-def test_an_absurd_configuration_in_a_header_is_refused(
-    field: str, value: object, s2: DiffIRS2, tmp_path: Path
-) -> None:
-    path = tmp_path / "net.safetensors"
-    header = {"config": json.dumps({**s2.config.to_dict(), field: value})}
-    path.write_bytes(save(s2.state_dict(), header))
-    with pytest.raises(CheckpointError, match="broken configuration"):
-        load_model(path)
-
-
-def test_weights_too_large_for_fp16_are_not_stored_so(s2: DiffIRS2, tmp_path: Path) -> None:
-    with torch.no_grad():
-        next(s2.parameters()).fill_(1e6)
-    with pytest.raises(CheckpointError, match="cannot be stored"):
-        save_weights(tmp_path / "half.safetensors", s2, {}, half=True)
-    assert not list(tmp_path.iterdir())
-    save_weights(tmp_path / "full.safetensors", s2, {})
-
-
-def test_half_of_a_network_is_refused(official: dict[str, Tensor], tmp_path: Path) -> None:
-    kept = {key: value for key, value in official.items() if not key.startswith("G.")}
-    torch.save(kept, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match="does not tell which"):
-        load_model(tmp_path / "net.pth")

@@ -239,16 +239,6 @@ def test_library_code_never_prints() -> None:
             assert "print(" not in path.read_text(encoding="utf-8"), path
 
 
-def test_convert_writes_a_file_that_needs_no_configuration(
-    photo: Path, s2_file: Path, tmp_path: Path
-) -> None:
-    half = tmp_path / "half.safetensors"
-    assert run_cli("convert", s2_file, half, "--half").exit_code == 0
-    assert half.stat().st_size < 0.6 * s2_file.stat().st_size
-    assert run_cli("restore", photo, "-o", tmp_path / "out.png", "-w", half).exit_code == 0
-    assert run_cli("convert", s2_file, half).exit_code == 3
-
-
 def test_a_network_whose_result_is_not_finite_writes_nothing(
     photo: Path, s2: DiffIRS2, tmp_path: Path
 ) -> None:
@@ -289,87 +279,6 @@ def test_the_threads_are_those_asked_for(
     out = photo.with_name("out.png")
     assert run_cli("restore", photo, "-o", out, "-w", s2_file, "--threads", 3).exit_code == 0
     assert asked == [3]
-
-
-def test_convert_never_overwrites_its_own_input(s2_file: Path) -> None:
-    before = s2_file.read_bytes()
-    assert run_cli("convert", s2_file, s2_file, "--overwrite").exit_code == 3
-    assert s2_file.read_bytes() == before
-
-
-def _mask(tmp_path: Path, width: int = 20, height: int = 12) -> Path:
-    holes = np.zeros((height, width), np.uint8)
-    holes[3:9, 5:15] = 255
-    Image.fromarray(holes).save(tmp_path / "mask.png")
-    return tmp_path / "mask.png"
-
-
-@pytest.mark.parametrize("invert", [False, True])
-@pytest.mark.parametrize("dilate", [0, 2])
-def test_outside_the_mask_the_picture_stays_to_the_bit(
-    invert: bool, dilate: int, photo: Path, inpaint_file: Path, tmp_path: Path
-) -> None:
-    mask, out = _mask(tmp_path), tmp_path / "out.png"
-    arguments = ["--mask", mask, "--mask-dilate", dilate, *(["--mask-invert"] if invert else [])]
-    result = run_cli(
-        "restore", photo, "--task", "inpaint", *arguments, "-w", inpaint_file, "-o", out
-    )
-    assert result.exit_code == 0, result.output
-    before, after = read_picture(photo).rgb, read_picture(out).rgb
-    holes = np.zeros((12, 20), bool)
-    holes[3:9, 5:15] = True
-    holes = ~holes if invert else holes
-    if dilate:
-        import cv2
-
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-        holes = cv2.dilate(holes.astype(np.uint8), kernel) > 0
-    np.testing.assert_array_equal(after[~holes], before[~holes])
-    assert (after[holes] != before[holes]).mean() > 0.5
-
-
-@pytest.mark.parametrize(
-    ("case", "message"),
-    [
-        ("none", "need a mask"),
-        ("size", "but the picture has 20×12"),
-        ("black", "marks nothing"),
-        ("white", "marks the whole picture"),
-        ("not wanted", "take no mask"),
-    ],
-)
-def test_a_wrong_mask_is_refused(
-    case: str, message: str, photo: Path, inpaint_file: Path, s2_file: Path, tmp_path: Path
-) -> None:
-    mask = _mask(tmp_path, 19 if case == "size" else 20)
-    if case in ("black", "white"):
-        Image.new("L", (20, 12), 255 if case == "white" else 0).save(mask)
-    task = "sr" if case == "not wanted" else "inpaint"
-    weights = s2_file if case == "not wanted" else inpaint_file
-    arguments = [] if case == "none" else ["--mask", mask]
-    out = tmp_path / "out.png"
-    result = run_cli("restore", photo, "--task", task, *arguments, "-w", weights, "-o", out)
-    assert result.exit_code == 3
-    assert message in result.stderr and "hint: " in result.stderr
-    assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("task", "weights", "message"),
-    [
-        ("deblur", "s2_file", "cannot be one for task 'deblur'"),
-        ("inpaint", "s2_file", "cannot be one for task 'inpaint'"),
-        ("sr", "inpaint_file", "cannot be one for task 'sr'"),
-    ],
-)
-def test_weights_that_cannot_be_for_the_task_are_refused(
-    task: str, weights: str, message: str, photo: Path, request: pytest.FixtureRequest
-) -> None:
-    file, out = request.getfixturevalue(weights), photo.with_name("out.png")
-    result = run_cli("restore", photo, "--task", task, "-w", file, "-o", out)
-    assert result.exit_code == 4
-    assert message in result.stderr and "hint: use --task" in result.stderr
-    assert not out.exists()
 
 
 def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ import torch
 from diffir_cli.config import ModelConfig, Tail
 from diffir_cli.errors import DeviceError
 
-_FEATURE_MAPS = {Tail.CONV: 42, Tail.SHUFFLE_ONCE: 42, Tail.SHUFFLE: 100}
+_FEATURE_MAPS = {Tail.CONV: 42, Tail.SHUFFLE_ONCE: 42, Tail.SHUFFLE_TWO: 42, Tail.SHUFFLE: 100}
 """Feature maps of `dim` channels that are alive at the worst moment, as measured on a CPU in fp32:
 28 to 41 with the small tails, 85 to 99 with the one whose last maps have 16 times the pixels."""
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from diffir_cli.config import ModelConfig, Norm, Tail
 from diffir_cli.networks.blocks import ChannelNorm, Downsample, IPRModulation, Upsample
+from diffir_cli.networks.fill import smooth_fill
 
 
 class DMTA(nn.Module):
@@ -143,6 +144,8 @@ class DIRformer(nn.Module):
         Returns:
             (B, 3, scale·H, scale·W), near [0, 1] but not clamped.
         """
+        if self.config.prefill:
+            lq = torch.cat([smooth_fill(lq[:, :3], lq[:, 3:]), lq[:, 3:]], dim=1)
         feature = self.patch_embed(F.pixel_unshuffle(lq, self.config.unshuffle))
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
@@ -161,8 +164,9 @@ class DIRformer(nn.Module):
 def _tail(kind: Tail, dim: int) -> nn.Sequential:
     if kind is Tail.CONV:
         return nn.Sequential(nn.Conv2d(dim, 3, 3, padding=1, bias=False))
-    if kind is Tail.SHUFFLE_ONCE:
-        return nn.Sequential(nn.Conv2d(dim, 3 * 16, 3, padding=1), nn.PixelShuffle(4))
+    if kind in (Tail.SHUFFLE_ONCE, Tail.SHUFFLE_TWO):
+        factor = kind.factor
+        return nn.Sequential(nn.Conv2d(dim, 3 * factor**2, 3, padding=1), nn.PixelShuffle(factor))
     return nn.Sequential(
         nn.Conv2d(dim, 4 * dim, 3, padding=1),
         nn.PixelShuffle(2),

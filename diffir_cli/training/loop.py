@@ -32,7 +32,7 @@ from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import build, difference, fingerprint, make_folder, trainable
+from diffir_cli.training.setup import build, difference, identity, make_folder, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
@@ -110,7 +110,7 @@ class Trainer:
         self.guard = Guard(recipe.spike)
         self.iteration, self.seconds, self.returned = 0, 0.0, 0
         self.losses: list[float] = []
-        self.digest = fingerprint(recipe)
+        self.digest = identity(recipe)
         if self._state.exists():
             self._resume()
         self.crops = Prefetched(partial(_own_share, Crops.of(recipe), self.world))

@@ -54,7 +54,7 @@ def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
 
 
 def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
-    """In which parts two fingerprints differ."""
+    """In which parts two identities differ."""
     return " and ".join(name for name, value in wanted.items() if known.get(name) != value)
 
 
@@ -72,7 +72,7 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
-def fingerprint(recipe: Recipe) -> dict[str, str]:
+def identity(recipe: Recipe) -> dict[str, str]:
     """What a state must share with a recipe and its files to be continued by them."""
     named = {name: _hash(getattr(recipe, name)) for name in ("init", "start")}
     return {**digest(recipe), **named}

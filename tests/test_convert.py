@@ -1,0 +1,33 @@
+"""`diffir convert` writes files that need nothing beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import noise_image, run_cli
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(noise_image(12, 20)).save(path)
+    return path
+
+
+def test_convert_writes_a_file_that_needs_no_configuration(
+    photo: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "half.safetensors"
+    assert run_cli("convert", s2_file, half, "--half").exit_code == 0
+    assert half.stat().st_size < 0.6 * s2_file.stat().st_size
+    assert run_cli("restore", photo, "-o", tmp_path / "out.png", "-w", half).exit_code == 0
+    assert run_cli("convert", s2_file, half).exit_code == 3
+
+
+def test_convert_never_overwrites_its_own_input(s2_file: Path) -> None:
+    before = s2_file.read_bytes()
+    assert run_cli("convert", s2_file, s2_file, "--overwrite").exit_code == 3
+    assert s2_file.read_bytes() == before

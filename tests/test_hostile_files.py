@@ -1,0 +1,166 @@
+"""Damaged and hostile weights files: one clear error, nothing run, little memory."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from diffir_cli.checkpoint import (
+    load_model,
+    save_weights,
+)
+from diffir_cli.errors import CheckpointError
+from diffir_cli.networks import DiffIRS2
+
+
+class _Bomb:
+    """Unpickling it would create a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.marker,))
+
+
+class _Shell:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (eval, (f"open({str(self.marker)!r}, 'w')",))
+
+
+class _System:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return (os.system, (f"touch '{self.marker}'",))
+
+
+@pytest.mark.parametrize("bomb", [_Bomb, _Shell, _System])
+@pytest.mark.parametrize("place", ["beside", "inside", "whole", "old format", "plain pickle"])
+def test_no_pickle_is_executed(bomb: Any, place: str, s2: DiffIRS2, tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "evil.pth"
+    evil = bomb(marker)
+    content: Any = {"params": s2.state_dict(), "extra": evil}
+    if place == "inside":
+        content = {"params": {**s2.state_dict(), "G.extra": evil}}
+    if place == "whole":
+        content = evil
+    if place == "plain pickle":
+        path.write_bytes(pickle.dumps({"params": evil}))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=place != "old format")
+    try:
+        model = load_model(path)
+    except CheckpointError:
+        pass
+    else:
+        assert isinstance(model, DiffIRS2)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(share: float, s2: DiffIRS2, tmp_path: Path) -> None:
+    save_weights(tmp_path / "whole.safetensors", s2, {})
+    torch.save(s2.state_dict(), tmp_path / "whole.pth")
+    for whole in (tmp_path / "whole.safetensors", tmp_path / "whole.pth"):
+        data = whole.read_bytes()
+        whole.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(CheckpointError):
+            load_model(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"params": {"conv.weight": torch.zeros(3)}}, "no DiffIR network"),
+        ({"params": {}}, "no tensors"),
+        ([torch.zeros(3)], "not a dict"),
+        ({"params": {"E.E.0.weight": torch.zeros(3)}}, "does not tell which"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=message):
+        load_model(tmp_path / "net.pth")
+
+
+def test_weights_that_are_not_numbers_are_refused(s2: DiffIRS2, tmp_path: Path) -> None:
+    state = {key: value.clone() for key, value in s2.state_dict().items()}
+    state["cpen.mlp.0.bias"][3] = float("nan")
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"NaN or infinite numbers in 'cpen\.mlp\.0\.bias'"):
+        load_model(tmp_path / "net.pth")
+
+
+def _with(state: dict[str, Tensor], key: str, value: Tensor) -> dict[str, Any]:
+    return {"params": {**state, key: value}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).expand(10**14),
+        torch.zeros(3, device="meta"),
+        torch.zeros(3, 3).to_sparse(),
+        torch.zeros(3, dtype=torch.complex64),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused(
+    value: Tensor, s2: DiffIRS2, tmp_path: Path
+) -> None:
+    torch.save(_with(s2.state_dict(), "cpen.mlp.0.bias", value), tmp_path / "net.pth")
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "net.pth")
+
+
+def test_a_compressed_file_is_refused_before_it_grows(tmp_path: Path) -> None:
+    torch.save({"params": {"G.x": torch.zeros(10**7)}}, tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth") as whole:
+        records = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in records.items():
+            packed.writestr(name, data)
+    with pytest.raises(CheckpointError, match="is compressed"):
+        load_model(tmp_path / "bomb.pth")
+
+
+def test_a_pickle_with_a_huge_memo_index_takes_no_memory(tmp_path: Path) -> None:
+    # PROTO 2, a name that forces the second unpickler, LONG_BINPUT at 2³² − 1.
+    evil = b"\x80\x02cvanished\nThing\nr\xff\xff\xff\xff."
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as file:
+        file.writestr("net/data.pkl", evil)
+        file.writestr("net/version", "3")
+        file.writestr("net/byteorder", "little")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "net.pth")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("num_blocks", [10**9, 1, 1, 1]), ("ffn_expansion", 1e-9), ("steps", 10**9), ("dim", 10**9)],
+)
+def test_an_absurd_configuration_in_a_header_is_refused(
+    field: str, value: object, s2: DiffIRS2, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.safetensors"
+    header = {"config": json.dumps({**s2.config.to_dict(), field: value})}
+    path.write_bytes(save(s2.state_dict(), header))
+    with pytest.raises(CheckpointError, match="broken configuration"):
+        load_model(path)
