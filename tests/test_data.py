@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from diffir_cli.checkpoint import load_model
 from diffir_cli.errors import InputError, RecipeError
+from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.imaging.bicubic import reduce_bicubic
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.training.data import (
@@ -25,8 +27,13 @@ from diffir_cli.training.data import (
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.degradation.motion_blur import shake
-from diffir_cli.training.losses import ipr_loss, masked_loss, reconstruction_loss
-from diffir_cli.training.recipe import IPRLoss
+from diffir_cli.training.losses import (
+    frequency_loss,
+    ipr_loss,
+    masked_loss,
+    reconstruction_loss,
+)
+from diffir_cli.training.recipe import IPRLoss, PixelLoss
 from diffir_cli.training.stage1 import stage1_losses
 from tests.training_helpers import log_rows, make_recipe, run_training
 
@@ -183,6 +190,24 @@ def test_the_masked_loss_weighs_known_pixels_and_holes() -> None:
     assert float(masked_loss(hq, gt, holes, 1, 1)) == pytest.approx(0.5)
     assert float(masked_loss(hq, gt, holes, 10, 0)) == pytest.approx(0.5 * 10 * 3 / 4)
     assert float(masked_loss(hq, gt, holes, 0, 1)) == pytest.approx(0.5 / 4)
+    assert float(masked_loss(hq, gt, holes, 0, 1, PixelLoss.L2)) == pytest.approx(0.25 / 4)
+
+
+def test_the_squared_loss_is_what_psnr_is_made_of() -> None:
+    hq, gt = torch.rand(1, 3, 8, 8).double(), torch.rand(1, 3, 8, 8).double()
+    loss = float(reconstruction_loss(hq, gt, PixelLoss.L2))
+    expected = psnr((hq * 255).numpy(), (gt * 255).numpy())
+    assert -10 * math.log10(loss) == pytest.approx(expected)
+
+
+def test_the_frequency_loss_sees_what_it_should() -> None:
+    """A wave of amplitude a has one pair of frequencies; equal images have none."""
+    gt = torch.rand(1, 1, 16, 16)
+    assert float(frequency_loss(gt, gt)) == 0
+    wave = 0.1 * torch.cos(2 * math.pi * 3 * torch.arange(16.0) / 16)
+    found = float(frequency_loss(gt + wave, gt))
+    # a/2 · √(16·16) at one place of 16 × 9 complex numbers, each of which counts twice.
+    assert found == pytest.approx(0.1 / 2 * 16 / (16 * 9 * 2), rel=1e-3)
 
 
 _TASKS: dict[str, dict[str, Any]] = {

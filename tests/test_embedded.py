@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.checkpoint import load_checkpoint, load_model
 from diffir_cli.config import Task
+from diffir_cli.engine import load_restorer
 from diffir_cli.errors import ChecksumError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.registry import WeightSpec, default_weights, read_registry
+from diffir_cli.training.degradation.kinds import MaskKind
+from diffir_cli.training.degradation.masks import random_mask
 from diffir_cli.weightfile import locate_weights
 from tests.conftest import DATA, run_cli
 
@@ -34,15 +39,41 @@ def test_the_registry_describes_the_file(spec: WeightSpec) -> None:
     assert spec.training["recipe"] and spec.training["minutes"] > 0
 
 
-def test_super_resolution_is_small_and_cheap() -> None:
-    spec = default_weights(Task.SR)
-    assert spec.path.stat().st_size <= 6_000_000
+@pytest.mark.parametrize("spec", EMBEDDED, ids=lambda spec: spec.name)
+def test_embedded_weights_are_small_and_cheap(spec: WeightSpec) -> None:
+    """At most 8 MB, and 3 G Mult-Adds for 64×64 pixels at ×4 or 8 G for 256×256 at ×1."""
+    assert spec.path.stat().st_size <= 8_000_000
+    side, limit = (64, 3e9) if spec.scale > 1 else (256, 8e9)
     with torch.device("meta"):
         model = DiffIRS2(spec.model)
-        inputs = torch.empty(1, 3, 64, 64), torch.empty(1, spec.model.ipr_dim)
+        inputs = (
+            torch.empty(1, spec.model.in_channels, side, side),
+            torch.empty(1, spec.model.ipr_dim),
+        )
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(*inputs)
-    assert counter.get_total_flops() / 2 <= 3e9
+    assert counter.get_total_flops() / 2 <= limit
+
+
+def _lighthouse(side: int = 256) -> NDArray[np.uint8]:
+    truth = np.asarray(Image.open(DATA / "lighthouse-truth.webp").convert("RGB"))
+    return np.ascontiguousarray(truth[300 : 300 + side, 100 : 100 + side])
+
+
+def _draw() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("kind", [MaskKind.NARROW, MaskKind.WIDE])
+def test_holes_are_filled_closer_to_the_truth_than_by_opencv(kind: MaskKind) -> None:
+    truth = _lighthouse()
+    mask = random_mask(_draw(), 256, 256, kind)
+    holes = mask > 0
+    filled = load_restorer("inpaint", device="cpu").restore(truth, mask=holes)
+    black = truth * (1 - mask[:, :, None])
+    others = [cv2.inpaint(black, mask, 3, how) for how in (cv2.INPAINT_NS, cv2.INPAINT_TELEA)]
+    best = max(psnr(np.asarray(other)[holes], truth[holes]) for other in others)
+    assert psnr(filled[holes], truth[holes]) > best
 
 
 def test_the_shipped_photo_comes_out_closer_to_the_truth_than_bicubic(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-_ROUNDS = 2
-"""Smoothings of each level."""
+_ROUNDS = 16
+"""Smoothings of each level: with fewer the guess is measurably worse, with more hardly better."""
 
 
 def smooth_fill(image: Tensor, holes: Tensor) -> Tensor:

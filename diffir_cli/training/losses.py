@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffir_cli.networks import DIRformer
 from diffir_cli.training.data import Batch
-from diffir_cli.training.recipe import IPRLoss, LossRecipe
+from diffir_cli.training.recipe import IPRLoss, LossRecipe, PixelLoss
 
 
 def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> Tensor:
@@ -18,12 +18,24 @@ def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> 
     return hq.float()
 
 
-def reconstruction_loss(hq: Tensor, gt: Tensor) -> Tensor:
-    """L_rec = mean |GT − HQ| over (B, 3, H, W) images in [0, 1] (Eq. 9)."""
-    return F.l1_loss(hq, gt)
+def reconstruction_loss(hq: Tensor, gt: Tensor, kind: PixelLoss = PixelLoss.L1) -> Tensor:
+    """L_rec = mean |GT − HQ| over (B, 3, H, W) images in [0, 1] (Eq. 9), or its square."""
+    return _difference(hq, gt, kind).mean()
 
 
-def masked_loss(hq: Tensor, gt: Tensor, holes: Tensor, known: float, hole: float) -> Tensor:
+def _difference(hq: Tensor, gt: Tensor, kind: PixelLoss) -> Tensor:
+    """What each value contributes, in the shape of the images."""
+    return (hq - gt).abs() if kind is PixelLoss.L1 else (hq - gt).square()
+
+
+def masked_loss(
+    hq: Tensor,
+    gt: Tensor,
+    holes: Tensor,
+    known: float,
+    hole: float,
+    kind: PixelLoss = PixelLoss.L1,
+) -> Tensor:
     """L_rec with one weight for known pixels and another for holes, divided by all pixels.
 
     Args:
@@ -32,8 +44,9 @@ def masked_loss(hq: Tensor, gt: Tensor, holes: Tensor, known: float, hole: float
         holes: (B, 1, H, W), 1 in the holes and 0 elsewhere.
         known: Weight of known pixels.
         hole: Weight of pixels in holes.
+        kind: How far two values are from each other.
     """
-    return ((hq - gt).abs() * (known + (hole - known) * holes)).mean()
+    return (_difference(hq, gt, kind) * (known + (hole - known) * holes)).mean()
 
 
 def frequency_loss(hq: Tensor, gt: Tensor) -> Tensor:
@@ -49,9 +62,10 @@ def image_loss(hq: Tensor, batch: Batch, recipe: LossRecipe) -> Tensor:
     """L_rec of a batch: weighted where it has a mask channel, with spectra where asked for."""
     if batch.lq.shape[1] == 4:
         holes = batch.lq[:, 3:]
-        loss = masked_loss(hq, batch.gt, holes, recipe.known_weight, recipe.hole_weight)
+        weights = (recipe.known_weight, recipe.hole_weight)
+        loss = masked_loss(hq, batch.gt, holes, *weights, recipe.pixel)
     else:
-        loss = reconstruction_loss(hq, batch.gt)
+        loss = reconstruction_loss(hq, batch.gt, recipe.pixel)
     if recipe.frequency_weight:
         loss = loss + recipe.frequency_weight * frequency_loss(hq, batch.gt)
     return loss

@@ -32,6 +32,15 @@ class Discriminator(StrEnum):
     """Overlapping patches (inpaint)."""
 
 
+class PixelLoss(StrEnum):
+    """How far HQ is from GT."""
+
+    L1 = "l1"
+    """Mean |GT − HQ| (Eq. 9)."""
+    L2 = "l2"
+    """Mean (GT − HQ)²: what PSNR is made of."""
+
+
 class IPRLoss(StrEnum):
     """How far Ẑ is from Z."""
 
@@ -123,6 +132,8 @@ class OptimizerRecipe:
 class LossRecipe:
     """L_all = L_rec + weight · L_diff."""
 
+    pixel: PixelLoss = PixelLoss.L1
+    """L_rec."""
     known_weight: float = 1.0
     """Weight of known pixels in L_rec of inpainting."""
     hole_weight: float = 1.0

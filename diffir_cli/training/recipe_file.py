@@ -241,7 +241,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield "validation.lq needs validation.gt"
 
 
-_IN_BOTH_STAGES = ("known_weight", "hole_weight", "frequency_weight")
+_IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight")
 _MANY = 10**9
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("iterations", 1, _MANY),

@@ -11,6 +11,7 @@ from torch import nn
 from diffir_cli.checkpoint import load_model, load_state
 from diffir_cli.errors import InputError, RecipeError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.training.initial import initialise, initialise_cpen
 from diffir_cli.training.recipe import Optimization, Recipe, digest
 
 _log = logging.getLogger(__name__)
@@ -29,9 +30,11 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
         return load_model(recipe.start, recipe.model).requires_grad_(True).train()
     if teacher is not None:
         student = DiffIRS2(recipe.model)
+        initialise_cpen(student.cpen)
         student.dirformer.load_state_dict(teacher.dirformer.state_dict())
         return student
     model = DiffIRS1(recipe.model)
+    initialise(model)
     if recipe.init:
         own = model.state_dict()
         taken = {

@@ -1,0 +1,57 @@
+"""First weights for networks that learn from nothing.
+
+A modulation has no "1 +" in it: with torch's usual first weights the IPR is nearly zero, so that it
+shrinks every block's input to nearly nothing, and the network spends most of a short training on
+growing out of that. Here the IPR begins near one with differences between images, and every
+modulation begins near the identity.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.networks.blocks import NEGATIVE_SLOPE, IPRModulation
+from diffir_cli.networks.cpen import CPEN
+from diffir_cli.networks.dirformer import DMTA
+
+_SPREAD = 0.1
+"""Deviation of the first scales and shifts that the IPR gives."""
+_TEMPERATURE = 8.0
+"""Factor of the attention's cosines; with 1 their softmax is nearly flat, and stays so for long."""
+_TAIL = 0.1
+"""How much of their usual size the last weights have: the result begins near its residual."""
+
+
+@torch.no_grad()
+def initialise(model: DiffIRS1 | DiffIRS2) -> None:
+    """Give a fresh network its first weights, from torch's global generator."""
+    initialise_cpen(model.cpen)
+    for module in model.dirformer.modules():
+        if isinstance(module, IPRModulation):
+            _near_identity(module)
+        if isinstance(module, DMTA):
+            nn.init.constant_(module.temperature, _TEMPERATURE)
+    for parameter in model.dirformer.tail.parameters():
+        parameter.mul_(_TAIL)
+
+
+@torch.no_grad()
+def initialise_cpen(cpen: CPEN) -> None:
+    """Weights that keep the size of activations, and an IPR around one."""
+    for module in cpen.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, NEGATIVE_SLOPE)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    last = cpen.mlp[2]
+    assert isinstance(last, nn.Linear) and last.bias is not None
+    nn.init.ones_(last.bias)
+
+
+def _near_identity(modulation: IPRModulation) -> None:
+    weight = modulation.to_scale_shift.weight
+    numbers = weight.shape[1]
+    nn.init.normal_(weight, std=_SPREAD / numbers**0.5)
+    weight[: len(weight) // 2] += 1 / numbers
