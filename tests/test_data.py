@@ -200,6 +200,20 @@ def test_the_squared_loss_is_what_psnr_is_made_of() -> None:
     assert -10 * math.log10(loss) == pytest.approx(expected)
 
 
+def test_the_psnr_loss_is_the_mean_of_each_crops_psnr() -> None:
+    hq, gt = torch.rand(3, 3, 8, 8).double(), torch.rand(3, 3, 8, 8).double()
+    hq[1] = gt[1] + 0.01
+    loss = float(reconstruction_loss(hq, gt, PixelLoss.PSNR))
+    scores = [psnr((a * 255).numpy(), (b * 255).numpy()) for a, b in zip(hq, gt, strict=True)]
+    assert loss == pytest.approx((50 - np.mean(scores)) / 100, abs=2e-3)
+    assert float(reconstruction_loss(gt, gt, PixelLoss.PSNR)) == pytest.approx(0, abs=1e-9)
+    holes = torch.zeros(3, 1, 8, 8).double()
+    holes[..., :4] = 1
+    inside = float(masked_loss(hq, gt, holes, 0, 1, PixelLoss.PSNR))
+    cut = float(reconstruction_loss(hq[..., :4], gt[..., :4], PixelLoss.PSNR))
+    assert inside == pytest.approx(cut)
+
+
 def test_the_frequency_loss_sees_what_it_should() -> None:
     """A wave of amplitude a has one pair of frequencies; equal images have none."""
     gt = torch.rand(1, 1, 16, 16)

@@ -23,6 +23,8 @@ from diffir_cli.networks import DiffIRS2
 from diffir_cli.registry import WeightSpec, default_weights, read_registry
 from diffir_cli.training.degradation.kinds import MaskKind
 from diffir_cli.training.degradation.masks import random_mask
+from diffir_cli.training.degradation.motion_blur import shake
+from diffir_cli.training.degradation.realworld import degrade
 from diffir_cli.weightfile import locate_weights
 from tests.conftest import DATA, run_cli
 
@@ -94,6 +96,40 @@ def test_the_shipped_photo_comes_out_closer_to_the_truth_than_bicubic(tmp_path: 
 
 GAIN = 0.5
 """dB over bicubic on the shipped photo, well below what was measured."""
+
+
+def test_a_really_bad_photo_comes_out_closer_to_the_truth_than_enlarged() -> None:
+    truth = _lighthouse()
+    restorer = load_restorer("realsr", device="cpu")
+    gains = []
+    for seed in range(4):
+        lq = degrade(truth, 4, np.random.default_rng(seed))
+        hq = restorer.restore(lq)
+        gains.append(psnr(luma(hq), luma(truth)) - psnr(luma(enlarge_bicubic(lq, 4)), luma(truth)))
+    assert np.mean(gains) > 0
+
+
+def test_a_shaken_photo_comes_out_closer_to_the_truth() -> None:
+    truth = _lighthouse()
+    restorer = load_restorer("deblur", device="cpu")
+    gains = []
+    for seed in range(4):
+        lq = shake(truth, np.random.default_rng(seed))
+        gains.append(psnr(restorer.restore(lq), truth) - psnr(lq, truth))
+    assert np.mean(gains) > 0
+
+
+def test_every_task_works_without_a_download(tmp_path: Path) -> None:
+    mask = tmp_path / "mask.png"
+    holes = np.zeros(Image.open(DATA / "lighthouse.png").size[::-1], np.uint8)
+    holes[20:30, 40:60] = 255
+    Image.fromarray(holes).save(mask)
+    for task in Task:
+        more = ["--mask", mask] if task is Task.INPAINT else []
+        out = tmp_path / f"{task.value}.png"
+        result = run_cli("restore", DATA / "lighthouse.png", "--task", task.value, "-o", out, *more)
+        assert result.exit_code == 0, result.output
+        assert out.stat().st_size > 10_000
 
 
 def test_a_damaged_embedded_file_is_noticed(

@@ -19,13 +19,24 @@ def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> 
 
 
 def reconstruction_loss(hq: Tensor, gt: Tensor, kind: PixelLoss = PixelLoss.L1) -> Tensor:
-    """L_rec = mean |GT − HQ| over (B, 3, H, W) images in [0, 1] (Eq. 9), or its square."""
-    return _difference(hq, gt, kind).mean()
+    """L_rec = mean |GT − HQ| over (B, 3, H, W) images in [0, 1] (Eq. 9), or another distance."""
+    return _distance(hq - gt, torch.ones_like(hq[:, :1]), kind)
 
 
-def _difference(hq: Tensor, gt: Tensor, kind: PixelLoss) -> Tensor:
-    """What each value contributes, in the shape of the images."""
-    return (hq - gt).abs() if kind is PixelLoss.L1 else (hq - gt).square()
+def _distance(difference: Tensor, weights: Tensor, kind: PixelLoss) -> Tensor:
+    """The distance of (B, 3, H, W) images whose pixels have weights, (B, 1, H, W)."""
+    if kind is PixelLoss.L1:
+        return (difference.abs() * weights).mean()
+    if kind is PixelLoss.L2:
+        return (difference.square() * weights).mean()
+    counted = weights.mean(dim=(1, 2, 3)).clamp_min(1e-6)
+    errors = (difference.square() * weights).mean(dim=(1, 2, 3)) / counted
+    # The error that is added keeps a perfect crop from having an infinite say.
+    return (10 * torch.log10(errors + _LEAST_ERROR) + 50).mean() / 100
+
+
+_LEAST_ERROR = 1e-5
+"""The squared error of 50 dB."""
 
 
 def masked_loss(
@@ -46,7 +57,7 @@ def masked_loss(
         hole: Weight of pixels in holes.
         kind: How far two values are from each other.
     """
-    return (_difference(hq, gt, kind) * (known + (hole - known) * holes)).mean()
+    return _distance(hq - gt, known + (hole - known) * holes, kind)
 
 
 def frequency_loss(hq: Tensor, gt: Tensor) -> Tensor:

@@ -39,6 +39,9 @@ class PixelLoss(StrEnum):
     """Mean |GT − HQ| (Eq. 9)."""
     L2 = "l2"
     """Mean (GT − HQ)²: what PSNR is made of."""
+    PSNR = "psnr"
+    """(50 dB − PSNR) / 100 of each crop: crops that can be restored count as much as those that
+    hardly can, where a mean of differences is all about the second."""
 
 
 class IPRLoss(StrEnum):
