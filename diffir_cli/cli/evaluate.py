@@ -19,48 +19,56 @@ if TYPE_CHECKING:
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.perceptual import Perceptual
 
-_Folder = Path | None
+
+_Results = Annotated[
+    Path | None, typer.Argument(metavar="RESULTS", help="Finished results.", show_default=False)
+]
+_Truth = Annotated[
+    Path | None, typer.Argument(metavar="GT", help="Their truth.", show_default=False)
+]
+_Sharp = Annotated[
+    Path | None, typer.Option("--gt", metavar="DIR", help="Sharp images.", show_default=False)
+]
+_Degraded = Annotated[
+    Path | None,
+    typer.Option(
+        "--lq",
+        metavar="DIR",
+        help="Their degraded twins, to be restored; for sr they are made if left out.",
+        show_default=False,
+    ),
+]
+_Masks = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask", metavar="DIR", help="For inpaint: white where to fill.", show_default=False
+    ),
+]
+_Protocol = Annotated[
+    ProtocolName | None,
+    typer.Option("--protocol", help="Whose conventions; the task's.", show_default=False),
+]
+_Baselines = Annotated[
+    list[Baseline] | None,
+    typer.Option("--baseline", help="Measured beside; the task's usual.", show_default=False),
+]
+_Metrics = Annotated[
+    list[Metric] | None,
+    typer.Option("--metric", help="Measured too, by torchmetrics.", show_default=False),
+]
 
 
 def evaluate(
-    results: Annotated[
-        _Folder, typer.Argument(metavar="[RESULTS", help="Finished results.", show_default=False)
-    ] = None,
-    truth: Annotated[
-        _Folder, typer.Argument(metavar="GT]", help="Their truth.", show_default=False)
-    ] = None,
-    gt: Annotated[
-        _Folder, typer.Option("--gt", metavar="DIR", help="Sharp images.", show_default=False)
-    ] = None,
-    lq: Annotated[
-        _Folder,
-        typer.Option(
-            "--lq",
-            metavar="DIR",
-            help="Their degraded twins, to be restored; for sr they are made if left out.",
-            show_default=False,
-        ),
-    ] = None,
-    mask: Annotated[
-        _Folder,
-        typer.Option(
-            "--mask", metavar="DIR", help="For inpaint: white where to fill.", show_default=False
-        ),
-    ] = None,
+    results: _Results = None,
+    truth: _Truth = None,
+    gt: _Sharp = None,
+    lq: _Degraded = None,
+    mask: _Masks = None,
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
-    protocol: Annotated[
-        ProtocolName | None,
-        typer.Option("--protocol", help="Whose conventions; the task's.", show_default=False),
-    ] = None,
-    baseline: Annotated[
-        list[Baseline] | None,
-        typer.Option("--baseline", help="Measured beside; the task's usual.", show_default=False),
-    ] = None,
-    metric: Annotated[
-        list[Metric] | None,
-        typer.Option("--metric", help="Measured too, by torchmetrics.", show_default=False),
-    ] = None,
+    protocol: _Protocol = None,
+    baseline: _Baselines = None,
+    metric: _Metrics = None,
     csv: options.CsvFile = None,
     markdown: options.MarkdownFile = None,
     html: options.HtmlFile = None,
