@@ -49,6 +49,20 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        InputError: when it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {path}: {error.strerror}", "name another one"
+        ) from error
+
+
 def check_new_file(path: Path, overwrite: bool) -> None:
     """Refuse a file that cannot be written, before anything is computed for it.
 

@@ -79,6 +79,7 @@ def _degrade_folder(
     quiet: bool,
 ) -> int:
     from diffir_cli.errors import InputError
+    from diffir_cli.files import make_folder
     from diffir_cli.imaging import check_target, list_pictures
     from diffir_cli.training.degradation.twins import write_twin
 
@@ -93,7 +94,7 @@ def _degrade_folder(
         targets[target] = path
     if output.exists() and output.samefile(source):
         raise InputError(f"{output} is the folder of the photos", "name another one")
-    _make_folder(output)
+    make_folder(output)
     for target in targets:
         check_target(target, overwrite)
     with working("degrading", quiet) as status:
@@ -101,14 +102,3 @@ def _degrade_folder(
             status(path.name)
             write_twin(path, target, kind, scale, seed, overwrite)
     return len(targets)
-
-
-def _make_folder(path: Path) -> None:
-    from diffir_cli.errors import InputError
-
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {path}: {error.strerror}", "name another"
-        ) from error

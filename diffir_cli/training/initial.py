@@ -1,9 +1,8 @@
 """First weights for networks that learn from nothing.
 
-A modulation has no "1 +" in it: with torch's usual first weights the IPR is nearly zero, so that it
-shrinks every block's input to nearly nothing, and the network spends most of a short training on
-growing out of that. Here the IPR begins near one with differences between images, and every
-modulation begins near the identity.
+A modulation has no "1 +" in it: with torch's usual first weights the IPR is nearly zero and shrinks
+every block's input to nearly nothing. Here the IPR begins near one with differences between images,
+and every modulation begins near the identity.
 """
 
 from __future__ import annotations
@@ -14,12 +13,9 @@ from torch import nn
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.networks.blocks import NEGATIVE_SLOPE, IPRModulation
 from diffir_cli.networks.cpen import CPEN
-from diffir_cli.networks.dirformer import DMTA
 
 _SPREAD = 0.1
 """Deviation of the first scales and shifts that the IPR gives."""
-_TEMPERATURE = 8.0
-"""Factor of the attention's cosines; with 1 their softmax is nearly flat, and stays so for long."""
 _TAIL = 0.1
 """How much of their usual size the last weights have: the result begins near its residual."""
 
@@ -31,8 +27,6 @@ def initialise(model: DiffIRS1 | DiffIRS2) -> None:
     for module in model.dirformer.modules():
         if isinstance(module, IPRModulation):
             _near_identity(module)
-        if isinstance(module, DMTA):
-            nn.init.constant_(module.temperature, _TEMPERATURE)
     for parameter in model.dirformer.tail.parameters():
         parameter.mul_(_TAIL)
 

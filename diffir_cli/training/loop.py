@@ -23,7 +23,7 @@ from diffir_cli.checkpoint import load_stage1, save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
 from diffir_cli.errors import CheckpointError, DiffIRError, InputError, RecipeError
-from diffir_cli.files import whole_file
+from diffir_cli.files import make_folder, whole_file
 from diffir_cli.networks import DiffIRS1
 from diffir_cli.training.data import Batch, Crops, Prefetched
 from diffir_cli.training.ema import EMA
@@ -32,7 +32,7 @@ from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import build, difference, identity, make_folder, trainable
+from diffir_cli.training.setup import build, difference, identity, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses

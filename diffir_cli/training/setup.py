@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from diffir_cli.checkpoint import load_model, load_state
-from diffir_cli.errors import InputError, RecipeError
+from diffir_cli.errors import RecipeError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.initial import initialise, initialise_cpen
 from diffir_cli.training.recipe import Optimization, Recipe, digest
@@ -59,20 +59,6 @@ def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
 def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
     """In which parts two identities differ."""
     return " and ".join(name for name, value in wanted.items() if known.get(name) != value)
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder of a run unless it is there.
-
-    Raises:
-        InputError: when it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {path}: {error.strerror}", "name another one with --out"
-        ) from error
 
 
 def identity(recipe: Recipe) -> dict[str, str]:
