@@ -71,6 +71,8 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a file", "name a file in it")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device or the like, not a file", "name a file")
     if not path.parent.is_dir():
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"

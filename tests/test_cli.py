@@ -231,13 +231,6 @@ def test_help_and_version_load_no_torch_and_take_at_most_400_ms(flag: str) -> No
     assert min(seconds) <= 0.4
 
 
-def test_library_code_never_prints() -> None:
-    package = Path(diffir_cli.__file__).parent
-    for path in package.rglob("*.py"):
-        if path.parent.name != "cli":
-            assert "print(" not in path.read_text(encoding="utf-8"), path
-
-
 def test_a_network_whose_result_is_not_finite_writes_nothing(
     photo: Path, s2: DiffIRS2, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -205,6 +206,7 @@ def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) ->
         (["{photos}"], "needs its truth"),
         (["{photos}", "{photos}", "--baseline", "bicubic"], "--baseline has no use"),
         (["--gt", "{photos}", "--html", "no/such/x.html"], "no such folder"),
+        (["{photos}", "{photos}", "--csv", os.devnull, "--overwrite"], "device"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
