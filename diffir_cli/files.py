@@ -67,7 +67,7 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     """Refuse a file that cannot be written, before anything is computed for it.
 
     Raises:
-        InputError: when it is a folder or exists, or its folder is missing.
+        InputError: when it is a folder or exists, or its folder is missing or closed.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a file", "name a file in it")
@@ -77,6 +77,8 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
         )
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"not allowed to write into {path.parent}", "name another folder")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already", "add --overwrite to replace it")
 

@@ -47,6 +47,9 @@ def test_all_variants_are_trained_and_stand_in_their_tables(photos: Path, tmp_pa
     assert code == 0, output
     again = (tmp_path / "out" / "ablations.md").read_text(encoding="utf-8")
     assert again == before
+    code, output = _ablate(photos, tmp_path / "out", "optimizer.lr=0.05")
+    assert code == 6 and "a run with other settings" in output
+    assert (tmp_path / "out" / "ablations.md").read_text(encoding="utf-8") == before
 
 
 def test_every_variant_has_a_recipe_and_every_recipe_a_variant() -> None:

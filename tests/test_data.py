@@ -33,14 +33,14 @@ from diffir_cli.training.losses import (
     masked_loss,
     reconstruction_loss,
 )
-from diffir_cli.training.recipe import IPRLoss, PixelLoss
+from diffir_cli.training.recipe import Augment, IPRLoss, PixelLoss
 from diffir_cli.training.stage1 import stage1_losses
 from tests.training_helpers import log_rows, make_recipe, run_training
 
 
 def _bicubic_crops(photos: Path, patch: int, seed: int = 0) -> Crops:
     pairs = [bicubic_pair(photo, 4) for photo in load_photos([str(photos)])]
-    return Crops([(StoredPairs(pairs, 4, patch, True), 1.0)], seed)
+    return Crops([(StoredPairs(pairs, 4, patch, Augment.ALL), 1.0)], seed)
 
 
 def test_a_batch_depends_on_seed_and_iteration_alone(photos: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_batch_made_ahead_is_the_batch_itself(photos: Path) -> None:
 @pytest.mark.parametrize("kind", [Degradation.REALWORLD, Degradation.SHAKE, Degradation.HOLES])
 def test_fresh_pairs_are_degraded_anew_by_the_seed_alone(kind: Degradation, photos: Path) -> None:
     scale = 4 if kind is Degradation.REALWORLD else 1
-    source = FreshPairs(load_photos([str(photos)]), kind, scale, 16, augment=True)
+    source = FreshPairs(load_photos([str(photos)]), kind, scale, 16, augment=Augment.ALL)
     crops = Crops([(source, 1.0)], 0)
     batch = crops.batch(3, 16, 2)
     assert batch.lq.shape == (2, 4 if kind is Degradation.HOLES else 3, 16, 16)
@@ -130,8 +130,8 @@ def test_real_pairs_take_their_share(photos: Path, tmp_path: Path) -> None:
     black.mkdir()
     for path in photos.iterdir():
         Image.new("RGB", Image.open(path).size).save(black / path.name)
-    real = StoredPairs(load_pairs([str(black)], [str(photos)], 1), 1, 16, augment=True)
-    fresh = FreshPairs(load_photos([str(photos)]), Degradation.SHAKE, 1, 16, augment=True)
+    real = StoredPairs(load_pairs([str(black)], [str(photos)], 1), 1, 16, augment=Augment.ALL)
+    fresh = FreshPairs(load_photos([str(photos)]), Degradation.SHAKE, 1, 16, augment=Augment.ALL)
     batch = Crops([(fresh, 0.7), (real, 0.3)], 0).batch(0, 16, 200)
     share = float((batch.lq.flatten(1).amax(dim=1) == 0).float().mean())
     assert share == pytest.approx(0.3, abs=0.1)
@@ -160,7 +160,7 @@ def test_crops_grow_at_their_shares_of_the_schedule(
 def test_blur_reaches_into_a_crop_from_its_surroundings(photos: Path) -> None:
     """A crop's LQ is that of a larger picture, not of the crop with its border mirrored."""
     (photo,) = load_photos([str(photos)], 1)
-    source = FreshPairs([photo], Degradation.SHAKE, 1, 64, augment=False)
+    source = FreshPairs([photo], Degradation.SHAKE, 1, 64, augment=Augment.NONE)
     side = 64 + 2 * source.margin
     assert source.margin >= 16
     lq, gt = source.crop(np.random.default_rng(5), 64)
@@ -280,3 +280,12 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=fault):
         make_recipe(photos, **change)
+
+
+@pytest.mark.parametrize(("augment", "seen"), [("all", 8), ("flip", 2), ("none", 1)])
+def test_crops_are_seen_in_the_orientations_that_the_recipe_names(augment: str, seen: int) -> None:
+    photo = np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3)
+    photo[0, 0] = 255
+    source = FreshPairs([photo], Degradation.BICUBIC, 1, 16, augment=Augment(augment))
+    crops = {source.crop(np.random.default_rng(n), 16)[1].tobytes() for n in range(200)}
+    assert len(crops) == seen

@@ -15,6 +15,7 @@ from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.imaging import read_picture
 from diffir_cli.imaging.bicubic import reduce_bicubic
 from diffir_cli.training.degradation.kernels import (
+    _CHANCES,
     KernelRanges,
     bell_kernel,
     random_final_kernel,
@@ -22,9 +23,9 @@ from diffir_cli.training.degradation.kernels import (
     sinc_kernel,
 )
 from diffir_cli.training.degradation.kinds import MaskKind, SheetKind
-from diffir_cli.training.degradation.masks import mask_for_crop, random_mask
+from diffir_cli.training.degradation.masks import _BOXES, _THICK, mask_for_crop, random_mask
 from diffir_cli.training.degradation.motion_blur import ShakeRanges, random_shake_kernel, shake
-from diffir_cli.training.degradation.realworld import degrade, sharpen
+from diffir_cli.training.degradation.realworld import FINAL_SINC, FIRST, SECOND, degrade, sharpen
 from tests.conftest import DATA, run_cli
 
 
@@ -145,7 +146,7 @@ def test_every_mask_has_holes_of_ones_and_depends_on_the_seed_alone(
     for seed in range(40):
         mask = random_mask(_draw(seed), *shape, kind)
         assert mask.shape == shape and mask.dtype == np.uint8
-        assert set(np.unique(mask)) <= {0, 1} and mask.any()
+        assert set(np.unique(mask)) == {0, 1}
         np.testing.assert_array_equal(random_mask(_draw(seed), *shape, kind), mask)
 
 
@@ -221,3 +222,20 @@ def test_holes_shrink_with_a_small_crop() -> None:
     }
     assert shares[64] == pytest.approx(shares[256], abs=0.02)
     assert 0.05 < shares[256] < 0.6
+
+
+def test_the_numbers_are_those_that_diffir_trains_with() -> None:
+    """Real-ESRGAN's for photos, LaMa's for holes."""
+    assert (FIRST.kernel.sigma, FIRST.blur, FIRST.resize) == ((0.2, 3.0), 1.0, (0.2, 0.7, 0.1))
+    assert (FIRST.factors, FIRST.gaussian, FIRST.gaussian_sigma) == ((0.15, 1.5), 0.5, (1, 30))
+    assert (FIRST.poisson_scale, FIRST.grey, FIRST.jpeg) == ((0.05, 3.0), 0.4, (30, 95))
+    assert (SECOND.kernel.sigma, SECOND.blur, SECOND.resize) == ((0.2, 1.5), 0.8, (0.3, 0.4, 0.3))
+    assert (SECOND.factors, SECOND.gaussian, SECOND.gaussian_sigma) == ((0.3, 1.2), 0.5, (1, 25))
+    assert (SECOND.poisson_scale, SECOND.grey, SECOND.jpeg) == ((0.05, 2.5), 0.4, (30, 95))
+    assert FINAL_SINC == 0.8
+    for one in (FIRST, SECOND):
+        assert (one.kernel.sizes, one.kernel.sinc) == ((7, 21), 0.1)
+    # Round and elongated: Gaussian, generalised, plateau.
+    assert _CHANCES == (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
+    assert (_THICK.count, _THICK.angle, _THICK.length, _THICK.width) == ((1, 5), 4, 200, 100)
+    assert (_BOXES.count, _BOXES.margin, _BOXES.side) == ((1, 4), 10, (30, 150))

@@ -61,6 +61,85 @@ def test_files_are_paired_by_name_and_never_by_order(tmp_path: Path) -> None:
     assert {path.name for path in matched.unmatched} == {"img3.png", "only.png"}
 
 
+def test_exact_names_go_first_and_a_number_behind_a_name_is_another_picture(
+    tmp_path: Path,
+) -> None:
+    gt = _folder(tmp_path / "gt", "holiday.png", "baby.png")
+    matched = match_folders(_folder(tmp_path / "lq", "holiday_2.png", "baby.png", "baby_x.png"), gt)
+    assert [(first.name, second.name) for first, second in matched.pairs] == [
+        ("baby.png", "baby.png")
+    ]
+    assert {path.name for path in matched.unmatched} == {
+        "holiday_2.png",
+        "baby_x.png",
+        "holiday.png",
+    }
+    assert not matched.alike
+
+
+def test_an_accent_is_the_same_in_both_of_its_spellings(tmp_path: Path) -> None:
+    gt = _folder(tmp_path / "gt", "caf\u00e9.png")
+    matched = match_folders(_folder(tmp_path / "lq", "cafe\u0301.png"), gt)
+    assert len(matched.pairs) == 1
+
+
+def test_twins_whose_names_only_begin_alike_are_told(tmp_path: Path) -> None:
+    gt = _folder(tmp_path / "gt", "a.png")
+    result = run_cli("evaluate", _folder(tmp_path / "out", "a_sr.png"), gt)
+    assert result.exit_code == 0 and "begin alike: a_sr.png of a.png" in result.stderr
+
+
+def test_a_bad_pair_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
+    gt = _folder(tmp_path / "gt", "a.png", "b.png", "c.png", "d.png")
+    results = _folder(tmp_path / "results", "a.png", "b.png", "c.png", "d.png")
+    (results / "a.png").write_bytes((results / "a.png").read_bytes()[:200])
+    Image.fromarray(noise_image(9, 24, seed=1)).save(results / "c.png")
+    report = tmp_path / "scores.csv"
+    result = run_cli("evaluate", results, gt, "--protocol", "deblur", "--json", "--csv", report)
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert [image["name"] for image in found["methods"]["results"]["images"]] == ["b.png", "d.png"]
+    assert [failure["name"] for failure in found["failed"]] == ["a.png", "c.png"]
+    assert "truth of 24×9 pixels, and that has 24×24" in found["failed"][1]["error"]
+    assert result.stderr.count("error: ") == 2
+    with report.open(newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["b.png", "d.png"]
+
+
+def test_a_table_into_a_pipe_is_never_cut(photos: Path, s2_file: Path, tmp_path: Path) -> None:
+    longer = tmp_path / "gt"
+    longer.mkdir()
+    for number, path in enumerate(sorted(photos.iterdir())):
+        path.rename(longer / f"a-name-of-a-photo-that-goes-on-and-on-for-very-long-{number}.png")
+    measured = ("evaluate", "--gt", longer, "-w", s2_file)
+    table = run_cli(*measured).stdout
+    assert "…" not in table
+    scores = json.loads(run_cli(*measured, "--json").stdout)["methods"]["bicubic"]["images"]
+    lines = table.splitlines()
+    for score in scores:
+        (line,) = (text for text in lines if score["name"] in text and "lowest" not in text)
+        assert f"{score['psnr']:.2f}" in line and f"{score['ssim']:.4f}" in line
+
+
+def test_weights_named_like_a_baseline_are_measured_all_the_same(
+    photos: Path, s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bicubic").write_bytes(s2_file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    found = _found("--gt", photos, "-w", tmp_path / "bicubic")
+    assert len(found["methods"]) == 2 and "bicubic" in found["methods"]
+
+
+def test_reports_that_cannot_be_written_are_refused_before_anything_is_measured(
+    photos: Path, tmp_path: Path
+) -> None:
+    same = tmp_path / "report"
+    result = run_cli("evaluate", "--gt", photos, "--csv", same, "--markdown", same)
+    assert result.exit_code == 2 and "different files" in result.stderr
+    result = run_cli("evaluate", "--gt", photos, "--csv", tmp_path / "none" / "a.csv")
+    assert result.exit_code == 3 and not result.stdout
+
+
 def test_a_name_that_is_claimed_twice_is_refused(tmp_path: Path) -> None:
     gt = _folder(tmp_path / "gt", "a.png")
     with pytest.raises(InputError, match="both belong to"):
@@ -227,6 +306,9 @@ class _FakeNetwork:
     def to(self, _device: torch.device) -> _FakeNetwork:
         return self
 
+    def eval(self) -> _FakeNetwork:
+        return self
+
     def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         assert float(first.max()) <= 1
         return (first - second).abs().mean() / 2
@@ -242,7 +324,7 @@ class _FakeNetwork:
 
 
 def test_learned_metrics_join_the_table(
-    photos: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = SimpleNamespace(
         fid=SimpleNamespace(FrechetInceptionDistance=_FakeNetwork),
@@ -251,13 +333,26 @@ def test_learned_metrics_join_the_table(
     fake = ModuleType("torchmetrics")
     fake.image = image  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torchmetrics", fake)
-    found = _found("--gt", photos, "-w", s2_file, "--metric", "lpips-vgg", "--metric", "fid")
+    dists = ModuleType("torchmetrics.functional.image.dists")
+    dists.DISTSNetwork = _FakeNetwork  # type: ignore[attr-defined]
+    for name in ("torchmetrics.functional", "torchmetrics.functional.image"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, dists.__name__, dists)
+    report = tmp_path / "scores.csv"
+    one = ("--gt", photos / "0.png", "-w", s2_file, "--metric", "fid")
+    assert "a single pair has none" in run_cli("evaluate", *one).stdout
+    wished = ("--metric", "lpips-vgg", "--metric", "fid", "--metric", "dists", "--csv", report)
+    found = _found("--gt", photos, "-w", s2_file, *wished)
     bicubic = found["methods"]["bicubic"]
     assert bicubic["fid"] == 3
     gt = read_picture(photos / "0.png").rgb.astype(float)
     back = enlarge_bicubic(reduce_bicubic(gt.astype(np.uint8), 4), 4)
     expected = np.abs(back - gt).mean() / 255 / 2
     assert bicubic["images"][0]["lpips-vgg"] == pytest.approx(expected, rel=1e-4)
+    assert bicubic["images"][0]["dists"] == pytest.approx(expected, rel=1e-4)
+    with report.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == "bicubic"]
+    assert [row["fid"] for row in rows] == ["", "", "", "3.0"]
 
 
 def test_learned_metrics_that_cannot_be_had_say_why(

@@ -10,22 +10,27 @@ import torch
 
 from diffir_cli.checkpoint import load_stage1
 from diffir_cli.errors import DiffIRError
-from diffir_cli.training.guard import Guard
+from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.loop import Trainer
+from diffir_cli.training.recipe import PixelLoss
 from tests.training_helpers import log_rows, make_recipe, run_training
+
+
+def _has_collapsed(guard: Guard, loss: float) -> bool:
+    return guard.has_collapsed({"rec": loss})
 
 
 def _usual(guard: Guard, count: int = 100) -> None:
     for number in range(count):
-        assert not guard.has_collapsed(0.05 + 0.02 * math.sin(number))
+        assert not _has_collapsed(guard, 0.05 + 0.02 * math.sin(number))
 
 
 def test_one_hard_batch_is_no_collapse_but_a_lasting_rise_is() -> None:
     guard = Guard(4.0)
     _usual(guard)
-    assert not guard.has_collapsed(0.4)
+    assert not _has_collapsed(guard, 0.4)
     _usual(guard, 20)
-    found = [guard.has_collapsed(0.4) for _ in range(8)]
+    found = [_has_collapsed(guard, 0.4) for _ in range(8)]
     assert not found[0] and found[-1]
 
 
@@ -33,7 +38,7 @@ def test_a_state_on_the_way_up_is_not_kept() -> None:
     guard = Guard(4.0)
     _usual(guard)
     assert guard.is_calm
-    while not guard.has_collapsed(0.25):
+    while not _has_collapsed(guard, 0.25):
         last_calm = guard.is_calm
     assert not last_calm
 
@@ -43,13 +48,13 @@ def test_what_is_no_number_is_a_collapse_and_is_forgotten() -> None:
         guard = Guard(factor)
         _usual(guard)
         before = guard.state()
-        assert guard.has_collapsed(math.nan) and guard.has_collapsed(math.inf)
+        assert _has_collapsed(guard, math.nan) and _has_collapsed(guard, math.inf)
         assert guard.state() == before
 
 
 def test_the_first_losses_of_a_run_may_be_anything() -> None:
     guard = Guard(4.0)
-    assert not any(guard.has_collapsed(loss) for loss in (0.01, 5.0, 0.3, 9.0, 0.02))
+    assert not any(_has_collapsed(guard, loss) for loss in (0.01, 5.0, 0.3, 9.0, 0.02))
 
 
 def test_a_run_whose_loss_rises_goes_back_and_on_with_half_the_rate(
@@ -60,7 +65,7 @@ def test_a_run_whose_loss_rises_goes_back_and_on_with_half_the_rate(
     iterate = trainer._iterate
     ruined: list[bool] = []
 
-    def ruin_once(share: float) -> float:
+    def ruin_once(share: float) -> dict[str, float]:
         if trainer.iteration == 33 and not ruined:
             ruined.append(True)
             with torch.no_grad():
@@ -71,22 +76,76 @@ def test_a_run_whose_loss_rises_goes_back_and_on_with_half_the_rate(
     result = trainer.fit()
     assert result.finished and ruined
     (event,) = (tmp_path / "run" / "events.txt").read_text().splitlines()
-    assert "back to iteration 30, learning rate × 0.5" in event
+    assert "back to iteration 30, learning rate × 0.5 for now" in event
     rows = log_rows(tmp_path / "run")
     assert [int(row["iteration"]) for row in rows] == sorted({int(r["iteration"]) for r in rows})
     rates = {int(row["iteration"]): float(row["lr"]) for row in rows}
     assert rates[35] < 0.6 * rates[30]
     assert float(rows[-1]["loss"]) < 2 * float(rows[0]["loss"])
-    assert torch.load(tmp_path / "run" / "state.pt")["returned"] == 1
+    assert torch.load(tmp_path / "run" / "state.pt")["returned"] == [1, 34]
 
 
 def test_a_run_that_never_collapses_is_not_slowed_down(photos: Path, tmp_path: Path) -> None:
-    run_training(make_recipe(photos), tmp_path / "guarded")
-    run_training(make_recipe(photos, spike=0), tmp_path / "unguarded")
+    """Over more iterations than the guard needs before it judges."""
+    changes = {"iterations": 60, "validation": {"every": 60}}
+    run_training(make_recipe(photos, **changes), tmp_path / "guarded")
+    run_training(make_recipe(photos, spike=0, **changes), tmp_path / "unguarded")
     assert (
         log_rows(tmp_path / "guarded")[-1]["loss"] == log_rows(tmp_path / "unguarded")[-1]["loss"]
     )
     assert not (tmp_path / "guarded" / "events.txt").exists()
+
+
+def test_a_term_that_joins_behind_a_warm_up_is_no_collapse() -> None:
+    guard = Guard(4.0)
+    for _ in range(100):
+        assert not guard.has_collapsed({"diff": 0.002})
+    for _ in range(100):
+        assert not guard.has_collapsed({"diff": 0.002, "rec": 0.08})
+
+
+def test_the_image_loss_of_a_run_that_warmed_up_its_ipr_is_no_collapse(
+    photos: Path, tmp_path: Path
+) -> None:
+    first = run_training(make_recipe(photos), tmp_path / "s1")
+    recipe = make_recipe(
+        photos,
+        stage=2,
+        init=str(first),
+        iterations=60,
+        loss={"ipr_only": 40, "ipr_weight": 1e-3},
+        validation={"every": 60},
+    )
+    run_training(recipe, tmp_path / "s2")
+    assert not (tmp_path / "s2" / "events.txt").exists()
+
+
+def test_a_large_term_does_not_hide_the_rise_of_a_small_one() -> None:
+    guard = Guard(4.0)
+    for _ in range(100):
+        assert not guard.has_collapsed({"features": 8.0, "rec": 0.05})
+    found = [guard.has_collapsed({"features": 8.0, "rec": 0.4}) for _ in range(8)]
+    assert found[-1]
+
+
+def test_a_discriminator_that_learns_is_no_collapse() -> None:
+    assert sizes({"rec": 0.1, "gan": 0.7}, PixelLoss.L1) == {"rec": 0.1}
+
+
+def test_a_collapse_shows_in_a_loss_of_decibels() -> None:
+    """20 dB worse is 0.2 more in such a loss, and a hundred times the squared error."""
+    good, bad = (sizes({"rec": value}, PixelLoss.PSNR)["rec"] for value in (0.2, 0.4))
+    assert bad / good == pytest.approx(100)
+
+
+def test_a_return_is_forgiven_when_the_run_goes_well_for_long(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffir_cli.training.loop._FORGIVEN_AFTER", 5)
+    trainer = Trainer(make_recipe(photos), tmp_path, "cpu")
+    trainer.returned, trainer.returned_at = 2, 0
+    trainer.fit()
+    assert (trainer.returned, trainer.returned_at) == (0, 10)
 
 
 @pytest.mark.parametrize("place", ["weights", "gradient"])
@@ -98,7 +157,7 @@ def test_a_run_that_goes_wrong_again_and_again_stops_and_keeps_its_last_good_sta
     trainer = Trainer(recipe, tmp_path / "run", "cpu")
     iterate = trainer._iterate
 
-    def poisoned(share: float) -> float:
+    def poisoned(share: float) -> dict[str, float]:
         if trainer.iteration == 4:
             first = trainer.parameters[0]
             if place == "weights":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,59 @@ def test_every_recipe_of_the_repository_is_valid(path: Path, photos: Path) -> No
         settings.append(f"start={given}")
     recipe = load_recipe(path, settings)
     assert recipe.name == path.stem
+
+
+_OFFICIAL: dict[str, dict[str, object]] = {
+    "sr-x4-s1": {
+        "iterations": 1_000_000,
+        "optimizer.lr": 2e-4,
+        "optimizer.betas": [0.9, 0.99],
+        "optimizer.milestones": [500_000, 700_000],
+        "data.patch": 64,
+        "data.batch": 64,
+    },
+    "sr-x4-s3": {"iterations": 400_000, "optimizer.milestones": [200_000], "adversarial.lr": 1e-4},
+    "realsr-x4-s2": {
+        "iterations": 1_000_000,
+        "loss.ipr_only": 100_000,
+        "optimizer.milestones": [60_000, 100_000, 700_000],
+        "data.batch": 72,
+        "data.augment": "flip",
+    },
+    "deblur-s1": {
+        "iterations": 300_000,
+        "optimizer.betas": [0.9, 0.999],
+        "optimizer.cycles": [92_000, 208_000],
+        "optimizer.ends": [2.85e-4, 1e-6],
+        "data.patch": 192,
+        "data.progressive_patch": [256, 320, 384, 464, 512],
+        "data.progressive_batch": [32, 16, 16, 8, 8],
+    },
+    "deblur-s2": {
+        "iterations": 400_000,
+        "loss.ipr_only": 100_000,
+        "optimizer.milestones": [60_000, 100_000, 180_000, 260_000, 340_000],
+    },
+    "inpaint-s1": {"iterations": 1_000_000, "optimizer.lr": 2e-4, "optimizer.clip": 1.0},
+    "inpaint-s3": {
+        "iterations": 1_000_000,
+        "data.patch": 256,
+        "data.batch": 32,
+        "data.augment": "none",
+        "adversarial.weight": 10.0,
+        "adversarial.feature_matching": 100.0,
+        "adversarial.r1": 0.001,
+        "adversarial.lr": 1e-4,
+    },
+}
+
+
+@pytest.mark.parametrize("name", _OFFICIAL)
+def test_recipes_of_the_official_sizes_have_the_official_numbers(name: str) -> None:
+    table = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    for path, wanted in _OFFICIAL[name].items():
+        found: object = table
+        for part in path.split("."):
+            assert isinstance(found, dict)
+            found = found[part]
+        assert found == wanted, path

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import say, working
+from diffir_cli.cli.talk import be_quiet, say, working
 
 
 def ablate(
@@ -30,6 +30,8 @@ def ablate(
 
     Writes ablations.md, with Tables 4 and 5 and Figure 6 of the paper, and ablations.png.
     """
+    be_quiet(quiet)
+
     import torch
 
     from diffir_cli.errors import RecipeError
@@ -60,7 +62,7 @@ def ablate(
         if not quiet:
             say(f"{name}: {outcome.psnr:.3f} dB in {outcome.minutes:.1f} min")
     write_text(out / "ablations.md", as_markdown(outcomes), overwrite=True)
-    if not draw(outcomes, out / "ablations.png"):
+    if not draw(outcomes, out / "ablations.png") and not quiet:
         say("no ablations.png without matplotlib: pip install matplotlib")
     if not quiet:
         say(f"{out / 'ablations.md'}: {len(outcomes)} runs")

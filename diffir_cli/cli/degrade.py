@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import say, working
+from diffir_cli.cli.talk import be_quiet, say, working
 from diffir_cli.training.degradation.kinds import SheetKind
 
 
@@ -24,7 +24,7 @@ def degrade(
     ],
     kind: Annotated[SheetKind, typer.Option("--kind", help="What to do.")] = SheetKind.REALWORLD,
     scale: Annotated[
-        int, typer.Option("--scale", "-s", min=2, max=4, help="Of kinds that shrink.")
+        int, typer.Option("--scale", "-s", min=1, max=4, help="Of bicubic and realworld.")
     ] = 4,
     count: Annotated[int, typer.Option("--count", min=1, max=99, help="How many versions.")] = 8,
     seed: options.Seed = 0,
@@ -36,6 +36,7 @@ def degrade(
     A photo gives a contact sheet. A folder gives a folder of PNG files with the same names: the
     degraded twins, or the masks, that `diffir evaluate` takes.
     """
+    be_quiet(quiet)
     if source.is_dir():
         written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
         text = f"{output}: {written} times {kind.value}"

@@ -11,14 +11,15 @@ import typer
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, print_json, print_table, say, working
 from diffir_cli.config import Precision, Task
+from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
 
 if TYPE_CHECKING:
     from diffir_cli.engine import Restorer
-    from diffir_cli.evaluation.evaluate import Loaded, Method, Viewer
+    from diffir_cli.evaluation.evaluate import Loaded, Measured, Method, Viewer
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.perceptual import Perceptual
-
+    from diffir_cli.evaluation.samples import Samples
 
 _Results = Annotated[
     Path | None, typer.Argument(metavar="RESULTS", help="Finished results.", show_default=False)
@@ -59,6 +60,7 @@ _Metrics = Annotated[
 
 
 def evaluate(
+    context: typer.Context,
     results: _Results = None,
     truth: _Truth = None,
     gt: _Sharp = None,
@@ -86,30 +88,20 @@ def evaluate(
     T` restores first; `sr` makes its LQ by the benchmarks' bicubic, `inpaint` takes --mask. Twins
     are found by name. A stage-1 file is shown the truth that it needs.
     """
-    _check_options(results, truth, gt, lq, baseline)
+    name = protocol or ProtocolName(task.value)
+    _check_options(context, results, truth, gt, mask is None or name is ProtocolName.INPAINT)
     be_quiet(quiet)
+    files = {"csv": csv, "markdown": markdown, "html": html}
+    _check_files(files, overwrite)
 
-    from diffir_cli.evaluation import report
     from diffir_cli.evaluation.evaluate import evaluate as measure
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.protocol import PROTOCOLS
-    from diffir_cli.evaluation.samples import samples_of_results, samples_to_restore
-    from diffir_cli.files import check_new_file, write_text
 
-    for file in filter(None, (csv, markdown, html)):
-        check_new_file(file, overwrite)
-    name = protocol or ProtocolName(task.value)
+    samples = _samples(results, truth, gt, lq, mask, task, name, quiet)
     methods: dict[str, Method] = {"results": lambda loaded: loaded.lq}
     scale = 1
     used: dict[str, Any] = {}
-    if results is not None and truth is not None:
-        samples, unmatched = samples_of_results(results, truth, mask, name)
-    else:
-        assert gt is not None
-        samples, unmatched = samples_to_restore(task, gt, lq, mask)
-    if not quiet:
-        for path in unmatched:
-            say(f"warning: {path} has no twin and is left out")
     if results is None:
         restorer, used = _restorer(task, weights, device, precision, threads)
         scale = restorer.config.scale
@@ -122,38 +114,120 @@ def evaluate(
     with working("measuring", quiet or json) as status:
         metrics = _learned(metric or (), device)
         view = _viewer(gallery, results is not None)
-        found = measure(samples, methods, scale, rules, metrics, status, view)
-    if csv:
-        write_text(csv, report.as_csv(found), overwrite)
-    if markdown:
-        write_text(markdown, report.as_markdown(found, caption), overwrite)
-    if html and gallery:
-        write_text(html, gallery.page(), overwrite)
-    if json:
-        what = {"task": task.value, "protocol": name.value, "conventions": rules.summary}
-        missing = [str(path) for path in unmatched]
-        print_json({**what, **used, "methods": report.as_dict(found), "unmatched": missing})
-    elif not quiet:
-        print_table(*report.table(found))
-        typer.echo("\n".join([caption, *report.remarks(found)]))
+        measured = measure(samples.found, methods, scale, rules, metrics, status, view)
+    about = {"task": task.value, "protocol": name.value, "conventions": rules.summary, **used}
+    _tell(measured, caption, about, samples.unmatched, json, quiet)
+    _write(measured, caption, files, gallery, overwrite)
+    if measured.failures:
+        raise typer.Exit(InputError.exit_code)
 
 
 def _check_options(
+    context: typer.Context,
     results: Path | None,
     truth: Path | None,
     gt: Path | None,
-    lq: Path | None,
-    baseline: Sequence[Baseline] | None,
+    mask_has_use: bool,
 ) -> None:
+    """Refuse options that would be parsed and never used."""
+    if not mask_has_use:
+        raise typer.BadParameter("--mask has a use for inpaint only")
     if results is None:
         if gt is None:
             raise typer.BadParameter("give RESULTS and GT, or --gt with --lq")
         return
     if truth is None:
         raise typer.BadParameter("RESULTS needs its truth behind it: RESULTS GT")
-    for name, given in (("--gt", gt), ("--lq", lq), ("--baseline", baseline)):
-        if given:
-            raise typer.BadParameter(f"{name} has no use beside finished results")
+    for name in ("gt", "lq", "baseline", "weights", "precision", "seed", "threads"):
+        # By name: typer brings a click of its own.
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name} has no use beside finished results")
+
+
+def _check_files(files: Mapping[str, Path | None], overwrite: bool) -> None:
+    """Refuse reports that cannot be written, before anything is measured for them."""
+    from diffir_cli.files import check_new_file
+
+    named = [file for file in files.values() if file]
+    for file in named:
+        check_new_file(file, overwrite)
+    if len({file.resolve() for file in named}) < len(named):
+        raise typer.BadParameter("--csv, --markdown and --html must name different files")
+
+
+def _samples(
+    results: Path | None,
+    truth: Path | None,
+    gt: Path | None,
+    lq: Path | None,
+    mask: Path | None,
+    task: Task,
+    protocol: ProtocolName,
+    quiet: bool,
+) -> Samples:
+    """What is to be measured; tells which files are left out, and which only seem to be twins."""
+    from diffir_cli.evaluation.samples import samples_of_results, samples_to_restore
+
+    if results is not None and truth is not None:
+        samples = samples_of_results(results, truth, mask, protocol)
+    else:
+        assert gt is not None
+        samples = samples_to_restore(task, gt, lq, mask)
+    if not quiet:
+        for path in samples.unmatched:
+            say(f"warning: {path} has no twin and is left out")
+        if samples.alike:
+            first, twin = samples.alike[0]
+            say(
+                f"note: {len(samples.alike)} taken for twins since their names begin alike: "
+                f"{first.name} of {twin.name}" + (" …" if len(samples.alike) > 1 else "")
+            )
+    return samples
+
+
+def _tell(
+    measured: Measured,
+    caption: str,
+    about: Mapping[str, Any],
+    unmatched: Sequence[Path],
+    json: bool,
+    quiet: bool,
+) -> None:
+    """What was measured on stdout, what could not be on stderr."""
+    from diffir_cli.evaluation import report
+
+    for failure in measured.failures:
+        say(f"error: {failure.name}: {failure.error}")
+    if json:
+        missing = [str(path) for path in unmatched]
+        failed = [
+            {"name": failure.name, "error": str(failure.error)} for failure in measured.failures
+        ]
+        methods = report.as_dict(measured.scores)
+        print_json({**about, "methods": methods, "unmatched": missing, "failed": failed})
+    elif not quiet:
+        print_table(*report.table(measured.scores))
+        typer.echo("\n".join([caption, *report.remarks(measured.scores)]))
+
+
+def _write(
+    measured: Measured,
+    caption: str,
+    files: Mapping[str, Path | None],
+    gallery: Gallery | None,
+    overwrite: bool,
+) -> None:
+    """The reports that are wished."""
+    from diffir_cli.evaluation import report
+    from diffir_cli.files import write_text
+
+    if file := files["csv"]:
+        write_text(file, report.as_csv(measured.scores), overwrite)
+    if file := files["markdown"]:
+        write_text(file, report.as_markdown(measured.scores, caption), overwrite)
+    if (file := files["html"]) and gallery:
+        write_text(file, gallery.page(), overwrite)
 
 
 def _restorer(
@@ -198,6 +272,8 @@ def _methods(
     def baseline(kind: Baseline, loaded: Loaded) -> Any:
         return run_baseline(kind, loaded.lq, scale, loaded.holes)
 
+    if name in set(Baseline):
+        name = f"{name} (weights)"
     return {name: restored, **{kind.value: partial(baseline, kind) for kind in kinds}}
 
 

@@ -46,18 +46,26 @@ def be_quiet(quiet: bool) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; the first column is text, the others are numbers."""
+    """A table on stdout; the first column is text, the others are numbers, which are never cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
     for place, title in enumerate(header):
-        table.add_column(title, justify="right" if place else "left")
+        if place:
+            digits = max((len(row[place]) for row in rows), default=1)
+            table.add_column(title, justify="right", overflow="fold", min_width=digits)
+        else:
+            table.add_column(title, overflow="fold")
     for row in rows:
         # Text, since a name may look like markup.
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        # Into a pipe or a file: as wide as it likes.
+        console.width = 10_000
+    console.print(table)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import say
+from diffir_cli.cli.talk import be_quiet, say
 
 if TYPE_CHECKING:
     from diffir_cli.training.loop import Progress
@@ -31,6 +31,8 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a network, or go on with a run that was stopped."""
+    be_quiet(quiet)
+
     import torch
 
     from diffir_cli.training.loop import Trainer

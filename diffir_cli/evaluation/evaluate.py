@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import DeviceError, DiffIRError, InputError
 from diffir_cli.evaluation.perceptual import Perceptual
 from diffir_cli.evaluation.protocol import Image, Protocol
 from diffir_cli.imaging import read_mask, read_picture
@@ -86,6 +86,22 @@ class Scores:
         return order[:count]
 
 
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be measured."""
+
+    name: str
+    error: DiffIRError
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out: the scores of each method, and what has none."""
+
+    scores: list[Scores]
+    failures: list[Failure]
+
+
 def evaluate(
     samples: Sequence[Sample],
     methods: Mapping[str, Method],
@@ -94,8 +110,8 @@ def evaluate(
     metrics: Callable[[], Iterable[Perceptual]] = lambda: (),
     report: Callable[[str], None] = lambda _name: None,
     view: Viewer = lambda _loaded, _hq, _scores: None,
-) -> list[Scores]:
-    """Measure each method on each sample.
+) -> Measured:
+    """Measure each method on each sample; a sample that cannot be measured does not stop the rest.
 
     Args:
         samples: The images.
@@ -107,15 +123,20 @@ def evaluate(
         view: Called with each image behind it.
 
     Raises:
-        InputError: when an image cannot be read, is too small, or does not fit its truth.
+        InputError: when no image at all can be measured.
     """
     found = [Scores(name) for name in methods]
     learned = [list(metrics()) for _ in methods]
+    failures = []
     for sample in samples:
         report(sample.gt.name)
-        loaded = load(sample, scale, protocol)
-        for scores, method, extra in zip(found, methods.values(), learned, strict=True):
-            hq = method(loaded)
+        try:
+            loaded = load(sample, scale, protocol)
+            images = [method(loaded) for method in methods.values()]
+        except (InputError, DeviceError) as error:
+            failures.append(Failure(sample.gt.name, error))
+            continue
+        for scores, hq, extra in zip(found, images, learned, strict=True):
             values = protocol.measure(hq, loaded.gt, loaded.holes)
             for metric in extra:
                 value = metric.score(hq, loaded.gt)
@@ -126,12 +147,14 @@ def evaluate(
                 scores.values.setdefault(name, []).append(value)
             if scores is found[0]:
                 view(loaded, hq, values)
+    if len(failures) == len(samples):
+        raise failures[0].error
     for scores, extra in zip(found, learned, strict=True):
         for metric in extra:
             value = metric.overall()
             if value is not None:
                 scores.overall[metric.metric.value] = value
-    return found
+    return Measured(found, failures)
 
 
 def load(sample: Sample, scale: int, protocol: Protocol) -> Loaded:
@@ -166,8 +189,8 @@ def _cut_to(gt: Image, size: tuple[int, int], less: int, path: Path, other: Path
     spare = (gt.shape[0] - size[0], gt.shape[1] - size[1])
     if not all(0 <= rest < less for rest in spare):
         raise InputError(
-            f"{other} does not fit {path}: {size[1]}×{size[0]} pixels are expected, "
-            f"and it has {gt.shape[1]}×{gt.shape[0]}",
+            f"{other} does not fit {path}: it calls for a truth of {size[1]}×{size[0]} pixels, "
+            f"and that has {gt.shape[1]}×{gt.shape[0]}",
             "are they of one picture, and is the scale right?",
         )
     return np.ascontiguousarray(gt[: size[0], : size[1]])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffir_cli.errors import InputError
@@ -19,14 +20,17 @@ class Matched:
     """(file of the first folder, its twin), sorted by the name of the twin."""
     unmatched: list[Path]
     """Files of either folder without a twin."""
+    alike: list[tuple[Path, Path]] = field(default_factory=list)
+    """Those of the pairs whose names only begin alike."""
 
 
 def match_folders(first: Path, second: Path) -> Matched:
     """Files of `first` with their twins in `second`.
 
-    A twin has the same name up to the ending; else the name of the first may go on behind the
-    twin's with `x4`, `_out`, `-restored` or the like: `baby.png` is a twin of `babyx4.png` and
-    `baby_sr.jpg`. Either may be one file, which then is the twin of the other whatever its name.
+    A twin has the same name up to the ending. For what is left, the name of the first may go on
+    behind the twin's with `x4`, `_out`, `-restored` or the like, but not with a mere number:
+    `babyx4.png` and `baby_sr.jpg` are twins of `baby.png`, `baby_2.png` is not. Two single files
+    are twins whatever their names.
 
     Raises:
         InputError: when a folder is missing or empty, a name is claimed twice, or nothing matches.
@@ -36,12 +40,14 @@ def match_folders(first: Path, second: Path) -> Matched:
     firsts, seconds = _files(first), _files(second)
     _refuse_twins(firsts)
     by_stem = _refuse_twins(seconds)
-    found: dict[Path, Path] = {}
+    found = {by_stem[_stem(path)]: path for path in firsts if _stem(path) in by_stem}
+    rest = {stem: twin for stem, twin in by_stem.items() if twin not in found}
+    exact = len(found)
     for path in firsts:
-        stem = path.stem if path.stem in by_stem else _longest_start(path.stem, by_stem)
+        stem = None if _stem(path) in by_stem else _longest_start(_stem(path), rest)
         if stem is None:
             continue
-        twin = by_stem[stem]
+        twin = rest[stem]
         if twin in found:
             raise InputError(
                 f"{found[twin]} and {path} both belong to {twin}", "move one of them away"
@@ -54,7 +60,14 @@ def match_folders(first: Path, second: Path) -> Matched:
         )
     pairs = [(found[twin], twin) for twin in seconds if twin in found]
     taken = {*found, *found.values()}
-    return Matched(pairs, [path for path in (*firsts, *seconds) if path not in taken])
+    unmatched = [path for path in (*firsts, *seconds) if path not in taken]
+    alike = [(path, twin) for twin, path in list(found.items())[exact:]]
+    return Matched(pairs, unmatched, alike)
+
+
+def _stem(path: Path) -> str:
+    """The name up to the ending, with accents in the one form that can be compared."""
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _files(place: Path) -> list[Path]:
@@ -64,12 +77,12 @@ def _files(place: Path) -> list[Path]:
 def _refuse_twins(paths: Sequence[Path]) -> dict[str, Path]:
     by_stem: dict[str, Path] = {}
     for path in paths:
-        if path.stem in by_stem:
+        if _stem(path) in by_stem:
             raise InputError(
-                f"{by_stem[path.stem]} and {path} have the same name up to the ending",
+                f"{by_stem[_stem(path)]} and {path} have the same name up to the ending",
                 "move one of them away",
             )
-        by_stem[path.stem] = path
+        by_stem[_stem(path)] = path
     return by_stem
 
 
@@ -82,5 +95,5 @@ def _longest_start(stem: str, known: dict[str, Path]) -> str | None:
     return None
 
 
-_SUFFIX = re.compile(r"(x\d.*|[ _.-].*)", re.DOTALL)
-"""What tools put behind a name; `img10` does not continue `img1`."""
+_SUFFIX = re.compile(r"x\d.*|[ _.-](?![0-9 _.-]*$).*", re.DOTALL)
+"""What tools put behind a name; neither `img10` nor `img1_2` continues `img1`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ class Perceptual:
         self.metric, self.device = metric, device
         try:
             self.network: Any = _network(metric).to(device)
-        # torchmetrics raises ModuleNotFoundError for itself and for what it needs.
-        except ImportError as error:
+        # torchmetrics raises ModuleNotFoundError for itself and for what it needs, and lacks
+        # attributes where that is missing.
+        except (ImportError, AttributeError) as error:
             raise DiffIRError(
                 f"{metric.value} cannot be measured: {error}", "pip install 'diffir[metrics]'"
             ) from error
@@ -53,9 +55,11 @@ class Perceptual:
 
     @torch.inference_mode()
     def overall(self) -> float | None:
-        """FID of all pairs so far; None for the others, and for FID of a single pair."""
-        if self.metric is not Metric.FID or self.network.real_features_num_samples < 2:
+        """FID of all pairs so far; None for the others, not a number for FID of a single pair."""
+        if self.metric is not Metric.FID:
             return None
+        if self.network.real_features_num_samples < 2:
+            return math.nan
         return float(self.network.compute())
 
     def _tensor(self, image: NDArray[np.uint8]) -> Tensor:
@@ -63,15 +67,14 @@ class Perceptual:
 
 
 def _network(metric: Metric) -> Any:
+    if metric is Metric.DISTS:
+        # The network itself: torchmetrics' metric loads it anew for each pair.
+        from torchmetrics.functional.image.dists import DISTSNetwork  # noqa: PLC0415
+
+        return DISTSNetwork().eval()
     from torchmetrics import image  # noqa: PLC0415
 
     if metric is Metric.FID:
         return image.fid.FrechetInceptionDistance(normalize=False)
-    if metric is Metric.DISTS:
-        from torchmetrics.image.dists import (  # noqa: PLC0415
-            DeepImageStructureAndTextureSimilarity,
-        )
-
-        return DeepImageStructureAndTextureSimilarity()
     net = metric.value.removeprefix("lpips-")
     return image.lpip.LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True)

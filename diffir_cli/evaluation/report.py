@@ -39,6 +39,7 @@ def remarks(found: Sequence[Scores]) -> list[str]:
     for scores in found:
         lines += [
             f"{title(scores.method, metric, len(found) > 1)}: {number(metric, value)}"
+            + (" (a single pair has none)" if math.isnan(value) else "")
             for metric, value in scores.overall.items()
         ]
     return lines
@@ -80,14 +81,21 @@ def _finite(value: float) -> float | None:
 
 
 def as_csv(found: Sequence[Scores]) -> str:
-    """One line for each image and method, with full precision; `inf` for equal images."""
-    metrics = list(found[0].values)
+    """One line for each image and method, with full precision; `inf` for equal images.
+
+    Metrics that only the whole set has stand in a line of their own, without an image.
+    """
+    metrics, overall = list(found[0].values), list(found[0].overall)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "method", *metrics])
+    writer.writerow(["image", "method", *metrics, *overall])
     for scores in found:
         for place, name in enumerate(scores.names):
-            writer.writerow([name, scores.method, *(scores.values[m][place] for m in metrics)])
+            values = (scores.values[metric][place] for metric in metrics)
+            writer.writerow([name, scores.method, *values, *("" for _ in overall)])
+        if overall:
+            of_set = scores.overall.values()
+            writer.writerow(["", scores.method, *("" for _ in metrics), *of_set])
     return text.getvalue()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffir_cli.config import Task
@@ -13,10 +13,19 @@ from diffir_cli.evaluation.pairs import match_folders
 from diffir_cli.imaging import list_pictures
 
 
-def samples_to_restore(
-    task: Task, gt: Path, lq: Path | None, mask: Path | None
-) -> tuple[list[Sample], list[Path]]:
-    """Samples of images that are still to be restored, and the files without a twin.
+@dataclass(frozen=True)
+class Samples:
+    """What is to be measured, and what was found beside it."""
+
+    found: list[Sample]
+    unmatched: list[Path]
+    """Files without a twin."""
+    alike: list[tuple[Path, Path]]
+    """Files that were taken for twins though their names only begin alike."""
+
+
+def samples_to_restore(task: Task, gt: Path, lq: Path | None, mask: Path | None) -> Samples:
+    """Samples of images that are still to be restored.
 
     Args:
         task: What is wrong with them; `sr` makes its own degraded images when there are none, and
@@ -30,23 +39,24 @@ def samples_to_restore(
     """
     if lq is None and task in (Task.REALSR, Task.DEBLUR):
         kind = "realworld" if task is Task.REALSR else "shake"
+        folder = gt.parent if gt.is_file() else gt
         raise InputError(
             f"to measure {task.value}, degraded twins of the sharp images are needed",
-            f"add --lq DIR, or make them: diffir degrade '{gt}' --kind {kind} -o lq",
+            f"add --lq DIR, or make them: diffir degrade '{folder}' --kind {kind} -o lq",
         )
     if task is Task.INPAINT and mask is None:
         raise _no_mask(gt)
     if lq is None:
-        return _with_masks([Sample(path) for path in _files(gt)], mask, [])
+        return _with_masks(Samples([Sample(path) for path in _files(gt)], [], []), mask)
     matched = match_folders(lq, gt)
     samples = [Sample(gt=twin, lq=path) for path, twin in matched.pairs]
-    return _with_masks(samples, mask, matched.unmatched)
+    return _with_masks(Samples(samples, matched.unmatched, matched.alike), mask)
 
 
 def samples_of_results(
     results: Path, gt: Path, mask: Path | None, protocol: ProtocolName
-) -> tuple[list[Sample], list[Path]]:
-    """Samples of finished results, and the files without a twin.
+) -> Samples:
+    """Samples of finished results.
 
     Raises:
         InputError: when something is missing or does not match.
@@ -55,30 +65,32 @@ def samples_of_results(
         raise _no_mask(gt)
     matched = match_folders(results, gt)
     samples = [Sample(gt=twin, result=path) for path, twin in matched.pairs]
-    return _with_masks(samples, mask, matched.unmatched)
+    return _with_masks(Samples(samples, matched.unmatched, matched.alike), mask)
 
 
-def _with_masks(
-    samples: list[Sample], mask: Path | None, unmatched: list[Path]
-) -> tuple[list[Sample], list[Path]]:
+def _with_masks(samples: Samples, mask: Path | None) -> Samples:
     if mask is None:
-        return samples, unmatched
+        return samples
     if mask.is_file():
-        return [replace(sample, mask=mask) for sample in samples], unmatched
-    folder = samples[0].gt.parent if len(samples) > 1 else samples[0].gt
+        masked = [replace(sample, mask=mask) for sample in samples.found]
+        return replace(samples, found=masked)
+    first = samples.found[0].gt
+    folder = first.parent if len(samples.found) > 1 else first
     matched = match_folders(mask, folder)
     masks = {twin: path for path, twin in matched.pairs}
-    masked = [replace(s, mask=masks[s.gt]) for s in samples if s.gt in masks]
+    masked = [replace(s, mask=masks[s.gt]) for s in samples.found if s.gt in masks]
     if not masked:
         raise InputError(f"no mask of {mask} belongs to an image that is measured", "check names")
-    known = {*unmatched}
-    return masked, [*unmatched, *(path for path in matched.unmatched if path not in known)]
+    known = {*samples.unmatched}
+    further = [path for path in matched.unmatched if path not in known]
+    return Samples(masked, [*samples.unmatched, *further], [*samples.alike, *matched.alike])
 
 
 def _no_mask(gt: Path) -> InputError:
     return InputError(
         "to measure inpainting, the masks are needed",
-        f"add --mask DIR, or make them: diffir degrade '{gt}' --kind mask-wide -o masks",
+        "add --mask DIR, or make them: "
+        f"diffir degrade '{gt.parent if gt.is_file() else gt}' --kind mask-wide -o masks",
     )
 
 

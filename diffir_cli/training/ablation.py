@@ -6,6 +6,7 @@ photos held out, and how far Ẑ is from the Z that CPEN_S1 finds there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from diffir_cli.checkpoint import load_model, load_stage1
 from diffir_cli.engine.restorer import initial_noise, pad
+from diffir_cli.errors import RecipeError
+from diffir_cli.files import make_folder, write_text
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
@@ -93,8 +96,10 @@ def run_variant(
         What it reached, or None when a signal stopped it.
 
     Raises:
+        RecipeError: when the folder holds a run with other settings, of whatever kind.
         DiffIRError: as `Trainer` does.
     """
+    _refuse_other_settings(recipe, out)
     trainer = Trainer(recipe, out, device)
     result = trainer.fit(report)
     if not result.finished:
@@ -111,6 +116,23 @@ def run_variant(
     teacher = load_stage1(recipe.init, recipe.model)
     psnr = validation.psnr(student, target)
     return Outcome(psnr, _ipr_error(student, teacher, validation), result.minutes)
+
+
+def _refuse_other_settings(recipe: Recipe, out: Path) -> None:
+    """Never report what other settings gave: a run goes on by the very recipe it began with."""
+    kept, text = out / "recipe.json", json.dumps(recipe.to_dict(), indent=1, sort_keys=True)
+    make_folder(out)
+    try:
+        known = kept.read_text(encoding="utf-8") if kept.exists() else ""
+    except (OSError, UnicodeDecodeError):
+        known = "unreadable"
+    if known and known != text:
+        raise RecipeError(
+            recipe.name,
+            [f"{out} holds a run with other settings"],
+            f"name another folder with --out, or remove {out} to begin again",
+        )
+    write_text(kept, text, overwrite=True)
 
 
 class _NoisyS2(DiffIRS2):

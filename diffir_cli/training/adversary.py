@@ -66,16 +66,17 @@ class Adversary:
             share_of_rate: Learning rate over that of the recipe.
 
         Returns:
-            Its loss before the update, averaged over all processes.
+            Its loss before the update, averaged over all processes; 0 where it saw none.
         """
-        assert self._judged is not None
+        if self._judged is None:
+            return 0.0
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * share_of_rate
         holes = batch.lq[:, 3:] if batch.lq.shape[1] == 4 else None
         loss = discriminator_loss(self.network, batch.real, self._judged, self.recipe.r1, holes)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        mean = self.world.average_gradients(self.parameters, loss.detach())
+        (mean,) = self.world.average_gradients(self.parameters, loss.detach().reshape(1))
         self.optimizer.step()
         self._judged = None
         return mean

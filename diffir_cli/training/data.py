@@ -24,7 +24,7 @@ from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.degradation.realworld import sharpen
-from diffir_cli.training.recipe import Recipe
+from diffir_cli.training.recipe import Augment, Recipe
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """LQ (h, w, 3), or (h, w, 4) with a mask, and GT (scale·h, scale·w, 3) in 0–255."""
@@ -85,7 +85,7 @@ class StoredPairs:
         pairs: LQ and GT of each photo.
         scale: Side of GT over side of LQ.
         largest: Side of the largest crop in LQ pixels.
-        augment: Whether crops are flipped and turned.
+        augment: In which orientations crops are seen.
         sharpened: Whether GT is sharpened.
 
     Raises:
@@ -97,7 +97,7 @@ class StoredPairs:
         pairs: Sequence[Pair],
         scale: int,
         largest: int,
-        augment: bool,
+        augment: Augment,
         sharpened: bool = False,
     ) -> None:
         self.pairs, self.scale = pairs, scale
@@ -124,7 +124,7 @@ class FreshPairs:
         kind: How they are degraded.
         scale: Side of GT over side of LQ.
         largest: Side of the largest crop in LQ pixels.
-        augment: Whether crops are flipped and turned.
+        augment: In which orientations crops are seen.
         sharpened: Whether GT is sharpened behind the degradation.
         masks: For holes, the kinds of which one is drawn for each crop.
 
@@ -138,7 +138,7 @@ class FreshPairs:
         kind: Degradation,
         scale: int,
         largest: int,
-        augment: bool,
+        augment: Augment,
         sharpened: bool = False,
         masks: Sequence[MaskKind] = (MaskKind.TRAIN,),
     ) -> None:
@@ -287,9 +287,12 @@ def _paths(folders: Sequence[str]) -> list[Path]:
     return [path for folder in filter(None, folders) for path in list_pictures(Path(folder))]
 
 
-def _orientation(draw: np.random.Generator, augment: bool) -> tuple[int, bool]:
+def _orientation(draw: np.random.Generator, augment: Augment) -> tuple[int, bool]:
     """Quarter turns, and whether to flip."""
-    return (int(draw.integers(4)), bool(draw.integers(2))) if augment else (0, False)
+    if augment is Augment.NONE:
+        return 0, False
+    turns = int(draw.integers(4)) if augment is Augment.ALL else 0
+    return turns, bool(draw.integers(2))
 
 
 def _cut(

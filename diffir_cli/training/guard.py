@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+
+from diffir_cli.training.losses import squared_error
+from diffir_cli.training.recipe import PixelLoss
 
 _SMOOTHED_OVER = 8
 """Iterations whose mean is judged, so that one hard batch is no collapse."""
@@ -14,21 +17,25 @@ _REMEMBERED = 200
 
 
 class Guard:
-    """Compares the loss of the last iterations with that of many before them.
+    """Compares each term of the loss in the last iterations with that of many before them.
+
+    Each term is judged by itself: one that joins later, as L_rec does behind a warm-up of the IPR,
+    begins its own memory, and a large one does not hide what happens to a small one.
 
     Args:
-        factor: How many times the usual loss is a spike; 0 for no guard.
+        factor: How many times the usual size is a spike; 0 for no guard.
     """
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
-        self.losses: deque[float] = deque(maxlen=_REMEMBERED)
+        self.terms: dict[str, deque[float]] = {}
 
-    def has_collapsed(self, loss: float) -> bool:
-        """Take the loss of an iteration; whether it is no number, or the last ones are a spike."""
-        if not math.isfinite(loss):
+    def has_collapsed(self, terms: Mapping[str, float]) -> bool:
+        """Take an iteration's terms; whether one is no number, or the last ones are a spike."""
+        if not all(math.isfinite(value) for value in terms.values()):
             return True
-        self.losses.append(loss)
+        for name, value in terms.items():
+            self.terms.setdefault(name, deque(maxlen=_REMEMBERED)).append(value)
         return bool(self.factor) and self._excess() > self.factor
 
     @property
@@ -37,17 +44,34 @@ class Guard:
         return not self.factor or self._excess() < math.sqrt(self.factor)
 
     def _excess(self) -> float:
-        """The last losses over the usual; 1 as long as little is known."""
-        seen = list(self.losses)
-        before = seen[:-_SMOOTHED_OVER]
-        if len(before) < 2 * _SMOOTHED_OVER:
-            return 1.0
-        return sum(seen[-_SMOOTHED_OVER:]) / _SMOOTHED_OVER / max(median(before), 1e-12)
+        """The largest ratio of last to usual; 1 as long as little is known."""
+        return max(map(_excess, self.terms.values()), default=1.0)
 
-    def state(self) -> list[float]:
+    def state(self) -> dict[str, list[float]]:
         """What it remembers."""
-        return list(self.losses)
+        return {name: list(values) for name, values in self.terms.items()}
 
-    def restore(self, losses: Sequence[float]) -> None:
+    def restore(self, terms: Mapping[str, Sequence[float]]) -> None:
         """Remember what it once did."""
-        self.losses = deque(losses, maxlen=_REMEMBERED)
+        self.terms = {name: deque(values, maxlen=_REMEMBERED) for name, values in terms.items()}
+
+
+def _excess(values: Iterable[float]) -> float:
+    """The mean of the last values over the median of those before."""
+    seen = list(values)
+    before = seen[:-_SMOOTHED_OVER]
+    if len(before) < 2 * _SMOOTHED_OVER:
+        return 1.0
+    return sum(seen[-_SMOOTHED_OVER:]) / _SMOOTHED_OVER / max(median(before), 1e-12)
+
+
+def sizes(terms: Mapping[str, float], pixel: PixelLoss) -> dict[str, float]:
+    """The terms of a loss that tell a collapse, as numbers whose ratio means something.
+
+    What a discriminator makes of results grows as it learns, which is no collapse; and a loss in
+    decibels hardly moves when one comes.
+    """
+    judged = {name: value for name, value in terms.items() if name != "gan"}
+    if pixel is PixelLoss.PSNR and "rec" in judged:
+        judged["rec"] = squared_error(judged["rec"])
+    return judged

@@ -27,7 +27,7 @@ from diffir_cli.files import make_folder, whole_file
 from diffir_cli.networks import DiffIRS1
 from diffir_cli.training.data import Batch, Crops, Prefetched
 from diffir_cli.training.ema import EMA
-from diffir_cli.training.guard import Guard
+from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
@@ -40,6 +40,9 @@ from diffir_cli.training.stage3 import Critics
 from diffir_cli.training.validate import Validation
 
 _log = logging.getLogger(__name__)
+
+_FORGIVEN_AFTER = 4000
+"""Iterations without a collapse that take back one return."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ class Trainer:
         )
         self.critics = Critics(recipe, self.world) if recipe.stage == 3 else None
         self.guard = Guard(recipe.spike)
-        self.iteration, self.seconds, self.returned = 0, 0.0, 0
+        self.iteration, self.seconds = 0, 0.0
+        self.returned, self.returned_at = 0, 0
         self.losses: list[float] = []
         self.digest = identity(recipe)
         if self._state.exists():
@@ -143,17 +147,19 @@ class Trainer:
                     self.losses, reported = [], (time.monotonic(), self.iteration)
                 calm = self._is_time(self.recipe.save_every) and self.guard.is_calm
                 if stop or finished or calm:
-                    if self.iteration != saved or not self.weights.exists():
+                    there = self.weights.exists() and self._state.exists()
+                    if self.iteration != saved or not there:
                         self.save()
                     saved = self.iteration
                 if stop or finished:
                     break
-                loss = self._iterate(share)
-                if self.guard.has_collapsed(loss):
-                    self._return(loss)
+                terms = self._iterate(share)
+                if self.guard.has_collapsed(sizes(terms, self.recipe.loss.pixel)):
+                    self._return(sum(terms.values()))
                     reported, saved = (time.monotonic(), self.iteration), self.iteration
                 else:
-                    self.losses.append(loss)
+                    self.losses.append(sum(terms.values()))
+                    self._forgive()
         self.crops.close()
         self.log.close()
         self.world.leave()
@@ -178,7 +184,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "critics": self.critics.state_dict() if self.critics else {},
             "guard": self.guard.state(),
-            "returned": self.returned,
+            "returned": [self.returned, self.returned_at],
         }
         save_weights(self.weights, self.ema.average, header)  # type: ignore[arg-type]
         try:
@@ -221,7 +227,8 @@ class Trainer:
             self.critics.load_state_dict(state["critics"])
         self.guard.restore(state["guard"])
         self.iteration, self.seconds = state["iteration"], state["seconds"]
-        self.losses, self.returned = state["losses"], state["returned"]
+        self.losses = state["losses"]
+        self.returned, self.returned_at = state["returned"]
 
     def _return(self, loss: float) -> None:
         """Go back to the last good state, from which to go on with half the learning rate."""
@@ -233,18 +240,23 @@ class Trainer:
                 "go on more carefully: --set optimizer.lr=… or --set optimizer.clip=…",
             )
         self._resume()
-        self.returned = returned
+        self.returned, self.returned_at = returned, collapsed
         text = (
             f"iteration {collapsed}: the loss collapsed ({loss:.4g}); back to iteration "
-            f"{self.iteration}, learning rate × {self._caution:g} from now on"
+            f"{self.iteration}, learning rate × {self._caution:g} for now"
         )
         _log.warning("%s", text)
         self.log = TrainingLog(self.out, self.iteration, self.world.is_first)
         self.log.note(text)
 
+    def _forgive(self) -> None:
+        """Take back a return once the run has gone well for long."""
+        if self.returned and self.iteration - self.returned_at >= _FORGIVEN_AFTER:
+            self.returned, self.returned_at = self.returned - 1, self.iteration
+
     @property
     def _caution(self) -> float:
-        """Factor of the learning rate: halved by every return."""
+        """Factor of the learning rate: halved by every return that is not forgiven."""
         return 0.5**self.returned
 
     def _is_time(self, every: int) -> bool:
@@ -256,8 +268,8 @@ class Trainer:
             share = max(share, self.seconds / 60 / self.recipe.max_minutes)
         return min(share, 1.0)
 
-    def _iterate(self, share: float) -> float:
-        """Forward, backward, update; returns the loss of the whole batch before the update.
+    def _iterate(self, share: float) -> dict[str, float]:
+        """Forward, backward, update; returns the whole batch's loss terms before the update.
 
         A loss or gradient that is no number updates nothing, and is returned as it is.
         """
@@ -268,21 +280,22 @@ class Trainer:
         sizes = self.recipe.data.sizes()
         _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
         batch = self._batch(patch, size)
-        loss = torch.stack(list(self._losses(batch, size).values())).sum()
+        losses = self._losses(batch, size)
+        terms = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        mean = self.world.average_gradients(self.parameters, loss.detach())
+        terms.sum().backward()
+        means = self.world.average_gradients(self.parameters, terms.detach())
         norm = nn.utils.clip_grad_norm_(self.parameters, optimizer.clip)
-        if not (math.isfinite(mean) and torch.isfinite(norm)):
-            return math.nan
+        if not (all(map(math.isfinite, means)) and torch.isfinite(norm)):
+            return dict.fromkeys(losses, math.nan)
         self.optimizer.step()
         if self.critics is not None:
             opposing = self.critics.learn(batch, rate * self._caution / optimizer.lr)
             if not math.isfinite(opposing):
-                return math.nan
+                return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
-        return mean
+        return dict(zip(losses, means, strict=True))
 
     def _batch(self, patch: int, size: int) -> Batch:
         batch = self.crops.batch(self.iteration, patch, size)

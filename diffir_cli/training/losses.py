@@ -35,6 +35,11 @@ def _distance(difference: Tensor, weights: Tensor, kind: PixelLoss) -> Tensor:
     return (10 * torch.log10(errors + _LEAST_ERROR) + 50).mean() / 100
 
 
+def squared_error(loss: float) -> float:
+    """The mean squared error that the loss in decibels of `_distance` stands for."""
+    return float(10 ** (10 * loss - 5))
+
+
 _LEAST_ERROR = 1e-5
 """The squared error of 50 dB."""
 

@@ -52,18 +52,19 @@ class World:
         """Whether this process writes files and progress."""
         return self.rank == 0
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> float:
-        """Give every process the mean of all gradients; returns the mean of their losses."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter], terms: Tensor) -> list[float]:
+        """Give every process the mean of all gradients; returns the means of their loss terms."""
         if self.size == 1:
-            return float(loss)
+            return terms.tolist()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([loss.reshape(1), *(gradient.flatten() for gradient in gradients)])
+        flat = torch.cat([terms, *(gradient.flatten() for gradient in gradients)])
         dist.all_reduce(flat)
         flat /= self.size
-        parts = flat[1:].split([gradient.numel() for gradient in gradients])
+        count = len(terms)
+        parts = flat[count:].split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
-        return float(flat[0])
+        return flat[:count].tolist()
 
     def largest(self, *values: float) -> list[float]:
         """The largest of each value over all processes, so that all decide alike."""

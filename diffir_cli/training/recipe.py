@@ -64,6 +64,17 @@ class Optimization(StrEnum):
     """The denoiser and CPEN_S2 at one random step; the DIRformer rests (Table 4, V2)."""
 
 
+class Augment(StrEnum):
+    """In which orientations crops are seen."""
+
+    ALL = "all"
+    """Flipped and turned by right angles, all eight."""
+    FLIP = "flip"
+    """Mirrored left to right half of the time."""
+    NONE = "none"
+    """As they are."""
+
+
 @dataclass(frozen=True)
 class DataRecipe:
     """Which photos, and how they are cut."""
@@ -93,8 +104,8 @@ class DataRecipe:
     """Side of a crop in LQ pixels, for each entry of `progressive_at`."""
     progressive_batch: tuple[int, ...] = (0,)
     """Crops an iteration, for each entry of `progressive_at`."""
-    augment: bool = True
-    """Whether crops are flipped and turned by right angles at random."""
+    augment: Augment = Augment.ALL
+    """In which orientations they are seen, one drawn for each."""
 
     def sizes(self) -> list[tuple[float, int, int]]:
         """(share of the schedule, patch, batch) of each part of the run, in order."""

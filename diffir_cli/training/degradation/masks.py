@@ -47,7 +47,7 @@ _BOXES = Boxes()
 def random_mask(
     draw: np.random.Generator, height: int, width: int, kind: MaskKind = MaskKind.TRAIN
 ) -> NDArray[np.uint8]:
-    """A mask, (height, width): 1 in the holes, 0 elsewhere. It has always a hole."""
+    """A mask, (height, width): 1 in the holes, 0 elsewhere. It has both."""
     while True:
         if kind is MaskKind.NARROW:
             mask = stroke_mask(draw, height, width, _THIN)
@@ -55,7 +55,7 @@ def random_mask(
             mask = stroke_mask(draw, height, width, _THICK)
         else:
             mask = box_mask(draw, height, width, _BOXES)
-        if mask.any():
+        if mask.any() and not mask.all():
             return mask
 
 
@@ -73,7 +73,7 @@ def mask_for_crop(
         mask = random_mask(draw, _MEANT_FOR, _MEANT_FOR, kind)
         resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
         small = np.asarray(resized, dtype=np.uint8)
-        if small.any():
+        if small.any() and not small.all():
             return small
 
 

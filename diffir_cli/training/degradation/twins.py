@@ -36,12 +36,19 @@ def write_twin(
     """
     photo = read_picture(source).rgb
     draw = np.random.default_rng([seed, *_numbers(source.stem)])
-    if min(photo.shape[:2]) < 16 * scale:
+    smallest = _SMALLEST * (scale if kind in _SHRINK else 1)
+    if min(photo.shape[:2]) < smallest:
         raise InputError(
             f"{source} is too small to be degraded: {photo.shape[1]}×{photo.shape[0]} pixels",
-            f"leave out images with a side under {16 * scale} pixels",
+            f"leave out images with a side under {smallest} pixels",
         )
     write_picture(Picture(_twin(photo, kind, scale, draw)), target, overwrite)
+
+
+_SMALLEST = 16
+"""The shortest side of a twin in pixels."""
+_SHRINK = (SheetKind.BICUBIC, SheetKind.REALWORLD)
+"""The kinds that the scale is of."""
 
 
 def _numbers(name: str) -> list[int]:
@@ -56,7 +63,7 @@ def _twin(
         height, width = photo.shape[:2]
         mask = random_mask(draw, height, width, MaskKind(kind.value.removeprefix("mask-")))
         return np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)
-    if kind in (SheetKind.BICUBIC, SheetKind.REALWORLD):
+    if kind in _SHRINK:
         height, width = (side // scale * scale for side in photo.shape[:2])
         photo = np.ascontiguousarray(photo[:height, :width])
     return degraded_version(photo, kind, scale, draw)
