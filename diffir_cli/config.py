@@ -35,6 +35,15 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Engine(StrEnum):
+    """How a network is executed; the results are the same, rounding apart."""
+
+    STREAMING = "streaming"
+    """In strips: fast, and with little more memory than its feature maps."""
+    REFERENCE = "reference"
+    """The plain modules, whole: what training uses."""
+
+
 class Norm(StrEnum):
     """The layer normalisation inside a block."""
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from diffir_cli.config import ModelConfig, Precision, Tail
 from diffir_cli.engine import Restorer
-from diffir_cli.engine.memory import available_bytes, check_memory
+from diffir_cli.engine.memory import available_bytes
 from diffir_cli.engine.restorer import initial_noise, pad
 from diffir_cli.errors import DeviceError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
@@ -63,7 +63,7 @@ def test_the_seed_reaches_the_picture(s2: DiffIRS2) -> None:
 
 def test_values_are_rounded_half_to_even_and_clamped(s2: DiffIRS2) -> None:
     restorer = _restorer(s2)
-    levels = torch.tensor([-0.2, 0.5 / 255, 1.5 / 255, 2.5 / 255, 1.3]).expand(3, 4, 5)[None]
+    levels = torch.tensor([-0.2, 0.5 / 255, 1.5 / 255, 2.5 / 255, 1.3]).expand(1, 3, 4, 5).clone()
     restorer.run = lambda *_args: levels  # type: ignore[method-assign]
     assert restorer.restore(noise_image(1, 1))[0, :, 0].tolist() == [0, 0, 2, 2, 255]
 
@@ -135,16 +135,6 @@ def test_bf16_is_close_to_fp32(s2: DiffIRS2) -> None:
 def test_every_scale_gives_its_size(scale: int) -> None:
     model = DiffIRS2(dataclasses.replace(TINY, scale=scale))
     assert _restorer(model).restore(noise_image(20, 33)).shape == (20 * scale, 33 * scale, 3)
-
-
-def test_an_image_that_does_not_fit_is_refused_before_the_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    cpu = torch.device("cpu")
-    monkeypatch.setattr("diffir_cli.engine.memory.available_bytes", lambda _device: 2**30)
-    check_memory(TINY, 500, 500, cpu)
-    with pytest.raises(DeviceError, match=r"4000×3000 pixels needs about \d+\.\d GiB on cpu"):
-        check_memory(TINY, 4000, 3000, cpu)
 
 
 def test_the_free_memory_of_this_machine_is_known() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from diffir_cli.config import Precision, Task
+from diffir_cli.config import Engine, Precision, Task
 
 TaskName = Annotated[Task, typer.Option("--task", help="What is wrong with the picture.")]
 Weights = Annotated[
@@ -32,6 +33,30 @@ Device = Annotated[
 ]
 PrecisionName = Annotated[
     Precision, typer.Option("--precision", help="Number format; auto is fp32 on a CPU.")
+]
+EngineName = Annotated[
+    Engine, typer.Option("--engine", help="streaming, or reference: the plain modules, whole.")
+]
+MaxMemory = Annotated[
+    str,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="What a run may take, as 4G or 800M; by default most of what is free.",
+        show_default=False,
+    ),
+]
+Tile = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        "-t",
+        metavar="auto|off|N",
+        help="Tiles of N input pixels; auto only where the whole image does not fit.",
+    ),
+]
+TileOverlap = Annotated[
+    int, typer.Option("--tile-overlap", min=0, max=1024, help="Input pixels that tiles share.")
 ]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same picture.")
@@ -77,3 +102,38 @@ HtmlFile = Annotated[
         "--html", metavar="FILE", help="Write a page with before and after.", show_default=False
     ),
 ]
+
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `4G`, `800M` or `1.5GiB`; 0 for an empty text.
+
+    Raises:
+        BadParameter: when it is no such size.
+    """
+    if not text:
+        return 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if size < 1:
+        raise typer.BadParameter(f"--max-memory must be a size such as 4G or 800M, not {text!r}")
+    return size
+
+
+def parse_tile(text: str, overlap: int) -> int | None:
+    """The side of tiles: 0 for `off`, None for `auto`.
+
+    Raises:
+        BadParameter: when it is no side, or not more than the overlap.
+    """
+    if text in ("auto", "off"):
+        return None if text == "auto" else 0
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise typer.BadParameter(f"--tile must be auto, off or a number of pixels, not {text!r}")
+    if int(text) < max(2 * overlap, 32):
+        raise typer.BadParameter(
+            f"--tile {text} is too small: at least 32 pixels, and twice --tile-overlap {overlap}"
+        )
+    return int(text)

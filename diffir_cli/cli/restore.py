@@ -10,7 +10,7 @@ import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, print_json, say, working
-from diffir_cli.config import Precision, Task
+from diffir_cli.config import Engine, Precision, Task
 
 
 def restore(
@@ -22,6 +22,10 @@ def restore(
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
+    engine: options.EngineName = Engine.STREAMING,
+    max_memory: options.MaxMemory = "",
+    tile: options.Tile = "auto",
+    tile_overlap: options.TileOverlap = 32,
     mask: options.Mask = None,
     mask_invert: options.MaskInvert = False,
     mask_dilate: options.MaskDilate = 0,
@@ -42,6 +46,7 @@ def restore(
     from diffir_cli.weightfile import locate_weights
 
     started = time.monotonic()
+    limits = (options.parse_size(max_memory), options.parse_tile(tile, tile_overlap), tile_overlap)
     be_quiet(quiet)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     check_target(output, overwrite)
@@ -50,8 +55,9 @@ def restore(
     chosen = locate_weights(weights, task)
     with working(f"restoring {source.name}", quiet or json):
         from diffir_cli.engine.loading import restorer_of
+        from diffir_cli.engine.memory import Wish
 
-        restorer = restorer_of(chosen, task, device, precision, threads)
+        restorer = restorer_of(chosen, task, device, precision, threads, engine, Wish(*limits))
         _check_mask(restorer.takes_mask, holes is not None, chosen.name)
         width, height = (side * restorer.config.scale for side in picture.size)
         check_fit(output, (width, height), picture.alpha is not None)
@@ -63,8 +69,9 @@ def restore(
         sizes = {"input_size": list(picture.size), "output_size": list(result.size)}
         used = {"name": chosen.name, "sha256": chosen.sha256}
         how = {"device": str(restorer.device), "precision": restorer.precision}
+        done = {"engine": engine.value, "tile": restorer.tiles}
         what = {"task": task.value, "weights": used, "seed": seed, "seconds": round(seconds, 3)}
-        print_json({**paths, **sizes, **what, **how})
+        print_json({**paths, **sizes, **what, **how, **done})
     elif not quiet:
         say(f"{output}: {result.size[0]}×{result.size[1]} pixels in {seconds:.1f} s, {chosen.name}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from diffir_cli.checkpoint import load_checkpoint, load_model, rebuild
-from diffir_cli.config import ModelConfig, Precision, Task
+from diffir_cli.config import Engine, ModelConfig, Precision, Task
+from diffir_cli.engine.memory import Wish
 from diffir_cli.engine.restorer import Restorer
 from diffir_cli.errors import WeightsError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
@@ -40,6 +41,8 @@ def restorer_of(
     device: str = "auto",
     precision: Precision = Precision.AUTO,
     threads: int | None = None,
+    engine: Engine = Engine.STREAMING,
+    wish: Wish | None = None,
 ) -> Restorer:
     """The stage-2 network of a weights file on a device.
 
@@ -49,6 +52,8 @@ def restorer_of(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: Number format of the DIRformer.
         threads: CPU threads for the whole process; None leaves torch's choice.
+        engine: How the network is executed.
+        wish: Limits of memory and tiles.
 
     Raises:
         CheckpointError: when the file cannot be read or trusted, is of stage 1, or does not fit.
@@ -57,7 +62,7 @@ def restorer_of(
     """
     model = load_model(weights.path, weights.config)
     _check_task(model.config, task, weights.name)
-    return _on_device(model, device, precision, threads)
+    return _on_device(model, device, precision, threads, engine, wish)
 
 
 def load_any_stage(
@@ -95,7 +100,9 @@ def _on_device(
     device: str,
     precision: Precision,
     threads: int | None,
+    engine: Engine = Engine.STREAMING,
+    wish: Wish | None = None,
 ) -> Restorer:
     if threads is not None:
         torch.set_num_threads(threads)
-    return Restorer(model, device, precision)
+    return Restorer(model, device, precision, engine, wish)

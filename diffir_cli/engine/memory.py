@@ -3,30 +3,133 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from diffir_cli.config import ModelConfig, Tail
+from diffir_cli.config import Engine, ModelConfig, Tail
 from diffir_cli.errors import DeviceError
 
-_FEATURE_MAPS = {Tail.CONV: 42, Tail.SHUFFLE_ONCE: 42, Tail.SHUFFLE_TWO: 42, Tail.SHUFFLE: 100}
-"""Feature maps of `dim` channels that are alive at the worst moment, as measured on a CPU in fp32:
-28 to 41 with the small tails, 85 to 99 with the one whose last maps have 16 times the pixels."""
+_PLAIN_MAPS = {Tail.CONV: 42, Tail.SHUFFLE_ONCE: 42, Tail.SHUFFLE_TWO: 42, Tail.SHUFFLE: 100}
+"""Feature maps of `dim` channels that are alive in the plain modules at the worst moment, as
+measured on a CPU in fp32: 28 to 41 with the small tails, 85 to 99 with the one whose last maps have
+16 times the pixels."""
+
+_STREAMED_MAPS = 3.5
+"""Feature maps of `dim` channels that are alive between strips at the worst moment: the skip of
+level 1, the twice as wide map that it is copied into, and level 2 half as large as one."""
+
+_STRIP_MAPS = 64
+"""Numbers that the windows and strips of a chain of stages hold, for each number of a strip."""
 
 _GIB = 2**30
+_SHARE = 0.9
+"""Of what is free, how much is used unless a limit is given."""
+CANVAS_SHARE = 0.25
+"""Of the budget, how much the result of tiles may take before it is put into a file."""
+_SMALLEST_TILE = 64
 
 
-def needed_bytes(config: ModelConfig, width: int, height: int) -> int:
-    """Upper estimate of the memory that restoring an image takes, beside weights and pictures.
+@dataclass(frozen=True)
+class Plan:
+    """How an image will be executed."""
+
+    needed: int
+    """Bytes, beside weights and pictures."""
+    tile: int = 0
+    """Side of a tile in LQ pixels; 0 for the whole image at once."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user wants of tiles and memory."""
+
+    max_memory: int = 0
+    """Bytes that a run may take; 0 for a share of what is free."""
+    tile: int | None = None
+    """Side of tiles in LQ pixels; 0 for none ever, None for tiles only where nothing else fits."""
+    overlap: int = 32
+    """LQ pixels that two tiles share."""
+
+
+def needed_bytes(
+    config: ModelConfig,
+    width: int,
+    height: int,
+    engine: Engine = Engine.STREAMING,
+    itemsize: int = 4,
+    strip: int = 0,
+) -> int:
+    """What restoring an image takes, beside weights and pictures; an upper estimate for plain.
 
     Args:
         config: The network.
         width: LQ pixels.
         height: LQ pixels.
+        engine: How it is executed.
+        itemsize: Bytes of a number of the feature maps.
+        strip: Numbers of a feature that are worked on at a time.
     """
-    pixels = width * height // config.unshuffle**2
-    return pixels * config.dim * 4 * _FEATURE_MAPS[config.tail]
+    wide, high = (-(-side // config.multiple) * config.multiple for side in (width, height))
+    feature = wide * high // config.unshuffle**2 * config.dim
+    images = 4 * wide * high * (2 * config.in_channels + 3 * config.scale**2)
+    if engine is Engine.REFERENCE:
+        return feature * 4 * _PLAIN_MAPS[config.tail] + images
+    # A strip is one row at least, which of a wide image may be more than a strip's numbers.
+    row = wide // config.unshuffle * config.dim
+    return round(
+        itemsize * (_STREAMED_MAPS * feature + _STRIP_MAPS * max(min(strip, feature), row)) + images
+    )
+
+
+def plan_run(
+    config: ModelConfig,
+    width: int,
+    height: int,
+    device: torch.device,
+    wish: Wish,
+    engine: Engine = Engine.STREAMING,
+    itemsize: int = 4,
+    strip: int = 0,
+) -> Plan:
+    """The whole image where it fits, else the largest tiles that do.
+
+    Raises:
+        DeviceError: when more is needed than there is, and tiles are not wanted or do not help.
+    """
+    need = partial(needed_bytes, config, engine=engine, itemsize=itemsize, strip=strip)
+    available = available_bytes(device)
+    budget = wish.max_memory or (None if available is None else int(_SHARE * available))
+    if wish.tile:
+        side = max(_multiple(wish.tile, config), config.multiple)
+        return Plan(need(min(side, width), min(side, height)), side)
+    whole = need(width, height)
+    if budget is None or whole <= budget:
+        return Plan(whole)
+    lq, hq = (
+        4 * width * height * channels for channels in (config.in_channels, 3 * config.scale**2)
+    )
+    # Beyond that share the result lies in a file.
+    canvas = lq + min(hq, int(CANVAS_SHARE * budget))
+    side = _multiple(max(width, height), config)
+    while wish.tile is None and side > max(_SMALLEST_TILE, 2 * wish.overlap):
+        side = _multiple(side * 3 // 4, config)
+        needed = canvas + need(min(side, width), min(side, height))
+        if needed <= budget:
+            return Plan(needed, side)
+    raise DeviceError(
+        f"an image of {width}×{height} pixels needs about {whole / _GIB:.1f} GiB on {device}, "
+        f"and {budget / _GIB:.1f} GiB may be used",
+        "use a machine with more memory, or raise --max-memory"
+        if wish.tile is None
+        else "allow tiles with --tile auto",
+    )
+
+
+def _multiple(side: int, config: ModelConfig) -> int:
+    return side // config.multiple * config.multiple
 
 
 def available_bytes(device: torch.device) -> int | None:
@@ -40,21 +143,6 @@ def available_bytes(device: torch.device) -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
-
-
-def check_memory(config: ModelConfig, width: int, height: int, device: torch.device) -> None:
-    """Refuse an image that the device's memory cannot hold.
-
-    Raises:
-        DeviceError: when more is needed than there is.
-    """
-    needed, available = needed_bytes(config, width, height), available_bytes(device)
-    if available is not None and needed > available:
-        raise DeviceError(
-            f"an image of {width}×{height} pixels needs about {needed / _GIB:.1f} GiB on {device}, "
-            f"and {available / _GIB:.1f} GiB are free",
-            "cut or shrink the picture, or use a machine with more memory",
-        )
 
 
 def _free_of_linux() -> int | None:

@@ -7,17 +7,24 @@ image from the seed, on the CPU, so that a seed means the same image on every de
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffir_cli.config import ModelConfig, Precision
+from diffir_cli.config import Engine, ModelConfig, Precision
+from diffir_cli.engine.condition import condition
 from diffir_cli.engine.device import choose_device, choose_dtype, precision_name
-from diffir_cli.engine.memory import check_memory
+from diffir_cli.engine.memory import CANVAS_SHARE, Plan, Wish, available_bytes, plan_run
+from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
+from diffir_cli.engine.tiling import blended
 from diffir_cli.errors import DeviceError, WeightsError
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.networks import DiffIRS1, DiffIRS2, DIRformer
+from diffir_cli.networks.cpen import stage1_input, stage2_input
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +38,8 @@ class Restorer:
         model: A network of either stage; it is moved to the device and put in eval mode.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: Number format of the DIRformer; CPEN and the denoiser always compute in fp32.
+        engine: How it is executed.
+        wish: Limits of memory and tiles; None for none but what is free.
 
     Raises:
         DeviceError: when the machine cannot provide device or precision.
@@ -41,12 +50,17 @@ class Restorer:
         model: DiffIRS1 | DiffIRS2,
         device: str | torch.device = "auto",
         precision: Precision = Precision.AUTO,
+        engine: Engine = Engine.STREAMING,
+        wish: Wish | None = None,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else choose_device(device)
         self.dtype = choose_dtype(precision, self.device)
         if self.device.type == "cuda":
             # Else cuDNN rounds the inputs of fp32 convolutions to 11 bits.
             torch.backends.cudnn.allow_tf32 = False
+        self.engine, self.wish = engine, wish or Wish()
+        self.tiles = 0
+        """Side of the tiles of the last image in LQ pixels; 0 where it was done whole."""
         self.model = model.to(self.device).eval()
         self.config: ModelConfig = model.config
 
@@ -55,6 +69,7 @@ class Restorer:
         """How users call the number format of the DIRformer."""
         return precision_name(self.dtype)
 
+    @torch.inference_mode()
     def restore(
         self,
         lq: NDArray[np.uint8],
@@ -82,14 +97,13 @@ class Restorer:
         """
         if self.takes_mask != (mask is not None):
             raise ValueError("an inpainting network, and no other, takes a mask")
-        check_memory(self.config, lq.shape[1], lq.shape[0], self.device)
         tensor = _to_tensor(lq)
         if mask is not None:
             holes = torch.tensor(mask)[None, None].float()
             tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
         restored = self._run_finite(tensor, seed, None if gt is None else _to_tensor(gt))
-        levels = restored[0].clamp(0, 1) * 255
-        pixels = (levels if mask is not None else levels.round()).to(torch.uint8)
+        levels = restored[0].clamp_(0, 1).mul_(255)
+        pixels = (levels if mask is not None else levels.round_()).to(torch.uint8)
         hq = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
         return hq if mask is None else np.where(mask[:, :, None], hq, lq)
 
@@ -100,18 +114,10 @@ class Restorer:
 
     def _run_finite(self, lq: Tensor, seed: int, gt: Tensor | None) -> Tensor:
         """What `run` gives, in fp32 if bf16 overflowed."""
-        try:
-            restored = self.run(lq, seed, gt)
-            if self.dtype != torch.float32 and not torch.isfinite(restored).all():
-                _log.warning("bf16 overflowed: the image is restored again in fp32")
-                restored = self.run(lq, seed, gt, torch.float32)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise DeviceError(
-                f"{self.device} ran out of memory at {lq.shape[3]}×{lq.shape[2]} pixels",
-                "cut or shrink the picture",
-            ) from error
+        restored = self.run(lq, seed, gt)
+        if self.dtype != torch.float32 and not torch.isfinite(restored).all():
+            _log.warning("bf16 overflowed: the image is restored again in fp32")
+            restored = self.run(lq, seed, gt, torch.float32)
         if not torch.isfinite(restored).all():
             raise WeightsError(
                 "the network's result is not finite", "are the weights damaged? try others"
@@ -140,16 +146,90 @@ class Restorer:
         scale = self.config.scale
         height, width = lq.shape[-2:]
         padded = pad(lq, self.config).to(self.device)
+        dtype = dtype or self.dtype
+        plan = self._plan(width, height, dtype)
+        self.tiles = plan.tile
+        ipr = self._ipr(padded, seed, gt)
+        restored = partial(self._restored, ipr=ipr, dtype=dtype)
+        hq = self._tiled(padded, plan.tile, restored) if plan.tile else restored(padded)
+        return hq[..., : scale * height, : scale * width].float()
+
+    def _plan(self, width: int, height: int, dtype: torch.dtype) -> Plan:
+        strip = strip_numbers()
+        return plan_run(
+            self.config, width, height, self.device, self.wish, self.engine, dtype.itemsize, strip
+        )
+
+    def _ipr(self, padded: Tensor, seed: int, gt: Tensor | None) -> Tensor:
+        """Z or Ẑ of the whole image, (1, 4C')."""
+        config = self.config
         if isinstance(self.model, DiffIRS1):
             if gt is None:
                 raise ValueError("a stage-1 network reads its IPR from the ground truth")
-            ipr = self.model.ipr(padded, pad(gt, self.config, scale).to(self.device))
-        else:
-            ipr = self.model.ipr(padded, initial_noise(self.config, seed).to(self.device))
-        bf16 = (dtype or self.dtype) == torch.bfloat16
-        with torch.autocast(self.device.type, torch.bfloat16, bf16):
-            hq = self.model.dirformer(padded.contiguous(memory_format=torch.channels_last), ipr)
-        return hq[..., : scale * height, : scale * width].float()
+            truth = pad(gt, config, config.scale).to(self.device)
+            return condition(self.model.cpen, stage1_input(padded, truth, config))
+        found = condition(self.model.cpen, stage2_input(padded, config))
+        return self.model.sample(found, initial_noise(config, seed).to(self.device))
+
+    def _restored(self, lq: Tensor, ipr: Tensor, dtype: torch.dtype) -> Tensor:
+        """The DIRformer's result; where memory runs out, by smaller strips and then by tiles."""
+        size = f"{lq.shape[3]}×{lq.shape[2]}"
+        dirformer = self.model.dirformer
+        if self.engine is Engine.REFERENCE:
+            hq = _unless_out_of_memory(partial(_whole, dirformer, dtype), lq, ipr)
+            if hq is None:
+                raise DeviceError(
+                    f"{self.device} ran out of memory at {size} pixels", "use --engine streaming"
+                )
+            return hq
+        for smaller in _STRIPS:
+            network = StreamingDIRformer(dirformer, dtype, strip_numbers() // smaller)
+            hq = _unless_out_of_memory(network, lq, ipr)
+            if hq is not None:
+                return hq
+            _log.warning("%s pixels do not fit with strips of 1/%d", size, smaller)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        tile = max(lq.shape[2:]) // 2 // self.config.multiple * self.config.multiple
+        if tile < max(2 * self.wish.overlap, self.config.multiple):
+            raise DeviceError(
+                f"{self.device} ran out of memory at {size} pixels", "use a smaller --tile"
+            )
+        self.tiles = tile
+        return self._tiled(lq, tile, partial(self._restored, ipr=ipr, dtype=dtype))
+
+    def _tiled(self, lq: Tensor, tile: int, restored: Callable[[Tensor], Tensor]) -> Tensor:
+        """By overlapping tiles, the result in a file where it is a large part of what is free."""
+        _log.info("tiles of %d pixels", tile)
+        available = self.wish.max_memory or available_bytes(torch.device("cpu"))
+        bound = math.inf if available is None else CANVAS_SHARE * available
+        multiple = self.config.multiple
+        overlap = min(self.wish.overlap, tile // 2)
+        return blended(lq, self.config.scale, tile, overlap, multiple, restored, bound)
+
+
+_STRIPS = (1, 4, 16)
+"""By how much strips are made smaller when memory runs out."""
+
+
+def _whole(dirformer: DIRformer, dtype: torch.dtype, lq: Tensor, ipr: Tensor) -> Tensor:
+    """The plain modules' result."""
+    with torch.autocast(lq.device.type, torch.bfloat16, dtype == torch.bfloat16):
+        hq: Tensor = dirformer(lq.contiguous(memory_format=torch.channels_last), ipr)
+    return hq
+
+
+def _unless_out_of_memory(
+    network: Callable[[Tensor, Tensor], Tensor], lq: Tensor, ipr: Tensor
+) -> Tensor | None:
+    """The network's result, or None where an allocator had nothing left."""
+    try:
+        return network(lq, ipr)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    # Behind the block, so that nothing of the failed attempt is alive any more.
+    return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -138,10 +138,13 @@ def _refuse_other_settings(recipe: Recipe, out: Path) -> None:
 class _NoisyS2(DiffIRS2):
     """A stage-2 network that adds variance noise in each step when it restores, too."""
 
-    def ipr(self, lq: Tensor, x_T: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(self.schedule.steps, *x_T.shape, generator=generator)
-        return self.sample(self.condition(lq), x_T, noise.to(x_T))
+    def sample(
+        self, condition: Tensor, x_T: Tensor, variance_noise: Tensor | None = None
+    ) -> Tensor:
+        if variance_noise is None:
+            generator = torch.Generator().manual_seed(0)
+            variance_noise = torch.randn(self.schedule.steps, *x_T.shape, generator=generator)
+        return super().sample(condition, x_T, variance_noise.to(x_T))
 
 
 def _with_variance_noise(student: DiffIRS2) -> DiffIRS2:

@@ -1,0 +1,72 @@
+"""`diffir restore` within a given memory, and by the engine that is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from diffir_cli.cli.options import parse_size, parse_tile
+from diffir_cli.imaging import read_picture
+from tests.conftest import run_cli
+
+
+def _restore(photo: Path, s2_file: Path, out: Path, *more: object) -> dict[str, object]:
+    result = run_cli("restore", photo, "-w", s2_file, "-o", out, "--json", *more)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_both_engines_write_the_same_picture(photos: Path, s2_file: Path, tmp_path: Path) -> None:
+    found = [
+        _restore(photos / "0.png", s2_file, tmp_path / f"{engine}.png", "--engine", engine)
+        for engine in ("streaming", "reference")
+    ]
+    assert [values["engine"] for values in found] == ["streaming", "reference"]
+    one, other = (
+        read_picture(tmp_path / f"{engine}.png").rgb.astype(int)
+        for engine in ("streaming", "reference")
+    )
+    assert np.abs(one - other).max() <= 1 and (one == other).mean() >= 0.9999
+
+
+def test_tiles_are_used_where_they_are_asked_for(
+    photos: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    tiles = ("--tile", "32", "--tile-overlap", "8")
+    assert _restore(photos / "0.png", s2_file, tmp_path / "tiled.png", *tiles)["tile"] == 32
+    assert _restore(photos / "0.png", s2_file, tmp_path / "whole.png")["tile"] == 0
+
+
+def test_a_picture_that_does_not_fit_is_refused_before_anything_is_written(
+    photos: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    limits = ("--max-memory", "1M", "--tile", "off")
+    result = run_cli("restore", photos / "0.png", "-w", s2_file, "-o", tmp_path / "a.png", *limits)
+    assert result.exit_code == 5 and "--tile auto" in result.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("", 0), ("4G", 2**32), ("1.5gib", 3 * 2**29), ("800M", 800 * 2**20)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["0", "-4G", "4X", "G", "four", "0.0001"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="4G or 800M"):
+        parse_size(text)
+
+
+def test_tiles_are_a_side_or_a_word() -> None:
+    assert (parse_tile("auto", 32), parse_tile("off", 32), parse_tile("512", 32)) == (None, 0, 512)
+    for text in ("0", "-8", "big", "31", "²"):
+        with pytest.raises(typer.BadParameter):
+            parse_tile(text, 0)
+    with pytest.raises(typer.BadParameter, match="twice --tile-overlap 32"):
+        parse_tile("63", 32)

@@ -1,0 +1,192 @@
+"""Memory: how much a run will take, and what is done when there is less."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffir_cli.config import Engine, Precision
+from diffir_cli.engine import Restorer
+from diffir_cli.engine.memory import Wish, needed_bytes, plan_run
+from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
+from diffir_cli.engine.tiling import blended, starts
+from diffir_cli.errors import DeviceError
+from diffir_cli.networks import DiffIRS2
+from diffir_cli.registry import read_registry
+from tests.conftest import TINY, noise_image
+
+CPU = torch.device("cpu")
+
+
+@given(side=st.integers(1, 500), tile=st.integers(2, 90), data=st.data())
+def test_tiles_cover_a_side_and_overlap_as_much_as_asked(
+    side: int, tile: int, data: st.DataObject
+) -> None:
+    overlap = data.draw(st.integers(0, tile - 1))
+    begins = starts(side, tile, overlap)
+    assert begins[0] == 0 and begins[-1] + tile >= side
+    assert begins[-1] <= max(side - tile, 0)
+    for before, after in zip(begins, begins[1:], strict=False):
+        assert before < after <= before + tile - overlap
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("bound", [10**9, 0])
+def test_tiles_that_agree_are_blended_into_what_they_agree_on(scale: int, bound: int) -> None:
+    image = torch.rand(1, 3, 48, 72)
+
+    def enlarged(part: torch.Tensor) -> torch.Tensor:
+        assert part.shape[2] <= 32 and part.shape[3] <= 32
+        return part.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+    found = blended(image, scale, 32, 8, 8, enlarged, bound)
+    torch.testing.assert_close(found, enlarged_whole(image, scale), atol=1e-6, rtol=0)
+
+
+def enlarged_whole(image: torch.Tensor, scale: int) -> torch.Tensor:
+    return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+def test_a_step_between_two_tiles_is_blended_smoothly() -> None:
+    """Tiles that disagree by 1 meet without one: no two neighbours differ by more than a ramp."""
+    values = iter([0.0, 1.0])
+    found = blended(torch.zeros(1, 3, 8, 48), 1, 32, 16, 8, lambda part: part + next(values))
+    row = found[0, 0, 4]
+    assert row[0] == 0 and row[-1] == 1
+    assert float(row.diff().max()) < 0.12 and float(row.diff().min()) >= 0
+
+
+def test_an_image_is_whole_where_it_fits_and_tiled_where_not() -> None:
+    needed = needed_bytes(TINY, 512, 512, strip=strip_numbers())
+    assert plan_run(TINY, 512, 512, CPU, Wish(2 * needed), strip=strip_numbers()).tile == 0
+    plan = plan_run(TINY, 2048, 2048, CPU, Wish(2 * needed), strip=strip_numbers())
+    assert 128 <= plan.tile < 2048 and plan.needed <= 2 * needed
+    with pytest.raises(DeviceError, match=r"2048×2048 pixels needs about \d+\.\d GiB on cpu"):
+        plan_run(TINY, 2048, 2048, CPU, Wish(2 * needed, tile=0), strip=strip_numbers())
+    with pytest.raises(DeviceError, match="may be used"):
+        plan_run(TINY, 2048, 2048, CPU, Wish(10_000), strip=strip_numbers())
+
+
+def test_tiles_of_a_chosen_side_are_used_even_where_the_image_fits(s2: DiffIRS2) -> None:
+    lq = noise_image(80, 100)
+    whole = Restorer(s2, "cpu", Precision.FP32)
+    tiled = Restorer(s2, "cpu", Precision.FP32, wish=Wish(tile=50, overlap=16))
+    found = tiled.restore(lq)
+    assert (whole.tiles, 0) == (0, 0) and tiled.tiles == 48
+    assert found.shape == (320, 400, 3)
+    assert np.abs(found.astype(int) - whole.restore(lq).astype(int)).mean() < 12
+
+
+class _Scarce:
+    """Runs out of memory above some number of pixels, or with strips that are too large."""
+
+    def __init__(self, pixels: int, numbers: int) -> None:
+        self.pixels, self.numbers, self.failed = pixels, numbers, 0
+        self.real = StreamingDIRformer.__call__
+
+    def __call__(
+        self, network: StreamingDIRformer, lq: torch.Tensor, ipr: torch.Tensor
+    ) -> torch.Tensor:
+        if lq.shape[2] * lq.shape[3] > self.pixels or network.numbers > self.numbers:
+            self.failed += 1
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")
+        return self.real(network, lq, ipr)
+
+
+def _make_scarce(patch: pytest.MonkeyPatch, pixels: int, numbers: int = 10**12) -> _Scarce:
+    scarce = _Scarce(pixels, numbers)
+    patch.setattr(StreamingDIRformer, "__call__", lambda *arguments: scarce(*arguments))
+    return scarce
+
+
+def test_memory_that_runs_out_makes_strips_smaller(
+    s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lq = noise_image(64, 64)
+    expected = Restorer(s2, "cpu", Precision.FP32).restore(lq).astype(int)
+    scarce = _make_scarce(monkeypatch, 10**9, strip_numbers() // 4)
+    restorer = Restorer(s2, "cpu", Precision.FP32)
+    found = restorer.restore(lq).astype(int)
+    assert scarce.failed == 1 and restorer.tiles == 0
+    assert np.abs(found - expected).max() <= 1
+    assert "do not fit with strips of 1/1" in caplog.text
+
+
+def test_memory_that_runs_out_for_all_strips_makes_tiles(
+    s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _make_scarce(monkeypatch, 128 * 128)
+    restorer = Restorer(s2, "cpu", Precision.FP32, wish=Wish(overlap=16))
+    assert restorer.restore(noise_image(200, 160)).shape == (800, 640, 3)
+    assert 0 < restorer.tiles <= 128
+
+
+def test_memory_that_runs_out_even_for_tiles_is_said(
+    s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _make_scarce(monkeypatch, 0)
+    with pytest.raises(DeviceError, match="cpu ran out of memory"):
+        Restorer(s2, "cpu", Precision.FP32).restore(noise_image(64, 64))
+
+
+def test_no_other_error_is_taken_for_a_lack_of_memory(
+    s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: object) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(StreamingDIRformer, "__call__", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        Restorer(s2, "cpu", Precision.FP32).restore(noise_image(16, 16))
+
+
+_MEASURE = """
+import sys, dataclasses, torch
+torch.set_num_threads(2)
+from diffir_cli.config import Engine, Precision
+from diffir_cli.engine import Restorer
+from diffir_cli.networks import DiffIRS2
+from diffir_cli.registry import read_registry
+import numpy as np
+name, width, height = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+config = dataclasses.replace(
+    read_registry()[name].model, num_blocks=(1, 1, 1, 1), refinement_blocks=1, cpen_blocks=1
+)
+restorer = Restorer(DiffIRS2(config), "cpu", Precision.FP32)
+lq = np.zeros((height, width, 3), np.uint8)
+mask = np.ones((height, width), bool) if config.in_channels == 4 else None
+small = None if mask is None else mask[:64, :64]
+restorer.restore(lq[:64, :64], mask=small)
+
+def status(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+before = status("VmRSS")
+restorer.restore(lq, mask=mask)
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+@pytest.mark.parametrize(
+    ("name", "width", "height"),
+    [("deblur-gopro", 800, 600), ("sr-x4", 640, 480), ("realsr-x1", 1600, 1200)],
+)
+def test_the_need_of_a_run_is_predicted_within_a_quarter(
+    name: str, width: int, height: int
+) -> None:
+    command = [sys.executable, "-c", _MEASURE, name, str(width), str(height)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    measured = int(done.stdout)
+    config = read_registry()[name].model
+    predicted = needed_bytes(config, width, height, Engine.STREAMING, strip=3 * 2**18)
+    assert 0.75 <= predicted / measured <= 1.25, (predicted / 2**20, measured / 2**20)
