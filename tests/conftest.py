@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def one_thread() -> None:
 def seeded() -> Iterator[None]:
     torch.manual_seed(0)
     yield
+    # `--quiet` is for a whole process, which here runs many commands.
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @pytest.fixture
