@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, check_fit, check_target, read_picture, write_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
+from diffir_cli.imaging.metadata import Metadata
 from tests.conftest import GOLDEN, noise_image
 
 
@@ -144,12 +145,12 @@ def test_a_picture_keeps_its_colours_and_profile(ending: str, grey: bool, tmp_pa
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     rgb = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 3, (64, 48, 3))
     path = tmp_path / f"out{ending}"
-    write_picture(Picture(rgb, None, grey, icc), path)
+    write_picture(Picture(rgb, None, grey, Metadata(icc)), path)
     back = read_picture(path)
     assert np.abs(back.rgb.astype(int) - rgb).max() <= (0 if ending == ".png" else 6)
     # WebP has no grey: its reader finds three equal channels.
     assert back.grey is (grey and ending != ".webp")
-    assert back.icc == icc
+    assert back.metadata.icc == icc
 
 
 @pytest.mark.parametrize("ending", [".png", ".webp"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_tiles_cover_a_side_and_overlap_as_much_as_asked(
     begins = starts(side, tile, overlap)
     assert begins[0] == 0 and begins[-1] + tile >= side
     assert begins[-1] <= max(side - tile, 0)
-    for before, after in zip(begins, begins[1:], strict=False):
+    for before, after in itertools.pairwise(begins):
         assert before < after <= before + tile - overlap
 
 

@@ -104,6 +104,13 @@ HtmlFile = Annotated[
 ]
 
 
+StripMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata", help="Keep neither EXIF nor XMP, and say nothing of this program."
+    ),
+]
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 

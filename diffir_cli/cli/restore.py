@@ -31,6 +31,7 @@ def restore(
     mask_dilate: options.MaskDilate = 0,
     seed: options.Seed = 0,
     threads: options.Threads = None,
+    strip_metadata: options.StripMetadata = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -43,6 +44,7 @@ def restore(
         read_picture,
         write_picture,
     )
+    from diffir_cli.version import __version__
     from diffir_cli.weightfile import locate_weights
 
     started = time.monotonic()
@@ -50,7 +52,7 @@ def restore(
     be_quiet(quiet)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     check_target(output, overwrite)
-    picture = read_picture(source)
+    picture = read_picture(source, deep=True)
     holes = read_mask(mask, picture.size, mask_invert, mask_dilate) if mask else None
     chosen = locate_weights(weights, task)
     with working(f"restoring {source.name}", quiet or json):
@@ -60,9 +62,10 @@ def restore(
         restorer = restorer_of(chosen, task, device, precision, threads, engine, Wish(*limits))
         _check_mask(restorer.takes_mask, holes is not None, chosen.name)
         width, height = (side * restorer.config.scale for side in picture.size)
-        check_fit(output, (width, height), picture.alpha is not None)
-        result = picture.restored(restorer.restore(picture.rgb, seed, mask=holes))
-        write_picture(result, output, overwrite)
+        check_fit(output, (width, height), picture.alpha is not None, picture.deep)
+        origin = f"diffir {__version__} ({chosen.name}, sha256 {chosen.sha256}, seed {seed})"
+        result = picture.restored(restorer.restore(picture.rgb, seed, mask=holes), origin)
+        write_picture(result.stripped() if strip_metadata else result, output, overwrite)
     seconds = time.monotonic() - started
     if json:
         paths = {"input": str(source), "output": str(output)}

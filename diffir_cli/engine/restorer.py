@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,26 +73,27 @@ class Restorer:
     @torch.inference_mode()
     def restore(
         self,
-        lq: NDArray[np.uint8],
+        lq: NDArray[Any],
         seed: int = 0,
-        gt: NDArray[np.uint8] | None = None,
+        gt: NDArray[Any] | None = None,
         mask: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Restore an 8-bit image.
+    ) -> NDArray[Any]:
+        """Restore an image of 8 or 16 bits a channel.
 
         Args:
-            lq: (H, W, 3) in 0–255, of any size.
+            lq: (H, W, 3) in 0–255 of uint8 or in 0–65535 of uint16, of any size.
             seed: Where x_T comes from; the same seed gives the same image.
-            gt: (scale·H, scale·W, 3) in 0–255, the ground truth that a stage-1 network reads.
+            gt: (scale·H, scale·W, 3), the ground truth that a stage-1 network reads.
             mask: (H, W), True in the holes that an inpainting network fills. Outside them the
                 result is `lq` to the bit.
 
         Returns:
-            (scale·H, scale·W, 3) in 0–255, rounded half to even; in holes truncated, as the
-            released inpainting code does.
+            (scale·H, scale·W, 3) of the kind of `lq`, rounded half to even; in holes truncated, as
+            the released inpainting code does.
 
         Raises:
-            ValueError: when a mask is given to a network that takes none, or the other way round.
+            ValueError: when a mask is given to a network that takes none, or the other way round,
+                or the numbers are of another kind.
             DeviceError: when the image does not fit into memory.
             WeightsError: when the network's result is not finite.
         """
@@ -102,9 +104,10 @@ class Restorer:
             holes = torch.tensor(mask)[None, None].float()
             tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
         restored = self._run_finite(tensor, seed, None if gt is None else _to_tensor(gt))
-        levels = restored[0].clamp_(0, 1).mul_(255)
-        pixels = (levels if mask is not None else levels.round_()).to(torch.uint8)
-        hq = pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+        levels = restored[0].clamp_(0, 1).mul_(_white(lq))
+        pixels = (levels if mask is not None else levels.round_()).permute(1, 2, 0)
+        kind = torch.uint8 if lq.dtype == np.uint8 else torch.int32
+        hq = pixels.to(kind).contiguous().cpu().numpy().astype(lq.dtype, copy=False)
         return hq if mask is None else np.where(mask[:, :, None], hq, lq)
 
     @property
@@ -273,6 +276,13 @@ def _mirrored(side: int, multiple: int, repeat_edge: bool) -> Tensor:
     return torch.where(place <= last, place, 2 * last - place)
 
 
-def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """(H, W, C) in 0–255 to (1, C, H, W) in [0, 1]."""
-    return torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+def _white(image: NDArray[Any]) -> int:
+    """The number that stands for white."""
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"an image has numbers of uint8 or uint16, not {image.dtype}")
+    return int(np.iinfo(image.dtype).max)
+
+
+def _to_tensor(image: NDArray[Any]) -> Tensor:
+    """(H, W, C) of uint8 or uint16 to (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / _white(image)

@@ -10,32 +10,40 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diffir_cli.errors import InputError
+from diffir_cli.imaging.deep import decode_deep
+from diffir_cli.imaging.metadata import read_metadata
 from diffir_cli.imaging.picture import Picture
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded: where Pillow sees a decompression bomb."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+)
 """Endings by which a folder's pictures are found; a file named on its own may have any ending."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 """What is decoded: fewer decoders are fewer ways for a file to do harm."""
 
 _log = logging.getLogger(__name__)
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, deep: bool = False) -> Picture:
     """Decode a file.
 
+    Args:
+        path: The file.
+        deep: Whether 16 bits a channel are wanted where the file has them.
+
     Raises:
-        InputError: when it is absent, no image, truncated, too large or deeper than 8 bits.
+        InputError: when it is absent, no image, truncated, too large or deeper than can be kept.
     """
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(path)
+            return _decode(path, deep)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -46,7 +54,8 @@ def read_picture(path: Path) -> Picture:
         raise _too_large(path, "a decompression bomb") from error
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is no image that can be read", "PNG, JPEG, WebP, TIFF, BMP and GIF files can"
+            f"{path} is no image that can be read",
+            "PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF files can",
         ) from error
     # A malformed file makes a decoder raise almost anything.
     except Exception as error:
@@ -76,21 +85,25 @@ def list_pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def _decode(path: Path) -> Picture:
+def _decode(path: Path, deep: bool) -> Picture:
     with Image.open(path, formats=_FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise _too_large(path, f"{width}×{height} pixels")
-        depth = _depth(image)
-        if depth > 8:
+        depth, grey_with_alpha = _depth(image), _is_grey_with_alpha(image)
+        if depth > (16 if deep else 8):
             raise InputError(
-                f"{path} has {depth} bits a channel, and only 8 can be kept",
-                "convert it to 8 bits first",
+                f"{path} has {depth} bits a channel, and only {16 if deep else 8} can be kept here",
+                f"convert it to {16 if deep else 8} bits first",
             )
         frames = getattr(image, "n_frames", 1)
         upright = ImageOps.exif_transpose(image)
         icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-        grey = upright.mode in ("1", "L", "LA")
+        grey = upright.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
+        metadata = read_metadata(upright, icc)
+        if depth == 16:
+            colours, transparency = decode_deep(path, image)
+            return Picture(colours, transparency, grey or grey_with_alpha, metadata)
         alpha = None
         if upright.has_transparency_data:
             upright = upright.convert("RGBA")
@@ -99,7 +112,12 @@ def _decode(path: Path) -> Picture:
     # The further pictures of an MPO are previews or the view of a second lens.
     if frames > 1 and image.format != "MPO":
         _log.warning("%s holds %d pictures: only the first is used", path, frames)
-    return Picture(rgb, alpha, grey, icc)
+    return Picture(rgb, alpha, grey, metadata)
+
+
+def _is_grey_with_alpha(image: Image.Image) -> bool:
+    """Whether a 16-bit file, which Pillow calls RGBA, is really grey."""
+    return any("LA" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
 def _depth(image: Image.Image) -> int:

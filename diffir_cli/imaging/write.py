@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from diffir_cli.errors import InputError
 from diffir_cli.files import whole_file
+from diffir_cli.imaging.deep import encode_deep
+from diffir_cli.imaging.metadata import Metadata, software_exif
 from diffir_cli.imaging.picture import Picture
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -58,18 +62,25 @@ def _exists_already(path: Path) -> bool:
     return True
 
 
-def check_fit(path: Path, size: tuple[int, int], alpha: bool) -> None:
+def check_fit(path: Path, size: tuple[int, int], alpha: bool, deep: bool = False) -> None:
     """Refuse a picture that the target's format cannot hold.
 
     Args:
         path: The target.
         size: (width, height) of the result in pixels.
         alpha: Whether it has transparency.
+        deep: Whether it has 16 bits a channel.
 
     Raises:
-        InputError: when the format is JPEG and there is transparency, or a side is too long.
+        InputError: when the format is JPEG and there is transparency, a side is too long, or there
+            are 16 bits a channel and the format is not PNG.
     """
     kind = _FORMATS[path.suffix.lower()]
+    if deep and kind != "PNG":
+        raise InputError(
+            f"{path} cannot hold the 16 bits a channel of the input",
+            f"write a PNG instead: {path.with_suffix('.png')}",
+        )
     if alpha and kind == "JPEG":
         raise InputError(
             f"{path} cannot hold the transparency of the input",
@@ -90,14 +101,16 @@ def write_picture(picture: Picture, path: Path, overwrite: bool = False) -> None
         InputError: when the target cannot be written or exists and may not be replaced.
     """
     check_target(path, overwrite)
-    check_fit(path, picture.size, picture.alpha is not None)
+    check_fit(path, picture.size, picture.alpha is not None, picture.deep)
     kind = _FORMATS[path.suffix.lower()]
-    settings = dict(_SETTINGS[kind])
-    if picture.icc:
-        settings["icc_profile"] = picture.icc
     try:
         with whole_file(path, overwrite) as file:
-            _to_image(picture).save(file, kind, **settings)
+            if picture.deep:
+                file.write(encode_deep(_planes(picture), picture.metadata))
+            else:
+                pixels = _planes(picture)
+                image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+                image.save(file, kind, **_SETTINGS[kind], **_described(kind, picture.metadata))
     except FileExistsError as error:
         raise _taken(path) from error
     except OSError as error:
@@ -111,12 +124,33 @@ def _taken(path: Path) -> InputError:
     return InputError(f"{path} exists already", "add --overwrite to replace it")
 
 
-def _to_image(picture: Picture) -> Image.Image:
+def _planes(picture: Picture) -> NDArray[Any]:
+    """(H, W, 1 to 4) channels as the file has them."""
     planes = [picture.rgb]
     if picture.grey:
         mean = picture.rgb.mean(axis=2, keepdims=True)
-        planes = [np.rint(mean).astype(np.uint8)]
+        planes = [np.rint(mean).astype(picture.rgb.dtype)]
     if picture.alpha is not None:
         planes.append(picture.alpha[:, :, None])
-    pixels = np.concatenate(planes, axis=2)
-    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    return np.concatenate(planes, axis=2)
+
+
+def _described(kind: str, metadata: Metadata) -> dict[str, Any]:
+    """What Pillow is told to write about the picture."""
+    exif = metadata.exif
+    if kind == "PNG":
+        notes = PngInfo()
+        if metadata.software:
+            notes.add_text("Software", metadata.software)
+        if metadata.xmp:
+            notes.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+        found: dict[str, Any] = {"pnginfo": notes}
+    else:
+        found = {"xmp": metadata.xmp} if metadata.xmp else {}
+        if exif is None and metadata.software:
+            exif = software_exif(metadata.software)
+    if exif:
+        found["exif"] = exif
+    if metadata.icc:
+        found["icc_profile"] = metadata.icc
+    return found

@@ -1,0 +1,125 @@
+"""Pictures of 16 bits a channel, which Pillow would cut to 8: OpenCV's codecs, PNG's own chunks."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffir_cli.errors import InputError
+from diffir_cli.imaging.metadata import Metadata
+
+Deep = NDArray[np.uint16]
+
+_TURNS: dict[int, tuple[int, bool]] = {
+    1: (0, False),
+    2: (0, True),
+    3: (2, False),
+    4: (2, True),
+    5: (3, True),
+    6: (3, False),
+    7: (1, True),
+    8: (1, False),
+}
+"""EXIF orientation to quarter turns against the clock, and a mirror left to right behind them."""
+
+
+def decode_deep(path: Path, image: Image.Image) -> tuple[Deep, Deep | None]:
+    """Colours (H, W, 3) and alpha (H, W) or None of a 16-bit file, upright.
+
+    Args:
+        path: The file.
+        image: The same, opened by Pillow, which knows its tags.
+
+    Raises:
+        InputError: when it is damaged, or of a kind that cannot be read in 16 bits.
+    """
+    pixels = _decoded(path)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != image.size[::-1]:
+        raise InputError(
+            f"{path} cannot be read with its 16 bits a channel",
+            "save it as a 16-bit PNG with another program",
+        )
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    colours, alpha = pixels[:, :, 2::-1], pixels[:, :, 3] if pixels.shape[2] == 4 else None
+    if alpha is None:
+        alpha = _keyed_out(colours, image.info.get("transparency"))
+    turns, mirror = _TURNS.get(image.getexif().get(0x0112, 1), (0, False))
+    upright = (_turned(plane, turns, mirror) for plane in (colours, alpha))
+    first, second = upright
+    assert first is not None
+    return first, second
+
+
+def encode_deep(pixels: Deep, metadata: Metadata) -> bytes:
+    """A PNG of (H, W, 1 to 4) channels in 16 bits."""
+    if pixels.shape[2] == 2:
+        return _with_chunks(_grey_with_alpha(pixels), metadata)
+    order = [0] if pixels.shape[2] == 1 else [2, 1, 0, 3][: pixels.shape[2]]
+    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels[:, :, order]))
+    assert done
+    return _with_chunks(data.tobytes(), metadata)
+
+
+def _grey_with_alpha(pixels: Deep) -> bytes:
+    """A PNG of (H, W, 2) channels, which OpenCV does not write: rows unfiltered and deflated."""
+    height, width = pixels.shape[:2]
+    rows = np.ascontiguousarray(pixels, ">u2").reshape(height, -1).view(np.uint8)
+    data = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+    chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(data)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def _decoded(path: Path) -> Any:
+    """OpenCV's pixels, BGR where coloured; None where it finds none."""
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
+def _keyed_out(colours: Deep, key: object) -> Deep | None:
+    """Alpha of a picture in which one colour stands for nothing."""
+    if isinstance(key, int):
+        key = (key, key, key)
+    if not (isinstance(key, tuple) and len(key) == 3):
+        return None
+    clear = (colours == np.array(key, np.uint16)).all(axis=2)
+    return np.where(clear, 0, 65_535).astype(np.uint16)
+
+
+def _turned(plane: Deep | None, turns: int, mirror: bool) -> Deep | None:
+    if plane is None:
+        return None
+    turned = np.rot90(plane, turns)
+    return np.ascontiguousarray(turned[:, ::-1] if mirror else turned)
+
+
+def _with_chunks(png: bytes, metadata: Metadata) -> bytes:
+    """A PNG with a picture's metadata behind its header."""
+    chunks = b""
+    if metadata.icc:
+        chunks += _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(metadata.icc))
+    if metadata.exif:
+        chunks += _chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+    if metadata.xmp:
+        chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
+    if metadata.software:
+        chunks += _chunk(b"tEXt", b"Software\0" + metadata.software.encode("latin-1", "replace"))
+    behind_header = 8 + 25
+    return png[:behind_header] + chunks + png[behind_header:]
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    """Length, name, content and checksum, as PNG wants them."""
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))

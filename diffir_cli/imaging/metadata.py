@@ -1,0 +1,87 @@
+"""What a file says about its picture: colour profile, EXIF, XMP, and where a result comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from PIL import ExifTags, Image
+
+_SIZES = (
+    (None, ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength),
+    (ExifTags.IFD.Exif, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight),
+)
+"""Directory and tags that hold the size of the picture."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What is given back with a picture.
+
+    Attributes:
+        icc: The colour profile.
+        exif: A block of EXIF, upright, without thumbnail.
+        xmp: A packet of XMP.
+        software: What made the file, for programs that show it.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    software: str = ""
+
+    def of_result(self, size: tuple[int, int], software: str) -> Metadata:
+        """The same for a result of that size in pixels, with what made it."""
+        return replace(self, exif=_for_result(self.exif, size, software), software=software)
+
+    def stripped(self) -> Metadata:
+        """The profile alone: without it the colours would be others."""
+        return Metadata(icc=self.icc)
+
+
+def read_metadata(upright: Image.Image, icc: bytes | None) -> Metadata:
+    """What a picture that has been turned upright says; broken parts are left out.
+
+    Args:
+        upright: As `ImageOps.exif_transpose` gives it, which resets the orientation.
+        icc: Its profile, where that still fits its colours.
+    """
+    xmp = upright.info.get("xmp", upright.info.get("XML:com.adobe.xmp"))
+    if isinstance(xmp, str):
+        xmp = xmp.encode("utf-8")
+    return Metadata(icc, _exif(upright), xmp if isinstance(xmp, bytes) and xmp else None)
+
+
+def _exif(upright: Image.Image) -> bytes | None:
+    try:
+        exif = upright.getexif()
+        return _to_bytes(exif) if len(exif) else None
+    # Cameras and editors write every kind of broken EXIF.
+    except Exception:
+        return None
+
+
+def _for_result(block: bytes | None, size: tuple[int, int], software: str) -> bytes | None:
+    if block is None:
+        return None
+    exif = Image.Exif()
+    exif.load(block)
+    for directory, wide, high in _SIZES:
+        tags = exif if directory is None else exif.get_ifd(directory)
+        for tag, side in ((wide, size[0]), (high, size[1])):
+            if tag in tags:
+                tags[tag] = side
+    exif[ExifTags.Base.Software] = software
+    return _to_bytes(exif)
+
+
+def _to_bytes(exif: Image.Exif) -> bytes:
+    """As bytes, with the header that Pillow's writers expect and without a thumbnail."""
+    data = exif.tobytes()
+    return data if data.startswith(b"Exif\x00\x00") else b"Exif\x00\x00" + data
+
+
+def software_exif(software: str) -> bytes:
+    """A block of EXIF that says nothing but what made the file."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = software
+    return _to_bytes(exif)
