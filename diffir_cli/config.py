@@ -44,6 +44,17 @@ class Engine(StrEnum):
     """The plain modules, whole: what training uses."""
 
 
+class AlphaMode(StrEnum):
+    """What becomes of transparency."""
+
+    LANCZOS = "lanczos"
+    """Resized."""
+    NETWORK = "network"
+    """Through the network, as a grey picture of its own."""
+    DROP = "drop"
+    """Left out: the picture becomes opaque."""
+
+
 class Norm(StrEnum):
     """The layer normalisation inside a block."""
 

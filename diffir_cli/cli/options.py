@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from diffir_cli.config import Engine, Precision, Task
+from diffir_cli.config import AlphaMode, Engine, Precision, Task
 
 TaskName = Annotated[Task, typer.Option("--task", help="What is wrong with the picture.")]
 Weights = Annotated[
@@ -104,6 +104,17 @@ HtmlFile = Annotated[
 ]
 
 
+MaskFromAlpha = Annotated[
+    bool, typer.Option("--mask-from-alpha", help="Fill what is transparent in the picture itself.")
+]
+Alpha = Annotated[AlphaMode, typer.Option("--alpha", help="What becomes of transparency.")]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality", min=1, max=100, help="Of JPEG and WebP; 95 by default.", show_default=False
+    ),
+]
+Lossless = Annotated[bool, typer.Option("--lossless", help="Make WebP lose nothing.")]
 StripMetadata = Annotated[
     bool,
     typer.Option(

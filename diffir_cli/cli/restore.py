@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, print_json, say, working
-from diffir_cli.config import Engine, Precision, Task
+from diffir_cli.config import AlphaMode, Engine, Precision, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from diffir_cli.imaging import Picture
 
 
 def restore(
@@ -29,8 +36,12 @@ def restore(
     mask: options.Mask = None,
     mask_invert: options.MaskInvert = False,
     mask_dilate: options.MaskDilate = 0,
+    mask_from_alpha: options.MaskFromAlpha = False,
+    alpha: options.Alpha = AlphaMode.LANCZOS,
     seed: options.Seed = 0,
     threads: options.Threads = None,
+    quality: options.Quality = None,
+    lossless: options.Lossless = False,
     strip_metadata: options.StripMetadata = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
@@ -38,9 +49,9 @@ def restore(
 ) -> None:
     """Restore one image."""
     from diffir_cli.imaging import (
+        check_coding,
         check_fit,
         check_target,
-        read_mask,
         read_picture,
         write_picture,
     )
@@ -52,20 +63,27 @@ def restore(
     be_quiet(quiet)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     check_target(output, overwrite)
+    check_coding(output, quality, lossless)
     picture = read_picture(source, deep=True)
-    holes = read_mask(mask, picture.size, mask_invert, mask_dilate) if mask else None
+    holes = _holes(picture, source, mask, mask_invert, mask_dilate, mask_from_alpha)
+    if mask_from_alpha or (alpha is AlphaMode.DROP and picture.alpha is not None):
+        # What is filled is no longer transparent.
+        picture = replace(picture, alpha=None)
     chosen = locate_weights(weights, task)
     with working(f"restoring {source.name}", quiet or json):
         from diffir_cli.engine.loading import restorer_of
         from diffir_cli.engine.memory import Wish
+        from diffir_cli.engine.pictures import restore_picture
 
         restorer = restorer_of(chosen, task, device, precision, threads, engine, Wish(*limits))
         _check_mask(restorer.takes_mask, holes is not None, chosen.name)
         width, height = (side * restorer.config.scale for side in picture.size)
         check_fit(output, (width, height), picture.alpha is not None, picture.deep)
         origin = f"diffir {__version__} ({chosen.name}, sha256 {chosen.sha256}, seed {seed})"
-        result = picture.restored(restorer.restore(picture.rgb, seed, mask=holes), origin)
-        write_picture(result.stripped() if strip_metadata else result, output, overwrite)
+        result = restore_picture(restorer, picture, seed, holes, alpha, origin)
+        if strip_metadata:
+            result = result.stripped()
+        write_picture(result, output, overwrite, quality, lossless)
     seconds = time.monotonic() - started
     if json:
         paths = {"input": str(source), "output": str(output)}
@@ -79,10 +97,32 @@ def restore(
         say(f"{output}: {result.size[0]}×{result.size[1]} pixels in {seconds:.1f} s, {chosen.name}")
 
 
+def _holes(
+    picture: Picture,
+    source: Path,
+    mask: Path | None,
+    invert: bool,
+    dilate: int,
+    from_alpha: bool,
+) -> NDArray[np.bool_] | None:
+    """Where to fill, from a file or from the picture's own transparency; None for nowhere."""
+    from diffir_cli.imaging import mask_from_alpha, read_mask
+
+    if mask and from_alpha:
+        raise typer.BadParameter("give --mask or --mask-from-alpha, not both")
+    if (invert or dilate) and not mask:
+        raise typer.BadParameter("--mask-invert and --mask-dilate need --mask")
+    if from_alpha:
+        return mask_from_alpha(picture, source)
+    return read_mask(mask, picture.size, invert, dilate) if mask else None
+
+
 def _check_mask(wanted: bool, given: bool, name: str) -> None:
     from diffir_cli.errors import InputError
 
     if wanted and not given:
-        raise InputError(f"the inpainting weights {name} need a mask", "add --mask FILE")
+        raise InputError(
+            f"the inpainting weights {name} need a mask", "add --mask FILE, or --mask-from-alpha"
+        )
     if given and not wanted:
         raise InputError(f"the weights {name} take no mask", "leave --mask out")

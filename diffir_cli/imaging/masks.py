@@ -9,7 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.errors import InputError
+from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.read import read_picture
+
+
+def mask_from_alpha(picture: Picture, path: Path) -> NDArray[np.bool_]:
+    """The holes that a picture's own transparency marks, (height, width): whatever is not opaque.
+
+    Raises:
+        InputError: when nothing or everything is transparent.
+    """
+    if picture.alpha is None:
+        raise InputError(f"{path} has no transparency", "erase what is to be filled, or use --mask")
+    holes = picture.alpha < np.iinfo(picture.alpha.dtype).max
+    return _with_both(holes, f"the transparency of {path}", "erase what is to be filled")
 
 
 def read_mask(
@@ -30,7 +43,7 @@ def read_mask(
     Raises:
         InputError: when it cannot be read, has another size, or marks nothing or everything.
     """
-    mask = read_picture(path)
+    mask = read_picture(path, deep=True)
     if mask.size != size:
         raise InputError(
             f"the mask {path} has {mask.size[0]}×{mask.size[1]} pixels, "
@@ -38,14 +51,17 @@ def read_mask(
             "draw the mask on a copy of the picture",
         )
     level = mask.rgb.max(axis=2)
-    holes = level < 255 if invert else level > 0
+    holes = level < np.iinfo(level.dtype).max if invert else level > 0
     if dilate:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilate + 1,) * 2)
         holes = cv2.dilate(holes.astype(np.uint8), kernel) > 0
+    return _with_both(holes, f"the mask {path}", "paint white what is to be filled, black the rest")
+
+
+def _with_both(holes: NDArray[np.bool_], name: str, hint: str) -> NDArray[np.bool_]:
+    """The holes, unless there is nothing to fill or nothing to fill it from."""
     if not holes.any():
-        raise InputError(f"the mask {path} marks nothing", "paint white what is to be filled")
+        raise InputError(f"{name} marks nothing", hint)
     if holes.all():
-        raise InputError(
-            f"the mask {path} marks the whole picture", "leave black what is to be kept"
-        )
+        raise InputError(f"{name} marks the whole picture", hint)
     return holes

@@ -94,8 +94,34 @@ def check_fit(path: Path, size: tuple[int, int], alpha: bool, deep: bool = False
         )
 
 
-def write_picture(picture: Picture, path: Path, overwrite: bool = False) -> None:
+def check_coding(path: Path, quality: int | None, lossless: bool) -> None:
+    """Refuse settings that have no effect on the target's format.
+
+    Raises:
+        InputError: when `quality` is given and the format has none, or `lossless` for JPEG.
+    """
+    kind = _FORMATS[path.suffix.lower()]
+    if lossless and kind == "JPEG":
+        raise InputError(f"{path} cannot be lossless: JPEG never is", "write a PNG or WebP instead")
+    if quality is not None and (kind == "PNG" or lossless):
+        raise InputError(f"--quality has no effect on {path}, which loses nothing", "leave it out")
+
+
+def write_picture(
+    picture: Picture,
+    path: Path,
+    overwrite: bool = False,
+    quality: int | None = None,
+    lossless: bool = False,
+) -> None:
     """Write a picture in the format of the ending; a file is there whole or not at all.
+
+    Args:
+        picture: What to write.
+        path: Where to.
+        overwrite: Whether a file of that name may be replaced.
+        quality: Of JPEG and WebP, 1 to 100; None for 95.
+        lossless: Whether WebP loses nothing.
 
     Raises:
         InputError: when the target cannot be written or exists and may not be replaced.
@@ -110,7 +136,13 @@ def write_picture(picture: Picture, path: Path, overwrite: bool = False) -> None
             else:
                 pixels = _planes(picture)
                 image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-                image.save(file, kind, **_SETTINGS[kind], **_described(kind, picture.metadata))
+                settings = {**_SETTINGS[kind], **_described(kind, picture.metadata)}
+                if quality is not None and "quality" in settings:
+                    settings["quality"] = quality
+                if lossless and kind == "WEBP":
+                    # Else colours under full transparency would be lost.
+                    settings |= {"lossless": True, "exact": True}
+                image.save(file, kind, **settings)
     except FileExistsError as error:
         raise _taken(path) from error
     except OSError as error:

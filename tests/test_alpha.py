@@ -1,0 +1,161 @@
+"""Transparency, and how results are coded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffir_cli.checkpoint import save_weights
+from diffir_cli.config import AlphaMode, ModelConfig, Tail
+from diffir_cli.engine import Restorer
+from diffir_cli.engine.pictures import bleed, restore_picture
+from diffir_cli.imaging import Picture, read_picture
+from diffir_cli.networks import DiffIRS2
+from tests.conftest import noise_image, run_cli
+
+
+@pytest.fixture
+def inpainter(tmp_path: Path) -> Path:
+    config = ModelConfig(
+        scale=1,
+        tail=Tail.SHUFFLE_ONCE,
+        in_channels=4,
+        prefill=True,
+        dim=8,
+        num_blocks=(1, 0, 0, 0),
+        refinement_blocks=0,
+        cpen_dim=8,
+        cpen_blocks=1,
+    )
+    path = tmp_path / "inpainter.safetensors"
+    save_weights(path, DiffIRS2(config), {})
+    return path
+
+
+def _half_clear(dtype: type = np.uint8) -> np.ndarray:
+    alpha = np.full((16, 16), np.iinfo(dtype).max, dtype)
+    alpha[:, 8:] = 0
+    return alpha
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_spread_under_what_is_transparent_and_nowhere_else(dtype: type) -> None:
+    rgb = np.zeros((16, 16, 3), dtype)
+    rgb[:, :8] = 200
+    rgb[:, 8:] = [255, 0, 0]
+    spread = bleed(rgb, _half_clear(dtype))
+    assert spread.dtype == dtype
+    np.testing.assert_array_equal(spread[:, :8], rgb[:, :8])
+    assert np.abs(spread[:, 8:].astype(int) - 200).max() <= 1
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_nothing_spreads_where_all_or_nothing_is_transparent(value: int) -> None:
+    rgb = noise_image(8, 8)
+    assert bleed(rgb, np.full((8, 8), value, np.uint8)) is rgb
+
+
+def test_what_lies_hidden_has_no_say_in_what_is_seen(s2: DiffIRS2) -> None:
+    rgb, alpha = noise_image(16, 16), _half_clear()
+    other = rgb.copy()
+    other[:, 8:] = 255 - other[:, 8:]
+    restorer = Restorer(s2, "cpu")
+    results = [restore_picture(restorer, Picture(pixels, alpha)).rgb for pixels in (rgb, other)]
+    np.testing.assert_array_equal(*results)
+
+
+def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
+    alpha = noise_image(16, 16, 1)
+    picture = Picture(noise_image(16, 16), alpha)
+    restorer = Restorer(s2, "cpu")
+    resized, restored, dropped = (
+        restore_picture(restorer, picture, alpha=mode).alpha
+        for mode in (AlphaMode.LANCZOS, AlphaMode.NETWORK, AlphaMode.DROP)
+    )
+    assert dropped is None and resized is not None and restored is not None
+    expected = restorer.restore(np.repeat(alpha[:, :, None], 3, axis=2)).mean(axis=2)
+    np.testing.assert_array_equal(restored, np.rint(expected))
+    assert resized.shape == restored.shape == (64, 64) and (resized != restored).any()
+
+
+def test_a_constant_alpha_stays_constant_through_the_network(s2: DiffIRS2) -> None:
+    picture = Picture(noise_image(8, 8), np.full((8, 8), 77, np.uint8))
+    found = restore_picture(Restorer(s2, "cpu"), picture, alpha=AlphaMode.NETWORK).alpha
+    assert found is not None and set(found.flat) == {77}
+
+
+def test_transparency_can_be_dropped_for_a_format_without_it(s2_file: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise_image(8, 8, 4)).save(tmp_path / "in.png")
+    out = tmp_path / "out.jpg"
+    command = ("restore", tmp_path / "in.png", "-w", s2_file, "-o", out)
+    refused = run_cli(*command)
+    assert refused.exit_code == 3 and "transparency" in refused.stderr
+    assert run_cli(*command, "--alpha", "drop").exit_code == 0 and out.exists()
+
+
+def test_what_is_transparent_can_be_what_is_filled(inpainter: Path, tmp_path: Path) -> None:
+    rgba = noise_image(24, 24, 4)
+    rgba[:, :, 3] = 255
+    rgba[4:9, 5:12, 3] = [[0]]
+    Image.fromarray(rgba).save(tmp_path / "in.png")
+    out = tmp_path / "out.png"
+    command = ("restore", tmp_path / "in.png", "--task", "inpaint", "-w", inpainter, "-o", out)
+    assert run_cli(*command, "--mask-from-alpha").exit_code == 0
+    back = read_picture(out)
+    assert back.alpha is None
+    kept = rgba[:, :, 3] == 255
+    np.testing.assert_array_equal(back.rgb[kept], rgba[:, :, :3][kept])
+    assert (back.rgb[~kept] != rgba[:, :, :3][~kept]).any()
+    both = run_cli(*command, "--mask-from-alpha", "--mask", tmp_path / "in.png", "--overwrite")
+    assert both.exit_code == 2 and "not both" in both.stderr
+    Image.fromarray(rgba[:, :, :3]).save(tmp_path / "in.png")
+    opaque = run_cli(*command, "--mask-from-alpha", "--overwrite")
+    assert opaque.exit_code == 3 and "no transparency" in opaque.stderr
+
+
+def test_mask_options_without_a_mask_are_refused(s2_file: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
+    command = ("restore", tmp_path / "in.png", "-w", s2_file, "-o", tmp_path / "out.png")
+    assert run_cli(*command, "--mask-invert").exit_code == 2
+    assert run_cli(*command, "--mask-dilate", "3").exit_code == 2
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+def test_quality_reaches_the_file(ending: str, s2_file: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise_image(16, 16)).save(tmp_path / "in.png")
+    sizes = []
+    for quality in ("20", "95", None):
+        out = tmp_path / f"{quality}{ending}"
+        more = ("--quality", quality) if quality else ()
+        command = ("restore", tmp_path / "in.png", "-w", s2_file, "-o", out, *more)
+        assert run_cli(*command).exit_code == 0
+        sizes.append(out.stat().st_size)
+    assert sizes[0] < sizes[1] == sizes[2]
+
+
+def test_a_lossless_webp_holds_the_pixels_of_the_png(s2_file: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise_image(16, 16, 4)).save(tmp_path / "in.png")
+    command = ("restore", tmp_path / "in.png", "-w", s2_file, "-o")
+    assert run_cli(*command, tmp_path / "out.webp", "--lossless").exit_code == 0
+    assert run_cli(*command, tmp_path / "out.png").exit_code == 0
+    with Image.open(tmp_path / "out.webp") as one, Image.open(tmp_path / "out.png") as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("out.jpg", ["--lossless"]),
+        ("out.png", ["--quality", "80"]),
+        ("out.webp", ["--lossless", "--quality", "80"]),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    name: str, more: list[str], s2_file: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
+    result = run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", tmp_path / name, *more)
+    assert result.exit_code == 3 and not (tmp_path / name).exists()
