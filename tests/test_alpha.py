@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from diffir_cli.checkpoint import save_weights
@@ -35,15 +37,15 @@ def inpainter(tmp_path: Path) -> Path:
     return path
 
 
-def _half_clear(dtype: type = np.uint8) -> np.ndarray:
-    alpha = np.full((16, 16), np.iinfo(dtype).max, dtype)
+def _half_clear(dtype: type = np.uint8) -> NDArray[Any]:
+    alpha: NDArray[Any] = np.full((16, 16), np.iinfo(dtype).max, dtype)
     alpha[:, 8:] = 0
     return alpha
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_colours_spread_under_what_is_transparent_and_nowhere_else(dtype: type) -> None:
-    rgb = np.zeros((16, 16, 3), dtype)
+    rgb: NDArray[Any] = np.zeros((16, 16, 3), dtype)
     rgb[:, :8] = 200
     rgb[:, 8:] = [255, 0, 0]
     spread = bleed(rgb, _half_clear(dtype))
@@ -63,8 +65,8 @@ def test_what_lies_hidden_has_no_say_in_what_is_seen(s2: DiffIRS2) -> None:
     other = rgb.copy()
     other[:, 8:] = 255 - other[:, 8:]
     restorer = Restorer(s2, "cpu")
-    results = [restore_picture(restorer, Picture(pixels, alpha)).rgb for pixels in (rgb, other)]
-    np.testing.assert_array_equal(*results)
+    one, two = (restore_picture(restorer, Picture(pixels, alpha)).rgb for pixels in (rgb, other))
+    np.testing.assert_array_equal(one, two)
 
 
 def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
