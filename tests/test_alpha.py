@@ -161,3 +161,33 @@ def test_settings_without_effect_are_refused(
     Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
     result = run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", tmp_path / name, *more)
     assert result.exit_code == 3 and not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("factor", "size"), [("2", (24, 18)), ("2.5", (30, 22)), ("0.5", (6, 4))])
+def test_a_result_has_the_size_that_is_asked_for(
+    factor: str, size: tuple[int, int], s2_file: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(noise_image(9, 12, 4)).save(tmp_path / "in.png")
+    out = tmp_path / "out.png"
+    command = ("restore", tmp_path / "in.png", "-w", s2_file, "-o", out, "--outscale", factor)
+    assert run_cli(*command).exit_code == 0
+    with Image.open(out) as image:
+        assert (image.size, image.mode) == (size, "RGBA")
+
+
+def test_a_flat_picture_stays_flat_in_another_size() -> None:
+    flat = Picture(np.full((8, 8, 3), 60_001, np.uint16)).resized((13, 5))
+    assert flat.size == (13, 5) and set(flat.rgb.flat) == {60_001}
+
+
+def test_input_and_result_are_put_side_by_side(s2_file: Path, tmp_path: Path) -> None:
+    Image.fromarray(noise_image(9, 12)).save(tmp_path / "in.png")
+    out, both = tmp_path / "out.png", tmp_path / "both.png"
+    command = ("restore", tmp_path / "in.png", "-w", s2_file, "-o", out, "--compare")
+    assert run_cli(*command, both).exit_code == 0
+    found = read_picture(both).rgb
+    np.testing.assert_array_equal(found[:, 48:], read_picture(out).rgb)
+    enlarged = read_picture(tmp_path / "in.png").resized((48, 36)).rgb
+    np.testing.assert_array_equal(found[:, :48], enlarged)
+    same = run_cli(*command, out, "--overwrite")
+    assert same.exit_code == 2 and "different files" in same.stderr

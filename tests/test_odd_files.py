@@ -94,3 +94,25 @@ def test_a_turned_photo_comes_out_upright(turned: str, s2_file: Path, tmp_path: 
         small = np.asarray(restored.resize(upright.size, Image.Resampling.BOX), float)
         # The network has random weights and adds to the enlarged photo: sides agree, however rough.
         assert np.corrcoef(small.ravel(), np.asarray(upright, float).ravel())[0, 1] > 0.5
+
+
+def test_a_truncated_photo_gives_what_there_is_where_that_is_allowed(
+    s2_file: Path, tmp_path: Path
+) -> None:
+    photo, out = ODD / "pillow-truncated_jpeg.jpg", tmp_path / "out.png"
+    command = ("restore", photo, "-w", s2_file, "-o", out)
+    assert run_cli(*command, "--allow-truncated").exit_code == 0
+    assert read_picture(out).size == (400, 400)
+    assert run_cli(*command, "--overwrite").exit_code == 3
+
+
+def test_the_limit_of_pixels_can_be_lowered_and_raised(
+    s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, out = ODD / "pillow-hopper_gray.jpg", tmp_path / "out.png"
+    command = ("restore", photo, "-w", s2_file, "-o", out)
+    result = run_cli(*command, "--max-pixels", 128 * 128 - 1)
+    assert result.exit_code == 3 and "128×128 pixels; the limit is 16,383" in result.stderr
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert run_cli(*command, "--max-pixels", 128 * 128).exit_code == 0
+    assert Image.MAX_IMAGE_PIXELS == 100

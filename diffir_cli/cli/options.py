@@ -104,6 +104,37 @@ HtmlFile = Annotated[
 ]
 
 
+OutScale = Annotated[
+    float | None,
+    typer.Option(
+        "--outscale",
+        min=0.01,
+        max=64,
+        help="Side of the result over that of the input; Lanczos behind the network.",
+        show_default=False,
+    ),
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option(
+        "--compare",
+        metavar="FILE",
+        help="Write input, enlarged, and result side by side too.",
+        show_default=False,
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        help="Refuse larger pictures; 178,956,970 by default.",
+        show_default=False,
+    ),
+]
+AllowTruncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Take what there is of a file that ends early.")
+]
 MaskFromAlpha = Annotated[
     bool, typer.Option("--mask-from-alpha", help="Fill what is transparent in the picture itself.")
 ]

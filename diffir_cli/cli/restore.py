@@ -40,6 +40,10 @@ def restore(
     alpha: options.Alpha = AlphaMode.LANCZOS,
     seed: options.Seed = 0,
     threads: options.Threads = None,
+    outscale: options.OutScale = None,
+    compare: options.Compare = None,
+    max_pixels: options.MaxPixels = None,
+    allow_truncated: options.AllowTruncated = False,
     quality: options.Quality = None,
     lossless: options.Lossless = False,
     strip_metadata: options.StripMetadata = False,
@@ -55,6 +59,7 @@ def restore(
         read_picture,
         write_picture,
     )
+    from diffir_cli.imaging.read import MAX_PIXELS
     from diffir_cli.version import __version__
     from diffir_cli.weightfile import locate_weights
 
@@ -64,7 +69,9 @@ def restore(
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     check_target(output, overwrite)
     check_coding(output, quality, lossless)
-    picture = read_picture(source, deep=True)
+    if compare:
+        _check_compare(compare, output, overwrite)
+    picture = read_picture(source, True, max_pixels or MAX_PIXELS, allow_truncated)
     holes = _holes(picture, source, mask, mask_invert, mask_dilate, mask_from_alpha)
     if mask_from_alpha or (alpha is AlphaMode.DROP and picture.alpha is not None):
         # What is filled is no longer transparent.
@@ -77,13 +84,20 @@ def restore(
 
         restorer = restorer_of(chosen, task, device, precision, threads, engine, Wish(*limits))
         _check_mask(restorer.takes_mask, holes is not None, chosen.name)
-        width, height = (side * restorer.config.scale for side in picture.size)
+        width, height = (
+            max(1, round(side * (outscale or restorer.config.scale))) for side in picture.size
+        )
         check_fit(output, (width, height), picture.alpha is not None, picture.deep)
+        if compare:
+            check_fit(compare, (2 * width, height), False, picture.deep)
         origin = f"diffir {__version__} ({chosen.name}, sha256 {chosen.sha256}, seed {seed})"
         result = restore_picture(restorer, picture, seed, holes, alpha, origin)
+        result = result.resized((width, height))
         if strip_metadata:
             result = result.stripped()
         write_picture(result, output, overwrite, quality, lossless)
+        if compare:
+            write_picture(picture.resized(result.size).beside(result), compare, overwrite)
     seconds = time.monotonic() - started
     if json:
         paths = {"input": str(source), "output": str(output)}
@@ -95,6 +109,14 @@ def restore(
         print_json({**paths, **sizes, **what, **how, **done})
     elif not quiet:
         say(f"{output}: {result.size[0]}×{result.size[1]} pixels in {seconds:.1f} s, {chosen.name}")
+
+
+def _check_compare(compare: Path, output: Path, overwrite: bool) -> None:
+    from diffir_cli.imaging import check_target
+
+    check_target(compare, overwrite)
+    if compare.resolve() == output.resolve():
+        raise typer.BadParameter("--compare and --output must name different files")
 
 
 def _holes(

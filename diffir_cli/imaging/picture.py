@@ -46,20 +46,35 @@ class Picture:
         return replace(
             self,
             rgb=rgb,
-            alpha=_resize_alpha(self.alpha, rgb.shape[:2]),
+            alpha=None if self.alpha is None else _resize_plane(self.alpha, rgb.shape[:2]),
             metadata=self.metadata.of_result(size, software),
         )
+
+    def resized(self, size: tuple[int, int]) -> Picture:
+        """This picture in another size, (width, height), by Lanczos."""
+        if size == self.size:
+            return self
+        shape = size[1], size[0]
+        planes = [_resize_plane(self.rgb[:, :, channel], shape) for channel in range(3)]
+        alpha = None if self.alpha is None else _resize_plane(self.alpha, shape)
+        metadata = self.metadata.of_result(size, self.metadata.software)
+        return replace(self, rgb=np.stack(planes, axis=2), alpha=alpha, metadata=metadata)
+
+    def beside(self, other: Picture) -> Picture:
+        """Both pictures next to each other, without transparency; `other` has the same height."""
+        return Picture(np.concatenate([self.rgb, other.rgb], axis=1), metadata=self.metadata)
 
     def stripped(self) -> Picture:
         """This picture with nothing said about it but its colour profile."""
         return replace(self, metadata=self.metadata.stripped())
 
 
-def _resize_alpha(alpha: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
-    if alpha is None or alpha.shape == shape:
-        return alpha
+def _resize_plane(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A plane, (H, W) of uint8 or uint16, in another shape by Lanczos."""
+    if plane.shape == shape:
+        return plane
     height, width = shape
     # In float, which Pillow resizes without rounding in between.
-    plane = Image.fromarray(alpha.astype(np.float32), "F")
-    resized = np.asarray(plane.resize((width, height), Image.Resampling.LANCZOS))
-    return np.rint(resized).clip(0, np.iinfo(alpha.dtype).max).astype(alpha.dtype)
+    image = Image.fromarray(plane.astype(np.float32))
+    resized = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    return np.rint(resized).clip(0, np.iinfo(plane.dtype).max).astype(plane.dtype)

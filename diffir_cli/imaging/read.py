@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.deep import decode_deep
@@ -28,12 +31,16 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 _log = logging.getLogger(__name__)
 
 
-def read_picture(path: Path, deep: bool = False) -> Picture:
+def read_picture(
+    path: Path, deep: bool = False, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False
+) -> Picture:
     """Decode a file.
 
     Args:
         path: The file.
         deep: Whether 16 bits a channel are wanted where the file has them.
+        max_pixels: Larger pictures are refused before they are decoded.
+        allow_truncated: Whether a file that ends too early may give what there is, grey below.
 
     Raises:
         InputError: when it is absent, no image, truncated, too large or deeper than can be kept.
@@ -41,9 +48,9 @@ def read_picture(path: Path, deep: bool = False) -> Picture:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _pillow_limits(max_pixels, allow_truncated):
             warnings.simplefilter("ignore")
-            return _decode(path, deep)
+            return _decode(path, deep, max_pixels)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -51,7 +58,7 @@ def read_picture(path: Path, deep: bool = False) -> Picture:
     except PermissionError as error:
         raise InputError(f"not allowed to read {path}", f"chmod u+r '{path}'") from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path, "a decompression bomb") from error
+        raise _too_large(path, "a decompression bomb", max_pixels) from error
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is no image that can be read",
@@ -85,11 +92,28 @@ def list_pictures(folder: Path) -> list[Path]:
     return paths
 
 
-def _decode(path: Path, deep: bool) -> Picture:
+_pillow = threading.Lock()
+
+
+@contextmanager
+def _pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
+    """Pillow's limits, which belong to the whole process, for one picture."""
+    with _pillow:
+        before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+        # Pillow refuses what is more than twice its limit.
+        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
+        ImageFile.LOAD_TRUNCATED_IMAGES = allow_truncated
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _decode(path: Path, deep: bool, max_pixels: int) -> Picture:
     with Image.open(path, formats=_FORMATS) as image:
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise _too_large(path, f"{width}×{height} pixels")
+        if width * height > max_pixels:
+            raise _too_large(path, f"{width}×{height} pixels", max_pixels)
         depth, grey_with_alpha = _depth(image), _is_grey_with_alpha(image)
         if depth > (16 if deep else 8):
             raise InputError(
@@ -128,9 +152,8 @@ def _depth(image: Image.Image) -> int:
     return 16 if image.mode.startswith("I;16") or ";16" in described else 8
 
 
-def _too_large(path: Path, size: str) -> InputError:
-    limit = f"{MAX_PIXELS // 1_000_000} million pixels"
+def _too_large(path: Path, size: str, limit: int) -> InputError:
     return InputError(
-        f"{path} is too large: {size}; the limit is {limit}",
-        "cut or shrink it with another program",
+        f"{path} is too large: {size}; the limit is {limit:,} pixels",
+        "raise --max-pixels, or cut or shrink it with another program",
     )

@@ -1,0 +1,84 @@
+"""Measure strips against the plain modules, by turns in one process: python docs/measure_engine.py.
+
+Networks of the official sizes with random weights, which cost the same as trained ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffir_cli.engine.streaming import StreamingDIRformer
+from diffir_cli.networks import DIRformer
+from diffir_cli.registry import read_registry
+
+WORK = (
+    ("deblur-gopro", 256),
+    ("deblur-gopro", 512),
+    ("inpaint-places", 256),
+    ("inpaint-places", 512),
+    ("sr-x4", 64),
+    ("sr-x4", 128),
+)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def roof() -> float:
+    """GFLOP/s of a product of two square matrices, the best of five."""
+    one = torch.rand(2048, 2048)
+    best = min(seconds(lambda: one @ one) for _ in range(5))
+    return 2 * 2048**3 / best / 1e9
+
+
+def measure(name: str, side: int, dtype: torch.dtype, repeats: int) -> tuple[float, float, float]:
+    """Median seconds of plain modules and strips, and the median of their ratios."""
+    config = read_registry()[name].model
+    torch.manual_seed(0)
+    network = DIRformer(config).eval()
+    lq = torch.rand(1, config.in_channels, side, side)
+    ipr = torch.randn(1, config.ipr_dim)
+    stream = StreamingDIRformer(network, dtype)
+
+    def plain() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, dtype == torch.bfloat16):
+            hq: Tensor = network(lq.contiguous(memory_format=torch.channels_last), ipr)
+        return hq
+
+    with torch.inference_mode():
+        plain(), stream(lq, ipr)
+        pairs = [(seconds(plain), seconds(lambda: stream(lq, ipr))) for _ in range(repeats)]
+    first, second = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return first, second, statistics.median(one / other for one, other in pairs)
+
+
+def main() -> None:
+    """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--only", default="", help="the names that begin so")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dtype = torch.bfloat16 if options.bf16 else torch.float32
+    print(f"{options.threads} threads, {dtype}, GEMM {roof():.0f} GFLOP/s\n")
+    print("| network | input | plain (s) | strips (s) | ratio |\n|---|---|---:|---:|---:|")
+    for name, side in WORK:
+        if name.startswith(options.only):
+            one, other, ratio = measure(name, side, dtype, options.repeats)
+            print(f"| {name} | {side}×{side} | {one:.2f} | {other:.2f} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
