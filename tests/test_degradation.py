@@ -239,3 +239,12 @@ def test_the_numbers_are_those_that_diffir_trains_with() -> None:
     assert _CHANCES == (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
     assert (_THICK.count, _THICK.angle, _THICK.length, _THICK.width) == ((1, 5), 4, 200, 100)
     assert (_BOXES.count, _BOXES.margin, _BOXES.side) == ((1, 4), 10, (30, 150))
+
+
+def test_a_photo_that_cannot_be_read_does_not_stop_the_others(photos: Path, tmp_path: Path) -> None:
+    (photos / "1.png").write_bytes(b"nothing")
+    out = tmp_path / "out"
+    result = run_cli("degrade", photos, "-o", out, "--kind", "shake")
+    assert result.exit_code == 3 and result.stderr.count("error: ") == 1
+    assert "1.png" in result.stderr
+    assert {path.name for path in out.iterdir()} == {"0.png", "2.png"}

@@ -101,7 +101,14 @@ def test_a_bad_pair_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
     assert [image["name"] for image in found["methods"]["results"]["images"]] == ["b.png", "d.png"]
     assert [failure["name"] for failure in found["failed"]] == ["a.png", "c.png"]
     assert "truth of 24×9 pixels, and that has 24×24" in found["failed"][1]["error"]
-    assert result.stderr.count("error: ") == 2
+    assert result.stderr.count("error: ") == 2 and found["task"] is None
+    page = tmp_path / "scores.md"
+    run_cli("evaluate", results, gt, "--protocol", "deblur", "--markdown", page)
+    assert "Not measured: a.png, c.png" in page.read_text(encoding="utf-8")
+    for name in ("b.png", "d.png"):
+        (results / name).write_bytes(b"nothing")
+    result = run_cli("evaluate", results, gt, "--protocol", "deblur")
+    assert result.exit_code == 3 and "b.png, c.png, d.png" in result.stderr
     with report.open(newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["b.png", "d.png"]
 

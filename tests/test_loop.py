@@ -304,7 +304,7 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
     assert "iteration 2, loss" in result.stderr and "done: 4 iterations" in result.stderr
     again = run_cli("train", recipe, "--out", tmp_path / "run", "--set", "iterations=6")
     assert again.exit_code == 0
-    assert "continuing at iteration 4" in again.stderr and "done: 6 iterations" in again.stderr
+    assert "at iteration 4" in again.stderr and "done: 6 iterations" in again.stderr
     broken = run_cli("train", recipe, "--set", "data.patch=7")
     assert broken.exit_code == 6
     assert "data.patch must be a multiple of 8, not 7" in broken.stderr

@@ -34,7 +34,8 @@ def degrade(
     """Degrade a photo many times over, or each photo of a folder once.
 
     A photo gives a contact sheet. A folder gives a folder of PNG files with the same names: the
-    degraded twins, or the masks, that `diffir evaluate` takes.
+    degraded twins, or the masks, that `diffir evaluate` takes; a photo that cannot be read is named
+    and does not stop the others.
     """
     be_quiet(quiet)
     if source.is_dir():
@@ -98,8 +99,16 @@ def _degrade_folder(
     make_folder(output)
     for target in targets:
         check_target(target, overwrite)
+    failed = []
     with working("degrading", quiet) as status:
         for target, path in targets.items():
             status(path.name)
-            write_twin(path, target, kind, scale, seed, overwrite)
+            try:
+                write_twin(path, target, kind, scale, seed, overwrite)
+            except InputError as error:
+                failed.append(error)
+    for fault in failed:
+        say(f"error: {fault}")
+    if failed:
+        raise typer.Exit(InputError.exit_code)
     return len(targets)

@@ -109,17 +109,30 @@ def evaluate(
             restorer, used["weights"]["name"], baseline, task, mask is not None, seed
         )
     rules = PROTOCOLS[name]
-    caption = f"{task.value}, protocol {name.value}: {rules.summary}"
+    what = "finished results" if results is not None else task.value
+    caption = f"{what}, protocol {name.value}: {rules.summary}"
     gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if html else None
     with working("measuring", quiet or json) as status:
         metrics = _learned(metric or (), device)
         view = _viewer(gallery, results is not None)
         measured = measure(samples.found, methods, scale, rules, metrics, status, view)
-    about = {"task": task.value, "protocol": name.value, "conventions": rules.summary, **used}
+    about = {
+        "task": None if results is not None else task.value,
+        "protocol": name.value,
+        "conventions": rules.summary,
+        **used,
+    }
     _tell(measured, caption, about, samples.unmatched, json, quiet)
-    _write(measured, caption, files, gallery, overwrite)
+    _write(measured, _with_missing(caption, measured, samples.unmatched), files, gallery, overwrite)
     if measured.failures:
         raise typer.Exit(InputError.exit_code)
+
+
+def _with_missing(caption: str, measured: Measured, unmatched: Sequence[Path]) -> str:
+    """The caption of a report, which must not be taken for one of the whole set."""
+    left_out = [failure.name for failure in measured.failures]
+    left_out += [f"{path.name} (no twin)" for path in unmatched]
+    return f"{caption}. Not measured: {', '.join(left_out)}" if left_out else caption
 
 
 def _check_options(
@@ -227,6 +240,7 @@ def _write(
     if file := files["markdown"]:
         write_text(file, report.as_markdown(measured.scores, caption), overwrite)
     if (file := files["html"]) and gallery:
+        gallery.caption = caption
         write_text(file, gallery.page(), overwrite)
 
 

@@ -42,7 +42,7 @@ MaxMemory = Annotated[
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="What a run may take, as 4G or 800M; by default most of what is free.",
+        help="What a run may take beside the program itself; by default most of what is free.",
         show_default=False,
     ),
 ]

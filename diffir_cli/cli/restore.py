@@ -108,7 +108,9 @@ def restore(
         what = {"task": task.value, "weights": used, "seed": seed, "seconds": round(seconds, 3)}
         print_json({**paths, **sizes, **what, **how, **done})
     elif not quiet:
-        say(f"{output}: {result.size[0]}×{result.size[1]} pixels in {seconds:.1f} s, {chosen.name}")
+        tiles = f", in tiles of {restorer.tiles} pixels" if restorer.tiles else ""
+        size = f"{result.size[0]}×{result.size[1]} pixels"
+        say(f"{output}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
 
 
 def _check_compare(compare: Path, output: Path, overwrite: bool) -> None:

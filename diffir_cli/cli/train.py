@@ -44,7 +44,9 @@ def train(
     trainer = Trainer(chosen, out or Path("runs") / chosen.name, device)
     silent = quiet or not trainer.world.is_first
     if trainer.iteration and not silent:
-        say(f"continuing at iteration {trainer.iteration}")
+        over = trainer.iteration >= chosen.iterations
+        hint = ": already at its end; raise iterations, or name another --out" if over else ""
+        say(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
     with _Bar(silent) as bar:
         result = trainer.fit(bar.show)
     if not silent:

@@ -120,12 +120,17 @@ def plan_run(
         if needed <= budget:
             return Plan(needed, side)
     raise DeviceError(
-        f"an image of {width}×{height} pixels needs about {whole / _GIB:.1f} GiB on {device}, "
-        f"and {budget / _GIB:.1f} GiB may be used",
+        f"an image of {width}×{height} pixels needs about {_said(whole)} on {device}, "
+        f"and {_said(budget)} may be used",
         "use a machine with more memory, or raise --max-memory"
         if wish.tile is None
         else "allow tiles with --tile auto",
     )
+
+
+def _said(size: int) -> str:
+    """Bytes as people say them."""
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / 2**20:.0f} MiB"
 
 
 def _multiple(side: int, config: ModelConfig) -> int:

@@ -148,7 +148,10 @@ def evaluate(
             if scores is found[0]:
                 view(loaded, hq, values)
     if len(failures) == len(samples):
-        raise failures[0].error
+        others = [failure.name for failure in failures[1:]]
+        more = f"; nor can {', '.join(others)} be measured" if others else ""
+        first = failures[0].error
+        raise InputError(f"{first.message}{more}", first.hint)
     for scores, extra in zip(found, learned, strict=True):
         for metric in extra:
             value = metric.overall()
