@@ -1,4 +1,4 @@
-"""Image restoration with DiffIR: `load_restorer`, `Restorer`, `load_model`, the command `diffir`.
+"""Image restoration with DiffIR: `Restorer`, `load_model` and the command `diffir`.
 
 Importing this package loads no torch; the names below load it when they are first used.
 """
@@ -11,16 +11,16 @@ from diffir_cli.version import __version__
 
 if TYPE_CHECKING:
     from diffir_cli.checkpoint import load_model
-    from diffir_cli.engine import Restorer, load_restorer
+    from diffir_cli.engine import Restorer
 
-__all__ = ["Restorer", "__version__", "load_model", "load_restorer"]
+__all__ = ["Restorer", "__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Restorer", "load_restorer"):
-        from diffir_cli import engine
+    if name == "Restorer":
+        from diffir_cli.engine import Restorer
 
-        return getattr(engine, name)
+        return Restorer
     if name == "load_model":
         from diffir_cli.checkpoint import load_model
 

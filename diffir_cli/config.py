@@ -32,7 +32,11 @@ class Precision(StrEnum):
 
     AUTO = "auto"
     FP32 = "fp32"
+    TF32 = "tf32"
+    """fp32 whose products are rounded to 11 bits: CUDA only."""
     BF16 = "bf16"
+    FP16 = "fp16"
+    """Not on a CPU."""
 
 
 class Engine(StrEnum):

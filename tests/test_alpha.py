@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffir_cli.checkpoint import save_weights
 from diffir_cli.config import AlphaMode, ModelConfig, Tail
-from diffir_cli.engine import Restorer
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.engine.pictures import bleed, restore_picture
 from diffir_cli.imaging import Picture, read_picture
 from diffir_cli.networks import DiffIRS2
@@ -64,7 +64,7 @@ def test_what_lies_hidden_has_no_say_in_what_is_seen(s2: DiffIRS2) -> None:
     rgb, alpha = noise_image(16, 16), _half_clear()
     other = rgb.copy()
     other[:, 8:] = 255 - other[:, 8:]
-    restorer = Restorer(s2, "cpu")
+    restorer = ModelRestorer(s2, "cpu")
     one, two = (restore_picture(restorer, Picture(pixels, alpha)).rgb for pixels in (rgb, other))
     np.testing.assert_array_equal(one, two)
 
@@ -72,7 +72,7 @@ def test_what_lies_hidden_has_no_say_in_what_is_seen(s2: DiffIRS2) -> None:
 def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
     alpha = noise_image(16, 16, 1)
     picture = Picture(noise_image(16, 16), alpha)
-    restorer = Restorer(s2, "cpu")
+    restorer = ModelRestorer(s2, "cpu")
     resized, restored, dropped = (
         restore_picture(restorer, picture, alpha=mode).alpha
         for mode in (AlphaMode.LANCZOS, AlphaMode.NETWORK, AlphaMode.DROP)
@@ -85,7 +85,7 @@ def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
 
 def test_a_constant_alpha_stays_constant_through_the_network(s2: DiffIRS2) -> None:
     picture = Picture(noise_image(8, 8), np.full((8, 8), 77, np.uint8))
-    found = restore_picture(Restorer(s2, "cpu"), picture, alpha=AlphaMode.NETWORK).alpha
+    found = restore_picture(ModelRestorer(s2, "cpu"), picture, alpha=AlphaMode.NETWORK).alpha
     assert found is not None and set(found.flat) == {77}
 
 

@@ -196,7 +196,7 @@ def test_ctrl_c_ends_with_130_and_writes_nothing(
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffir_cli.engine.restorer.Restorer.run", interrupt)
+    monkeypatch.setattr("diffir_cli.engine.restorer.ModelRestorer.run", interrupt)
     before = _names(photo.parent)
     result = run_cli("restore", photo, "-o", photo.with_name("out.png"), "-w", s2_file)
     assert result.exit_code == 130
@@ -340,6 +340,6 @@ def test_a_format_that_might_lose_depth_is_refused(tmp_path: Path, s2_file: Path
 def test_the_python_interface_gives_what_the_command_gives(photo: Path, s2_file: Path) -> None:
     out = photo.with_name("out.png")
     assert run_cli("restore", photo, "-o", out, "-w", s2_file, "--seed", 4).exit_code == 0
-    restorer = diffir_cli.load_restorer("sr", weights=str(s2_file))
+    restorer = diffir_cli.Restorer("sr", weights=str(s2_file))
     found = restorer.restore(np.asarray(Image.open(photo)), seed=4)
     np.testing.assert_array_equal(found, read_picture(out).rgb)

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.checkpoint import load_checkpoint, load_model
 from diffir_cli.config import Task
-from diffir_cli.engine import load_restorer
+from diffir_cli.engine import Restorer
 from diffir_cli.errors import ChecksumError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
@@ -71,7 +71,7 @@ def test_holes_are_filled_closer_to_the_truth_than_by_opencv(kind: MaskKind) -> 
     truth = _lighthouse()
     mask = random_mask(_draw(), 256, 256, kind)
     holes = mask > 0
-    filled = load_restorer("inpaint", device="cpu").restore(truth, mask=holes)
+    filled = Restorer("inpaint", device="cpu").restore(truth, mask=holes)
     black = truth * (1 - mask[:, :, None])
     others = [cv2.inpaint(black, mask, 3, how) for how in (cv2.INPAINT_NS, cv2.INPAINT_TELEA)]
     best = max(psnr(np.asarray(other)[holes], truth[holes]) for other in others)
@@ -100,7 +100,7 @@ GAIN = 0.5
 
 def test_a_really_bad_photo_comes_out_closer_to_the_truth_than_enlarged() -> None:
     truth = _lighthouse()
-    restorer = load_restorer("realsr", device="cpu")
+    restorer = Restorer("realsr", device="cpu")
     gains = []
     for seed in range(4):
         lq = degrade(truth, 4, np.random.default_rng(seed))
@@ -111,7 +111,7 @@ def test_a_really_bad_photo_comes_out_closer_to_the_truth_than_enlarged() -> Non
 
 def test_a_shaken_photo_comes_out_closer_to_the_truth() -> None:
     truth = _lighthouse()
-    restorer = load_restorer("deblur", device="cpu")
+    restorer = Restorer("deblur", device="cpu")
     gains = []
     for seed in range(4):
         lq = shake(truth, np.random.default_rng(seed))

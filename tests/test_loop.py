@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from diffir_cli.checkpoint import load_checkpoint, load_model, load_stage1, load_state
-from diffir_cli.engine import Restorer
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.errors import DiffIRError, RecipeError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.networks import DiffIRS1, DiffIRS2
@@ -189,7 +189,7 @@ def test_validation_scores_what_a_user_would_get(photos: Path, s2: DiffIRS2) -> 
     scores = []
     for photo in load_photos([str(photos)], 2):
         lq, gt = bicubic_pair(photo, 4)
-        hq = Restorer(s2, "cpu").restore(lq, seed=0)
+        hq = ModelRestorer(s2, "cpu").restore(lq, seed=0)
         scores.append(psnr(luma(shave(hq, 4)), luma(shave(gt, 4))))
     assert validation.psnr(s2, torch.device("cpu")) == pytest.approx(sum(scores) / 2)
 

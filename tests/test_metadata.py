@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from diffir_cli.engine import Restorer
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, read_picture, write_picture
 from diffir_cli.networks import DiffIRS2
@@ -194,14 +194,14 @@ def test_a_turned_picture_of_sixteen_bits_is_read_upright(orientation: int, tmp_
 def test_sixteen_bits_go_through_the_network_in_float(s2: DiffIRS2) -> None:
     """Steps finer than 1/255 survive, and whole levels give the picture of 8 bits."""
     shallow = noise_image(16, 24)
-    restorer = Restorer(s2, "cpu")
+    restorer = ModelRestorer(s2, "cpu")
     expected = restorer.restore(shallow)
     found = restorer.restore(shallow.astype(np.uint16) * 257)
     assert found.dtype == np.uint16
     assert np.abs(found / 257 - expected).max() <= 0.5001
     assert len(np.unique(found)) > 256
-    with pytest.raises(ValueError, match="uint8 or uint16"):
-        restorer.restore(shallow.astype(np.float32))
+    with pytest.raises(ValueError, match="uint8, uint16, float32"):
+        restorer.restore(shallow.astype(np.float64))
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".webp"])

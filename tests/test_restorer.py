@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffir_cli.config import ModelConfig, Precision, Tail
-from diffir_cli.engine import Restorer
-from diffir_cli.engine.memory import available_bytes
+from diffir_cli.engine import ModelRestorer
+from diffir_cli.engine.device import choose_device
+from diffir_cli.engine.memory import Wish, available_bytes
 from diffir_cli.engine.restorer import initial_noise, pad
+from diffir_cli.engine.streaming import StreamingDIRformer
 from diffir_cli.errors import DeviceError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.official import our_name, without_twins
@@ -24,8 +26,8 @@ from tests.conftest import TINY, noise_image
 from tests.golden_fill import arrays, official_state
 
 
-def _restorer(model: DiffIRS1 | DiffIRS2) -> Restorer:
-    return Restorer(model, "cpu", Precision.FP32)
+def _restorer(model: DiffIRS1 | DiffIRS2) -> ModelRestorer:
+    return ModelRestorer(model, "cpu", Precision.FP32)
 
 
 @pytest.mark.parametrize("height", [1, 2, 7, 8, 17])
@@ -126,7 +128,7 @@ def test_a_mask_belongs_to_inpainting_alone(s2: DiffIRS2) -> None:
 def test_bf16_is_close_to_fp32(s2: DiffIRS2) -> None:
     lq = torch.rand(1, 3, 24, 24)
     exact = _restorer(s2).run(lq)
-    rough = Restorer(s2, "cpu", Precision.BF16).run(lq)
+    rough = ModelRestorer(s2, "cpu", Precision.BF16).run(lq)
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).abs().max() < 0.05
 
@@ -145,9 +147,50 @@ def test_the_free_memory_of_this_machine_is_known() -> None:
 @pytest.mark.parametrize("wish", ["gpu", "cuda:x", "cuda:99", "tpu"])
 def test_a_device_that_is_not_there_is_refused(wish: str, s2: DiffIRS2) -> None:
     with pytest.raises(DeviceError) as caught:
-        Restorer(s2, wish)
+        ModelRestorer(s2, wish)
     assert caught.value.exit_code == 5
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"), [(Precision.FP16, "overflows"), (Precision.TF32, "only CUDA")]
+)
+def test_a_precision_that_a_cpu_does_badly_is_refused(
+    wish: Precision, said: str, s2: DiffIRS2
+) -> None:
+    with pytest.raises(DeviceError, match=said) as caught:
+        ModelRestorer(s2, "cpu", wish)
+    assert "--precision" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("tile", [0, 32])
+def test_what_overflows_in_half_precision_is_done_again_in_fp32_and_counted(
+    tile: int, s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lq = noise_image(32, 64)
+    expected = ModelRestorer(s2, "cpu", Precision.FP32, wish=Wish(tile=tile, overlap=8)).restore(lq)
+    whole = StreamingDIRformer.__call__
+
+    def overflow(self: StreamingDIRformer, lq: torch.Tensor, ipr: torch.Tensor) -> torch.Tensor:
+        hq: torch.Tensor = whole(self, lq, ipr)
+        return hq if self.dtype == torch.float32 else hq * torch.inf
+
+    monkeypatch.setattr(StreamingDIRformer, "__call__", overflow)
+    restorer = ModelRestorer(s2, "cpu", Precision.BF16, wish=Wish(tile=tile, overlap=8))
+    np.testing.assert_array_equal(restorer.restore(lq), expected)
+    assert restorer.redone == (3 if tile else 1)
+
+
+def test_automatic_devices_are_tried_from_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"cuda", "xpu", "mps"}
+    monkeypatch.setattr("diffir_cli.engine.device._count", lambda kind: int(kind in there))
+    found = []
+    while True:
+        found.append(choose_device("auto").type)
+        if not there:
+            break
+        there.discard(found[-1])
+    assert found == ["cuda", "xpu", "mps", "cpu"]
 
 
 @pytest.mark.cuda
@@ -155,5 +198,15 @@ def test_a_device_that_is_not_there_is_refused(wish: str, s2: DiffIRS2) -> None:
 def test_a_gpu_gives_the_picture_of_the_cpu(s2: DiffIRS2) -> None:
     lq = noise_image(40, 56)
     expected = _restorer(s2).restore(lq).astype(int)
-    found = Restorer(s2, "cuda", Precision.FP32).restore(lq).astype(int)
+    found = ModelRestorer(s2, "cuda", Precision.FP32).restore(lq).astype(int)
     assert np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16, Precision.TF32])
+def test_a_gpu_in_lower_precision_is_close_to_the_cpu(precision: Precision, s2: DiffIRS2) -> None:
+    lq = torch.rand(1, 3, 40, 56)
+    exact = _restorer(s2).run(lq)
+    found = ModelRestorer(s2, "cuda", precision).run(lq).cpu()
+    assert (found - exact).abs().max() < 0.05

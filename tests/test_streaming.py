@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from diffir_cli.config import Engine, ModelConfig, Norm, Precision, Tail
-from diffir_cli.engine import Restorer
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.engine.condition import condition
 from diffir_cli.engine.streaming import StreamingDIRformer
 from diffir_cli.networks import DiffIRS2, DIRformer
@@ -101,7 +101,7 @@ def test_pictures_are_those_of_the_plain_modules(seed: int) -> None:
     model = DiffIRS2(dataclasses.replace(TINY, norm=list(Norm)[seed % 2]))
     lq = noise_image(37, 51, seed=seed)
     plain, strips = (
-        Restorer(model, "cpu", Precision.FP32, engine).restore(lq).astype(int)
+        ModelRestorer(model, "cpu", Precision.FP32, engine).restore(lq).astype(int)
         for engine in (Engine.REFERENCE, Engine.STREAMING)
     )
     assert abs(plain - strips).max() <= 1

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffir_cli.config import Engine, Precision
-from diffir_cli.engine import Restorer
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.engine.memory import Wish, needed_bytes, plan_run
 from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
 from diffir_cli.engine.tiling import blended, starts
@@ -77,8 +77,8 @@ def test_an_image_is_whole_where_it_fits_and_tiled_where_not() -> None:
 
 def test_tiles_of_a_chosen_side_are_used_even_where_the_image_fits(s2: DiffIRS2) -> None:
     lq = noise_image(80, 100)
-    whole = Restorer(s2, "cpu", Precision.FP32)
-    tiled = Restorer(s2, "cpu", Precision.FP32, wish=Wish(tile=50, overlap=16))
+    whole = ModelRestorer(s2, "cpu", Precision.FP32)
+    tiled = ModelRestorer(s2, "cpu", Precision.FP32, wish=Wish(tile=50, overlap=16))
     found = tiled.restore(lq)
     assert (whole.tiles, 0) == (0, 0) and tiled.tiles == 48
     assert found.shape == (320, 400, 3)
@@ -111,9 +111,9 @@ def test_memory_that_runs_out_makes_strips_smaller(
     s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lq = noise_image(64, 64)
-    expected = Restorer(s2, "cpu", Precision.FP32).restore(lq).astype(int)
+    expected = ModelRestorer(s2, "cpu", Precision.FP32).restore(lq).astype(int)
     scarce = _make_scarce(monkeypatch, 10**9, strip_numbers() // 4)
-    restorer = Restorer(s2, "cpu", Precision.FP32)
+    restorer = ModelRestorer(s2, "cpu", Precision.FP32)
     found = restorer.restore(lq).astype(int)
     assert scarce.failed == 1 and restorer.tiles == 0
     assert np.abs(found - expected).max() <= 1
@@ -124,7 +124,7 @@ def test_memory_that_runs_out_for_all_strips_makes_tiles(
     s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _make_scarce(monkeypatch, 128 * 128)
-    restorer = Restorer(s2, "cpu", Precision.FP32, wish=Wish(overlap=16))
+    restorer = ModelRestorer(s2, "cpu", Precision.FP32, wish=Wish(overlap=16))
     assert restorer.restore(noise_image(200, 160)).shape == (800, 640, 3)
     assert 0 < restorer.tiles <= 128
 
@@ -134,7 +134,7 @@ def test_memory_that_runs_out_even_for_tiles_is_said(
 ) -> None:
     _make_scarce(monkeypatch, 0)
     with pytest.raises(DeviceError, match="cpu ran out of memory"):
-        Restorer(s2, "cpu", Precision.FP32).restore(noise_image(64, 64))
+        ModelRestorer(s2, "cpu", Precision.FP32).restore(noise_image(64, 64))
 
 
 def test_no_other_error_is_taken_for_a_lack_of_memory(
@@ -145,14 +145,14 @@ def test_no_other_error_is_taken_for_a_lack_of_memory(
 
     monkeypatch.setattr(StreamingDIRformer, "__call__", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        Restorer(s2, "cpu", Precision.FP32).restore(noise_image(16, 16))
+        ModelRestorer(s2, "cpu", Precision.FP32).restore(noise_image(16, 16))
 
 
 _MEASURE = """
 import sys, dataclasses, torch
 torch.set_num_threads(2)
 from diffir_cli.config import Engine, Precision
-from diffir_cli.engine import Restorer
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.registry import read_registry
 import numpy as np
@@ -160,7 +160,7 @@ name, width, height = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 config = dataclasses.replace(
     read_registry()[name].model, num_blocks=(1, 1, 1, 1), refinement_blocks=1, cpen_blocks=1
 )
-restorer = Restorer(DiffIRS2(config), "cpu", Precision.FP32)
+restorer = ModelRestorer(DiffIRS2(config), "cpu", Precision.FP32)
 lq = np.zeros((height, width, 3), np.uint8)
 mask = np.ones((height, width), bool) if config.in_channels == 4 else None
 small = None if mask is None else mask[:64, :64]

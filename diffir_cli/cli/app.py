@@ -25,6 +25,11 @@ _ALIASES = {
     "--ckpt": "--weights",
     "--input": "",
     "-i": "",
+    "--mask-path": "--mask",
+    "--tile-pad": "--tile-overlap",
+    "--gpu-id": "--device",
+    "-g": "--device",
+    "--ext": "--format",
 }
 """Names that users of other tools type, and ours; an empty one means a positional argument."""
 

@@ -15,7 +15,7 @@ from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
 
 if TYPE_CHECKING:
-    from diffir_cli.engine import Restorer
+    from diffir_cli.engine import ModelRestorer
     from diffir_cli.evaluation.evaluate import Loaded, Measured, Method, Viewer
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.perceptual import Perceptual
@@ -246,7 +246,7 @@ def _write(
 
 def _restorer(
     task: Task, weights: str | None, device: str, precision: Precision, threads: int | None
-) -> tuple[Restorer, dict[str, Any]]:
+) -> tuple[ModelRestorer, dict[str, Any]]:
     """The network, and what the JSON says of it."""
     from diffir_cli.weightfile import locate_weights
 
@@ -259,7 +259,7 @@ def _restorer(
 
 
 def _methods(
-    restorer: Restorer,
+    restorer: ModelRestorer,
     name: str,
     wished: Sequence[Baseline] | None,
     task: Task,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from diffir_cli.config import AlphaMode, Engine, Precision, Task
+
+if TYPE_CHECKING:
+    from diffir_cli.imaging.source import Treatment
 
 TaskName = Annotated[Task, typer.Option("--task", help="What is wrong with the picture.")]
 Weights = Annotated[
@@ -28,7 +31,7 @@ Device = Annotated[
         "-d",
         metavar="DEVICE",
         envvar="DIFFIR_DEVICE",
-        help="auto, cpu, cuda or cuda:N.",
+        help="auto, cpu, cuda, cuda:N, xpu or mps.",
     ),
 ]
 PrecisionName = Annotated[
@@ -83,7 +86,12 @@ MaskDilate = Annotated[
 ]
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="FILE", help="Where to write: .png, .jpg or .webp."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Where to write: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp; - for a pipe.",
+    ),
 ]
 ReportFile = Path | None
 CsvFile = Annotated[
@@ -139,19 +147,95 @@ MaskFromAlpha = Annotated[
     bool, typer.Option("--mask-from-alpha", help="Fill what is transparent in the picture itself.")
 ]
 Alpha = Annotated[AlphaMode, typer.Option("--alpha", help="What becomes of transparency.")]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        "--background",
+        metavar="COLOUR",
+        help="Put white, '#e0e0e0' or another colour behind what is transparent.",
+        show_default=False,
+    ),
+]
+FormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="png, jpg, webp, tif, avif, jxl or bmp; by default that of the output's ending.",
+        show_default=False,
+    ),
+]
 Quality = Annotated[
     int | None,
     typer.Option(
-        "--quality", min=1, max=100, help="Of JPEG and WebP; 95 by default.", show_default=False
+        "--quality",
+        min=1,
+        max=100,
+        help="Of JPEG, WebP, AVIF and JPEG XL; 95 by default.",
+        show_default=False,
     ),
 ]
-Lossless = Annotated[bool, typer.Option("--lossless", help="Make WebP lose nothing.")]
+Lossless = Annotated[bool, typer.Option("--lossless", help="Make WebP or JPEG XL lose nothing.")]
 StripMetadata = Annotated[
     bool,
     typer.Option(
         "--strip-metadata", help="Keep neither EXIF nor XMP, and say nothing of this program."
     ),
 ]
+
+
+def treatment_of(
+    *, background: str | None, max_pixels: int | None, alpha: AlphaMode, **others: Any
+) -> Treatment:
+    """What is done with each picture, from the options of a command.
+
+    Raises:
+        BadParameter: when the background is no colour, or nothing would be in front of it.
+    """
+    from diffir_cli.imaging.read import MAX_PIXELS
+    from diffir_cli.imaging.source import Treatment
+
+    colour = None
+    if background is not None:
+        colour = _parse_colour(background)
+        if alpha is AlphaMode.DROP:
+            raise typer.BadParameter("--background has no effect with --alpha drop")
+    return Treatment(background=colour, max_pixels=max_pixels or MAX_PIXELS, alpha=alpha, **others)
+
+
+def limits_of(max_memory: str, tile: str, tile_overlap: int) -> tuple[int, int | None, int]:
+    """The arguments of a `Wish` from the options of a command.
+
+    Raises:
+        BadParameter: when one of them cannot be understood.
+    """
+    return parse_size(max_memory), parse_tile(tile, tile_overlap), tile_overlap
+
+
+def check_mask_options(mask: Path | None, invert: bool, dilate: int, from_alpha: bool) -> None:
+    """Refuse options of masks that contradict each other or would have no effect.
+
+    Raises:
+        BadParameter: when they do.
+    """
+    if mask and from_alpha:
+        raise typer.BadParameter("give --mask or --mask-from-alpha, not both")
+    if (invert or dilate) and not mask:
+        raise typer.BadParameter("--mask-invert and --mask-dilate need --mask")
+
+
+def _parse_colour(text: str) -> tuple[int, int, int]:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise typer.BadParameter(
+            f"--background must be a colour such as white or '#e0e0e0', not {text!r}"
+        ) from None
+    return red, green, blue
+
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, print_json, say, working
+from diffir_cli.cli.talk import be_quiet, print_json, say, working, write_stdout
 from diffir_cli.config import AlphaMode, Engine, Precision, Task
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from diffir_cli.imaging import Picture
+    from diffir_cli.imaging.formats import Format
+    from diffir_cli.imaging.source import Source
+
+_PIPE = Path("-")
+_STDIN = Path("standard input")
+_STDOUT = Path("standard output")
+_LONGEST = 2**31
+"""Bytes that are read from a pipe before it is taken for endless."""
 
 
 def restore(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", readable=False, help="The image to restore.")
+        Path,
+        typer.Argument(metavar="IN", readable=False, help="The image to restore; - for a pipe."),
     ],
     output: options.Output,
     task: options.TaskName = Task.SR,
@@ -38,12 +45,14 @@ def restore(
     mask_dilate: options.MaskDilate = 0,
     mask_from_alpha: options.MaskFromAlpha = False,
     alpha: options.Alpha = AlphaMode.LANCZOS,
+    background: options.Background = None,
     seed: options.Seed = 0,
     threads: options.Threads = None,
     outscale: options.OutScale = None,
     compare: options.Compare = None,
     max_pixels: options.MaxPixels = None,
     allow_truncated: options.AllowTruncated = False,
+    format_name: options.FormatName = None,
     quality: options.Quality = None,
     lossless: options.Lossless = False,
     strip_metadata: options.StripMetadata = False,
@@ -52,65 +61,125 @@ def restore(
     quiet: options.Quiet = False,
 ) -> None:
     """Restore one image."""
-    from diffir_cli.imaging import (
-        check_coding,
-        check_fit,
-        check_target,
-        read_picture,
-        write_picture,
-    )
-    from diffir_cli.imaging.read import MAX_PIXELS
-    from diffir_cli.version import __version__
+    from diffir_cli.imaging import check_coding, check_fit, write_picture
+    from diffir_cli.imaging.source import check_source, read_source
     from diffir_cli.weightfile import locate_weights
 
     started = time.monotonic()
-    limits = (options.parse_size(max_memory), options.parse_tile(tile, tile_overlap), tile_overlap)
     be_quiet(quiet)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
-    check_target(output, overwrite)
-    check_coding(output, quality, lossless)
+    limits = options.limits_of(max_memory, tile, tile_overlap)
+    options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
+    treatment = options.treatment_of(
+        seed=seed,
+        alpha=alpha,
+        background=background,
+        outscale=outscale,
+        mask_invert=mask_invert,
+        mask_dilate=mask_dilate,
+        mask_from_alpha=mask_from_alpha,
+        max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
+        strip_metadata=strip_metadata,
+    )
+    target, format_ = _target(output, overwrite, format_name, json)
+    if format_:
+        check_coding(target, quality, lossless, format_)
     if compare:
         _check_compare(compare, output, overwrite)
-    picture = read_picture(source, True, max_pixels or MAX_PIXELS, allow_truncated)
-    holes = _holes(picture, source, mask, mask_invert, mask_dilate, mask_from_alpha)
-    if mask_from_alpha or (alpha is AlphaMode.DROP and picture.alpha is not None):
-        # What is filled is no longer transparent.
-        picture = replace(picture, alpha=None)
+    shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
+    loaded = read_source(shown, treatment, mask, data)
+    if format_ is None:
+        format_ = _format_like(loaded)
+        check_coding(target, quality, lossless, format_)
     chosen = locate_weights(weights, task)
-    with working(f"restoring {source.name}", quiet or json):
+    with working(f"restoring {shown.name}", quiet or json):
         from diffir_cli.engine.loading import restorer_of
         from diffir_cli.engine.memory import Wish
-        from diffir_cli.engine.pictures import restore_picture
+        from diffir_cli.engine.pictures import check_holes, treat
 
         restorer = restorer_of(chosen, task, device, precision, threads, engine, Wish(*limits))
-        _check_mask(restorer.takes_mask, holes is not None, chosen.name)
-        width, height = (
-            max(1, round(side * (outscale or restorer.config.scale))) for side in picture.size
-        )
-        check_fit(output, (width, height), picture.alpha is not None, picture.deep)
+        check_holes(restorer, loaded.holes is not None, chosen.name)
+        check_source(loaded, target, format_, treatment, restorer.config.scale)
         if compare:
-            check_fit(compare, (2 * width, height), False, picture.deep)
-        origin = f"diffir {__version__} ({chosen.name}, sha256 {chosen.sha256}, seed {seed})"
-        result = restore_picture(restorer, picture, seed, holes, alpha, origin)
-        result = result.resized((width, height))
-        if strip_metadata:
-            result = result.stripped()
-        write_picture(result, output, overwrite, quality, lossless)
+            width, height = loaded.size_of_result(treatment, restorer.config.scale)
+            check_fit(compare, (2 * width, height), False, loaded.picture.deep)
+        result = treat(restorer, loaded, treatment, chosen)
+        if output == _PIPE:
+            _write_pipe(result, format_, quality, lossless)
+        else:
+            write_picture(result, output, overwrite, quality, lossless, format_)
         if compare:
-            write_picture(picture.resized(result.size).beside(result), compare, overwrite)
+            before = loaded.picture.over(treatment.background or (0, 0, 0))
+            write_picture(before.resized(result.size).beside(result), compare, overwrite)
     seconds = time.monotonic() - started
     if json:
-        paths = {"input": str(source), "output": str(output)}
-        sizes = {"input_size": list(picture.size), "output_size": list(result.size)}
-        used = {"name": chosen.name, "sha256": chosen.sha256}
-        how = {"device": str(restorer.device), "precision": restorer.precision}
-        done = {"engine": engine.value, "tile": restorer.tiles}
-        what = {"task": task.value, "weights": used, "seed": seed, "seconds": round(seconds, 3)}
-        print_json({**paths, **sizes, **what, **how, **done})
+        print_json(
+            {
+                "input": str(source),
+                "output": str(output),
+                "input_size": list(loaded.picture.size),
+                "output_size": list(result.size),
+                "format": format_.name.lower(),
+                "task": task.value,
+                "weights": {"name": chosen.name, "sha256": chosen.sha256},
+                "seed": seed,
+                "seconds": round(seconds, 3),
+                "device": str(restorer.device),
+                "precision": restorer.precision.value,
+                "engine": engine.value,
+                "tile": restorer.tiles,
+                "redone_in_fp32": restorer.redone,
+            }
+        )
     elif not quiet:
         tiles = f", in tiles of {restorer.tiles} pixels" if restorer.tiles else ""
         size = f"{result.size[0]}×{result.size[1]} pixels"
-        say(f"{output}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
+        say(f"{target}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
+
+
+def _target(
+    output: Path, overwrite: bool, wish: str | None, json: bool
+) -> tuple[Path, Format | None]:
+    """What messages call the target, and its format; None for that of the input."""
+    from diffir_cli.imaging import check_target, format_of
+
+    if output != _PIPE:
+        return output, check_target(output, overwrite, wish)
+    if json:
+        raise typer.BadParameter("--json and -o - would both write to standard output")
+    if sys.stdout is None or sys.stdout.isatty():
+        raise typer.BadParameter("-o - writes a picture, which a terminal cannot show: add | or >")
+    return _STDOUT, format_of(_STDOUT, wish) if wish else None
+
+
+def _format_like(loaded: Source) -> Format:
+    from diffir_cli.imaging import format_like
+
+    return format_like(loaded.picture.format)
+
+
+def _piped() -> bytes:
+    """What stands in standard input."""
+    from diffir_cli.errors import InputError
+
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("nothing is piped into standard input", "cat photo.png | diffir restore -")
+    data = sys.stdin.buffer.read(_LONGEST + 1)
+    if not data:
+        raise InputError("standard input is empty", "did the command before it fail?")
+    if len(data) > _LONGEST:
+        raise InputError("standard input is longer than 2 GiB", "name a file instead")
+    return data
+
+
+def _write_pipe(result: Picture, format_: Format, quality: int | None, lossless: bool) -> None:
+    from diffir_cli.imaging import encode
+
+    # Some encoders go back in what they have written.
+    buffer = io.BytesIO()
+    encode(result, format_, buffer, quality, lossless)
+    write_stdout(buffer.getbuffer())
 
 
 def _check_compare(compare: Path, output: Path, overwrite: bool) -> None:
@@ -119,34 +188,3 @@ def _check_compare(compare: Path, output: Path, overwrite: bool) -> None:
     check_target(compare, overwrite)
     if compare.resolve() == output.resolve():
         raise typer.BadParameter("--compare and --output must name different files")
-
-
-def _holes(
-    picture: Picture,
-    source: Path,
-    mask: Path | None,
-    invert: bool,
-    dilate: int,
-    from_alpha: bool,
-) -> NDArray[np.bool_] | None:
-    """Where to fill, from a file or from the picture's own transparency; None for nowhere."""
-    from diffir_cli.imaging import mask_from_alpha, read_mask
-
-    if mask and from_alpha:
-        raise typer.BadParameter("give --mask or --mask-from-alpha, not both")
-    if (invert or dilate) and not mask:
-        raise typer.BadParameter("--mask-invert and --mask-dilate need --mask")
-    if from_alpha:
-        return mask_from_alpha(picture, source)
-    return read_mask(mask, picture.size, invert, dilate) if mask else None
-
-
-def _check_mask(wanted: bool, given: bool, name: str) -> None:
-    from diffir_cli.errors import InputError
-
-    if wanted and not given:
-        raise InputError(
-            f"the inpainting weights {name} need a mask", "add --mask FILE, or --mask-from-alpha"
-        )
-    if given and not wanted:
-        raise InputError(f"the weights {name} take no mask", "leave --mask out")

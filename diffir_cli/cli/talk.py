@@ -39,6 +39,24 @@ def print_json(value: Mapping[str, Any]) -> None:
         ) from error
 
 
+def write_stdout(data: bytes | memoryview) -> None:
+    """A picture for the next program of a pipe.
+
+    Raises:
+        DiffIRError: when stdout cannot take it, or nobody reads it any more.
+    """
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # Else Python tries again at its end and prints a traceback.
+        sys.stdout = None
+        raise DiffIRError(
+            f"cannot write the picture to standard output: {error.strerror}",
+            "look at where it goes, or name a file with -o",
+        ) from error
+
+
 def be_quiet(quiet: bool) -> None:
     """Silence warnings, but not errors, where a user asked for it."""
     if quiet:

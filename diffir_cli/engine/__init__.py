@@ -1,6 +1,6 @@
 """One image, as fast and as small as the machine allows."""
 
-from diffir_cli.engine.loading import load_restorer
-from diffir_cli.engine.restorer import Restorer
+from diffir_cli.engine.api import Restorer
+from diffir_cli.engine.restorer import ModelRestorer
 
-__all__ = ["Restorer", "load_restorer"]
+__all__ = ["ModelRestorer", "Restorer"]

@@ -36,9 +36,11 @@ def condition(cpen: CPEN, pixels: Tensor, numbers: int = _NUMBERS) -> Tensor:
     if strip >= height:
         return cpen(pixels)
     halo = sum(isinstance(module, nn.Conv2d) for module in cpen.features.modules())
-    total = torch.zeros(1, widest, dtype=torch.float64, device=pixels.device)
+    # MPS has no fp64.
+    exact = torch.float32 if pixels.device.type == "mps" else torch.float64
+    total = torch.zeros(1, widest, dtype=exact, device=pixels.device)
     for first, last in spans(height, strip):
         begin = max(first - halo, 0)
         rows = cpen.features(pixels[:, :, begin : last + halo])[:, :, first - begin :]
-        total += rows[:, :, : last - first].sum(dim=(2, 3), dtype=torch.float64)
+        total += rows[:, :, : last - first].sum(dim=(2, 3), dtype=exact)
     return cpen.mlp((total / (height * width)).to(pixels.dtype))

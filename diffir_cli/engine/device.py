@@ -3,51 +3,106 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from diffir_cli.config import Precision
 from diffir_cli.errors import DeviceError
 
+_DTYPES = {
+    Precision.FP32: torch.float32,
+    Precision.TF32: torch.float32,
+    Precision.BF16: torch.bfloat16,
+    Precision.FP16: torch.float16,
+}
+
 
 def choose_device(wish: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:N`.
+    """The device for `auto`, `cpu`, `cuda`, `cuda:N`, `xpu`, `xpu:N` or `mps`.
 
     Raises:
         DeviceError: when the wish is unknown, or this machine has no such device.
     """
     if wish == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found = (kind for kind in ("cuda", "xpu", "mps") if _count(kind))
+        return torch.device(next(found, "cpu"))
     if wish == "cpu":
         return torch.device("cpu")
-    match = re.fullmatch(r"cuda(?::(\d+))?", wish)
+    match = re.fullmatch(r"(cuda|xpu|mps)(?::(\d+))?", wish)
     if not match:
-        raise DeviceError(f"no device named {wish!r}", "use auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(match[1] or 0) >= count:
         raise DeviceError(
-            f"{wish} was asked for, but torch {torch.__version__} finds {count} CUDA devices",
+            f"no device named {wish!r}", "use auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
+        )
+    count = _count(match[1])
+    if int(match[2] or 0) >= count:
+        raise DeviceError(
+            f"{wish} was asked for, but torch {torch.__version__} finds "
+            f"{count} {match[1].upper()} devices",
             "use --device cpu",
         )
     return torch.device(wish)
 
 
-def choose_dtype(wish: Precision, device: torch.device) -> torch.dtype:
-    """The number format of the DIRformer: fp32 on a CPU and bf16 on CUDA unless asked otherwise.
+def _count(kind: str) -> int:
+    """How many devices of a kind this machine has."""
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    module = torch.cuda if kind == "cuda" else torch.xpu
+    return module.device_count() if module.is_available() else 0
+
+
+def choose_precision(wish: Precision, device: torch.device) -> Precision:
+    """The number format of the DIRformer: bf16 on CUDA that has it, else fp32, unless asked.
 
     Raises:
-        DeviceError: when the device has no bf16.
+        DeviceError: when the device has no such format, or would be slow and wrong in it.
     """
     wish = Precision(wish)
-    if wish is Precision.FP32 or (wish is Precision.AUTO and device.type == "cpu"):
-        return torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        if wish is Precision.AUTO:
-            return torch.float32
-        raise DeviceError(f"{device} has no bf16", "use --precision fp32")
-    return torch.bfloat16
+    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
+    if wish is Precision.AUTO:
+        return Precision.BF16 if device.type == "cuda" and has_bf16 else Precision.FP32
+    if wish is Precision.TF32 and device.type != "cuda":
+        raise DeviceError(f"{device} has no tf32, only CUDA has", "use --precision fp32")
+    if wish is Precision.FP16 and device.type == "cpu":
+        raise DeviceError("fp16 is slow on a CPU and overflows", "use --precision bf16 or fp32")
+    if wish is Precision.BF16 and not has_bf16:
+        raise DeviceError(f"{device} has no bf16", "use --precision fp16 or fp32")
+    return wish
 
 
-def precision_name(dtype: torch.dtype) -> str:
-    """How users call a number format."""
-    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
+def dtype_of(precision: Precision) -> torch.dtype:
+    """The format of the feature maps; tf32 is fp32 that is rounded inside products."""
+    return _DTYPES[precision]
+
+
+@contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    """Whether CUDA may round the factors of fp32 products to 11 bits inside the block.
+
+    cuDNN does so by default, which is no more the result of a CPU.
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    try:
+        convolutions.allow_tf32 = products.allow_tf32 = wanted
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, by way of memory that CUDA reads without a copy."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """A tensor of the device on the host, by way of memory that CUDA writes without a copy."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor)

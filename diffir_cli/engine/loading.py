@@ -1,4 +1,4 @@
-"""Weights to a `Restorer`."""
+"""Weights files to networks on a device."""
 
 from __future__ import annotations
 
@@ -7,32 +7,10 @@ import torch
 from diffir_cli.checkpoint import load_checkpoint, load_model, rebuild
 from diffir_cli.config import Engine, ModelConfig, Precision, Task
 from diffir_cli.engine.memory import Wish
-from diffir_cli.engine.restorer import Restorer
+from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import WeightsError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.weightfile import WeightFile, locate_weights
-
-
-def load_restorer(
-    task: Task | str = Task.SR,
-    weights: str | None = None,
-    device: str = "auto",
-    precision: Precision | str = Precision.AUTO,
-) -> Restorer:
-    """A network that is ready for images.
-
-    Args:
-        task: What is wrong with the pictures: `sr`, `realsr`, `deblur` or `inpaint`.
-        weights: A name of the registry or a file; None for the task's embedded weights.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `auto`, `fp32` or `bf16`.
-
-    Raises:
-        WeightsError: when the weights are unknown, damaged or for another task.
-        DeviceError: when the machine cannot provide device or precision.
-    """
-    chosen = locate_weights(weights, Task(task))
-    return restorer_of(chosen, Task(task), device, Precision(precision))
+from diffir_cli.weightfile import WeightFile
 
 
 def restorer_of(
@@ -43,13 +21,13 @@ def restorer_of(
     threads: int | None = None,
     engine: Engine = Engine.STREAMING,
     wish: Wish | None = None,
-) -> Restorer:
+) -> ModelRestorer:
     """The stage-2 network of a weights file on a device.
 
     Args:
         weights: Which weights.
         task: What they are to be used for.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
         precision: Number format of the DIRformer.
         threads: CPU threads for the whole process; None leaves torch's choice.
         engine: How the network is executed.
@@ -71,7 +49,7 @@ def load_any_stage(
     device: str = "auto",
     precision: Precision = Precision.AUTO,
     threads: int | None = None,
-) -> Restorer:
+) -> ModelRestorer:
     """The network of a weights file of either stage, as `restorer_of` does for stage 2."""
     model = rebuild(load_checkpoint(weights.path, weights.config))
     _check_task(model.config, task, weights.name)
@@ -102,7 +80,7 @@ def _on_device(
     threads: int | None,
     engine: Engine = Engine.STREAMING,
     wish: Wish | None = None,
-) -> Restorer:
+) -> ModelRestorer:
     if threads is not None:
         torch.set_num_threads(threads)
-    return Restorer(model, device, precision, engine, wish)
+    return ModelRestorer(model, device, precision, engine, wish)

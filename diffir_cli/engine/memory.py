@@ -141,6 +141,11 @@ def available_bytes(device: torch.device) -> int | None:
     """Memory that can still be taken on a device; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if device.type == "xpu":
+        total = int(torch.xpu.get_device_properties(device).total_memory)
+        return total - torch.xpu.memory_reserved(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     found = [value for value in (_free_of_linux(), _free_of_container()) if value is not None]
     if found:
         return min(found)

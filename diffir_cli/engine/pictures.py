@@ -10,13 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 from diffir_cli.config import AlphaMode
-from diffir_cli.engine.restorer import Restorer
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture
+from diffir_cli.imaging.source import Source, Treatment
 from diffir_cli.networks.fill import smooth_fill
+from diffir_cli.version import __version__
+from diffir_cli.weightfile import WeightFile
 
 
 def restore_picture(
-    restorer: Restorer,
+    restorer: ModelRestorer,
     picture: Picture,
     seed: int = 0,
     holes: NDArray[np.bool_] | None = None,
@@ -48,8 +52,47 @@ def restore_picture(
     return replace(result, alpha=_through_network(restorer, picture.alpha, seed, result))
 
 
+def check_holes(restorer: ModelRestorer, given: bool, name: str) -> None:
+    """Refuse a mask for a network that takes none, and none for one that needs it.
+
+    Raises:
+        InputError: when they do not fit.
+    """
+    if restorer.takes_mask and not given:
+        raise InputError(
+            f"the inpainting weights {name} need a mask", "add --mask FILE, or --mask-from-alpha"
+        )
+    if given and not restorer.takes_mask:
+        raise InputError(f"the weights {name} take no mask", "leave --mask out")
+
+
+def treat(
+    restorer: ModelRestorer, source: Source, treatment: Treatment, weights: WeightFile
+) -> Picture:
+    """Restore a picture and finish it.
+
+    Raises:
+        DeviceError: when it does not fit into memory.
+        WeightsError: when the network's result is not finite.
+    """
+    origin = provenance(weights, treatment.seed)
+    picture = source.picture
+    result = restore_picture(
+        restorer, picture, treatment.seed, source.holes, treatment.alpha, origin
+    )
+    result = result.resized(source.size_of_result(treatment, restorer.config.scale))
+    if treatment.background is not None:
+        result = result.over(treatment.background)
+    return result.stripped() if treatment.strip_metadata else result
+
+
+def provenance(weights: WeightFile, seed: int) -> str:
+    """What a result says of how it was made."""
+    return f"diffir {__version__} ({weights.name}, sha256 {weights.sha256}, seed {seed})"
+
+
 def _through_network(
-    restorer: Restorer, alpha: NDArray[Any], seed: int, result: Picture
+    restorer: ModelRestorer, alpha: NDArray[Any], seed: int, result: Picture
 ) -> NDArray[Any] | None:
     """Alpha as a grey picture of its own; what a network would only trouble is resized instead."""
     if restorer.takes_mask or alpha.min() == alpha.max():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,14 @@ from torch import Tensor
 
 from diffir_cli.config import Engine, ModelConfig, Precision
 from diffir_cli.engine.condition import condition
-from diffir_cli.engine.device import choose_device, choose_dtype, precision_name
+from diffir_cli.engine.device import (
+    choose_device,
+    choose_precision,
+    dtype_of,
+    tf32,
+    to_device,
+    to_host,
+)
 from diffir_cli.engine.memory import CANVAS_SHARE, Plan, Wish, available_bytes, plan_run
 from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
 from diffir_cli.engine.tiling import blended
@@ -30,14 +38,14 @@ from diffir_cli.networks.cpen import stage1_input, stage2_input
 _log = logging.getLogger(__name__)
 
 
-class Restorer:
+class ModelRestorer:
     """A network on a device, ready for images.
 
     Not thread-safe: use one for each thread.
 
     Args:
         model: A network of either stage; it is moved to the device and put in eval mode.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
         precision: Number format of the DIRformer; CPEN and the denoiser always compute in fp32.
         engine: How it is executed.
         wish: Limits of memory and tiles; None for none but what is free.
@@ -55,20 +63,15 @@ class Restorer:
         wish: Wish | None = None,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else choose_device(device)
-        self.dtype = choose_dtype(precision, self.device)
-        if self.device.type == "cuda":
-            # Else cuDNN rounds the inputs of fp32 convolutions to 11 bits.
-            torch.backends.cudnn.allow_tf32 = False
+        self.precision = choose_precision(precision, self.device)
+        self.dtype = dtype_of(self.precision)
         self.engine, self.wish = engine, wish or Wish()
         self.tiles = 0
         """Side of the tiles of the last image in LQ pixels; 0 where it was done whole."""
+        self.redone = 0
+        """How often half precision overflowed in the last image, and fp32 took its place."""
         self.model = model.to(self.device).eval()
         self.config: ModelConfig = model.config
-
-    @property
-    def precision(self) -> str:
-        """How users call the number format of the DIRformer."""
-        return precision_name(self.dtype)
 
     @torch.inference_mode()
     def restore(
@@ -78,10 +81,10 @@ class Restorer:
         gt: NDArray[Any] | None = None,
         mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[Any]:
-        """Restore an image of 8 or 16 bits a channel.
+        """Restore an image of 8 or 16 bits a channel, or of fractions.
 
         Args:
-            lq: (H, W, 3) in 0–255 of uint8 or in 0–65535 of uint16, of any size.
+            lq: (H, W, 3) in 0–255 of uint8, 0–65535 of uint16 or [0, 1] of float32, of any size.
             seed: Where x_T comes from; the same seed gives the same image.
             gt: (scale·H, scale·W, 3), the ground truth that a stage-1 network reads.
             mask: (H, W), True in the holes that an inpainting network fills. Outside them the
@@ -89,7 +92,7 @@ class Restorer:
 
         Returns:
             (scale·H, scale·W, 3) of the kind of `lq`, rounded half to even; in holes truncated, as
-            the released inpainting code does.
+            the released inpainting code does. Fractions are neither.
 
         Raises:
             ValueError: when a mask is given to a network that takes none, or the other way round,
@@ -99,15 +102,23 @@ class Restorer:
         """
         if self.takes_mask != (mask is not None):
             raise ValueError("an inpainting network, and no other, takes a mask")
+        if mask is not None and mask.shape != lq.shape[:2]:
+            raise ValueError(f"a mask of {mask.shape} does not fit an image of {lq.shape[:2]}")
         tensor = _to_tensor(lq)
         if mask is not None:
             holes = torch.tensor(mask)[None, None].float()
             tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
-        restored = self._run_finite(tensor, seed, None if gt is None else _to_tensor(gt))
+        restored = self.run(tensor, seed, None if gt is None else _to_tensor(gt))
+        if not torch.isfinite(restored).all():
+            raise WeightsError(
+                "the network's result is not finite", "are the weights damaged? try others"
+            )
         levels = restored[0].clamp_(0, 1).mul_(_white(lq))
-        pixels = (levels if mask is not None else levels.round_()).permute(1, 2, 0)
-        kind = torch.uint8 if lq.dtype == np.uint8 else torch.int32
-        hq = pixels.to(kind).contiguous().cpu().numpy().astype(lq.dtype, copy=False)
+        kind = _KINDS[lq.dtype.name]
+        if mask is None and not kind.is_floating_point:
+            levels.round_()
+        pixels = levels.permute(1, 2, 0).to(kind).contiguous()
+        hq = to_host(pixels).numpy().astype(lq.dtype, copy=False)
         return hq if mask is None else np.where(mask[:, :, None], hq, lq)
 
     @property
@@ -115,53 +126,33 @@ class Restorer:
         """Whether this is an inpainting network."""
         return self.config.in_channels == 4
 
-    def _run_finite(self, lq: Tensor, seed: int, gt: Tensor | None) -> Tensor:
-        """What `run` gives, in fp32 if bf16 overflowed."""
-        restored = self.run(lq, seed, gt)
-        if self.dtype != torch.float32 and not torch.isfinite(restored).all():
-            _log.warning("bf16 overflowed: the image is restored again in fp32")
-            restored = self.run(lq, seed, gt, torch.float32)
-        if not torch.isfinite(restored).all():
-            raise WeightsError(
-                "the network's result is not finite", "are the weights damaged? try others"
-            )
-        return restored
-
     @torch.inference_mode()
-    def run(
-        self,
-        lq: Tensor,
-        seed: int = 0,
-        gt: Tensor | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
+    def run(self, lq: Tensor, seed: int = 0, gt: Tensor | None = None) -> Tensor:
         """Restore an image in float.
 
         Args:
             lq: (1, in_channels, H, W) in [0, 1], of any size.
             seed: Where x_T comes from.
             gt: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network, else None.
-            dtype: Number format of the DIRformer; None for that of the restorer.
 
         Returns:
             (1, 3, scale·H, scale·W), float32 on the device, not clamped.
         """
         scale = self.config.scale
         height, width = lq.shape[-2:]
-        padded = pad(lq, self.config).to(self.device)
-        dtype = dtype or self.dtype
-        plan = self._plan(width, height, dtype)
-        self.tiles = plan.tile
-        ipr = self._ipr(padded, seed, gt)
-        restored = partial(self._restored, ipr=ipr, dtype=dtype)
-        hq = self._tiled(padded, plan.tile, restored) if plan.tile else restored(padded)
+        padded = to_device(pad(lq, self.config), self.device)
+        plan = self._plan(width, height)
+        self.tiles, self.redone = plan.tile, 0
+        with tf32(False):
+            ipr = self._ipr(padded, seed, gt)
+        restored = partial(self._finite, ipr=ipr)
+        with tf32(self.precision is Precision.TF32):
+            hq = self._tiled(padded, plan.tile, restored) if plan.tile else restored(padded)
         return hq[..., : scale * height, : scale * width].float()
 
-    def _plan(self, width: int, height: int, dtype: torch.dtype) -> Plan:
-        strip = strip_numbers()
-        return plan_run(
-            self.config, width, height, self.device, self.wish, self.engine, dtype.itemsize, strip
-        )
+    def _plan(self, width: int, height: int) -> Plan:
+        how = self.engine, self.dtype.itemsize, strip_numbers()
+        return plan_run(self.config, width, height, self.device, self.wish, *how)
 
     def _ipr(self, padded: Tensor, seed: int, gt: Tensor | None) -> Tensor:
         """Z or Ẑ of the whole image, (1, 4C')."""
@@ -173,6 +164,20 @@ class Restorer:
             return condition(self.model.cpen, stage1_input(padded, truth, config))
         found = condition(self.model.cpen, stage2_input(padded, config))
         return self.model.sample(found, initial_noise(config, seed).to(self.device))
+
+    def _finite(self, lq: Tensor, ipr: Tensor) -> Tensor:
+        """The DIRformer's result, in fp32 where half precision overflowed.
+
+        A whole image or tile again, since the feature that the strips share cannot hold in half
+        precision what overflowed there.
+        """
+        hq = self._restored(lq, ipr, self.dtype)
+        if self.dtype.itemsize < 4 and not torch.isfinite(hq).all():
+            size = f"{lq.shape[3]}×{lq.shape[2]} pixels"
+            _log.warning("%s overflowed: %s are restored again in fp32", self.precision.value, size)
+            self.redone += 1
+            hq = self._restored(lq, ipr, torch.float32)
+        return hq
 
     def _restored(self, lq: Tensor, ipr: Tensor, dtype: torch.dtype) -> Tensor:
         """The DIRformer's result; where memory runs out, by smaller strips and then by tiles."""
@@ -217,7 +222,8 @@ _STRIPS = (1, 4, 16)
 
 def _whole(dirformer: DIRformer, dtype: torch.dtype, lq: Tensor, ipr: Tensor) -> Tensor:
     """The plain modules' result."""
-    with torch.autocast(lq.device.type, torch.bfloat16, dtype == torch.bfloat16):
+    half = dtype.itemsize < 4
+    with torch.autocast(lq.device.type, dtype) if half else nullcontext():
         hq: Tensor = dirformer(lq.contiguous(memory_format=torch.channels_last), ipr)
     return hq
 
@@ -236,8 +242,10 @@ def _unless_out_of_memory(
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocator, of CUDA or of the CPU, had nothing left; and nothing else."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether an allocator had nothing left; and nothing else."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        said in str(error) for said in ("DefaultCPUAllocator", "MPS backend out of memory")
+    )
 
 
 def initial_noise(config: ModelConfig, seed: int) -> Tensor:
@@ -276,11 +284,15 @@ def _mirrored(side: int, multiple: int, repeat_edge: bool) -> Tensor:
     return torch.where(place <= last, place, 2 * last - place)
 
 
+_KINDS = {"uint8": torch.uint8, "uint16": torch.int32, "float32": torch.float32}
+"""What torch counts the levels of an image in."""
+
+
 def _white(image: NDArray[Any]) -> int:
     """The number that stands for white."""
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"an image has numbers of uint8 or uint16, not {image.dtype}")
-    return int(np.iinfo(image.dtype).max)
+    if image.dtype.name not in _KINDS:
+        raise ValueError(f"an image has numbers of {', '.join(_KINDS)}, not {image.dtype}")
+    return 1 if image.dtype == np.float32 else int(np.iinfo(image.dtype).max)
 
 
 def _to_tensor(image: NDArray[Any]) -> Tensor:

@@ -30,17 +30,18 @@ _TURNS: dict[int, tuple[int, bool]] = {
 """EXIF orientation to quarter turns against the clock, and a mirror left to right behind them."""
 
 
-def decode_deep(path: Path, image: Image.Image) -> tuple[Deep, Deep | None]:
+def decode_deep(data: bytes, path: Path, image: Image.Image) -> tuple[Deep, Deep | None]:
     """Colours (H, W, 3) and alpha (H, W) or None of a 16-bit file, upright.
 
     Args:
-        path: The file.
+        data: The file.
+        path: What messages call it.
         image: The same, opened by Pillow, which knows its tags.
 
     Raises:
         InputError: when it is damaged, or of a kind that cannot be read in 16 bits.
     """
-    pixels = _decoded(path)
+    pixels = _decoded(data)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != image.size[::-1]:
         raise InputError(
             f"{path} cannot be read with its 16 bits a channel",
@@ -78,11 +79,10 @@ def _grey_with_alpha(pixels: Deep) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def _decoded(path: Path) -> Any:
+def _decoded(data: bytes) -> Any:
     """OpenCV's pixels, BGR where coloured; None where it finds none."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
     try:
-        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
 

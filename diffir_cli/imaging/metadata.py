@@ -12,6 +12,13 @@ _SIZES = (
 )
 """Directory and tags that hold the size of the picture."""
 
+_OF_THE_FILE = frozenset(
+    {254, 255, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 317, 320, 322, 323}
+    | {324, 325, 330, 338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 700, 34675}
+)
+"""Tags by which a TIFF says how its own pixels lie in it, which no other file may repeat; and those
+for profile and XMP, which are given back by themselves."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -38,22 +45,28 @@ class Metadata:
         return Metadata(icc=self.icc)
 
 
-def read_metadata(upright: Image.Image, icc: bytes | None) -> Metadata:
+def read_metadata(image: Image.Image, upright: Image.Image, icc: bytes | None) -> Metadata:
     """What a picture that has been turned upright says; broken parts are left out.
 
     Args:
+        image: As its file gives it.
         upright: As `ImageOps.exif_transpose` gives it, which resets the orientation.
         icc: Its profile, where that still fits its colours.
     """
     xmp = upright.info.get("xmp", upright.info.get("XML:com.adobe.xmp"))
     if isinstance(xmp, str):
         xmp = xmp.encode("utf-8")
-    return Metadata(icc, _exif(upright), xmp if isinstance(xmp, bytes) and xmp else None)
+    return Metadata(icc, _exif(image, upright), xmp if isinstance(xmp, bytes) and xmp else None)
 
 
-def _exif(upright: Image.Image) -> bytes | None:
+def _exif(image: Image.Image, upright: Image.Image) -> bytes | None:
     try:
-        exif = upright.getexif()
+        # A copy of a TIFF has lost its tags.
+        exif = upright.getexif() or image.getexif()
+        if ExifTags.Base.Orientation in exif:
+            exif[ExifTags.Base.Orientation] = 1
+        for tag in _OF_THE_FILE & set(exif):
+            del exif[tag]
         return _to_bytes(exif) if len(exif) else None
     # Cameras and editors write every kind of broken EXIF.
     except Exception:

@@ -24,6 +24,8 @@ class Picture:
     """Whether the file had one colour channel."""
     metadata: Metadata = field(default_factory=Metadata)
     """What the file says about it."""
+    format: str = ""
+    """What Pillow calls the format of its file; empty where it comes from none."""
 
     @property
     def deep(self) -> bool:
@@ -63,6 +65,29 @@ class Picture:
     def beside(self, other: Picture) -> Picture:
         """Both pictures next to each other, without transparency; `other` has the same height."""
         return Picture(np.concatenate([self.rgb, other.rgb], axis=1), metadata=self.metadata)
+
+    def channels(self) -> NDArray[Any]:
+        """(H, W, 1 to 4): grey or colours as the file had them, and alpha where there is any."""
+        planes = [self.rgb]
+        if self.grey:
+            planes = [np.rint(self.rgb.mean(axis=2, keepdims=True)).astype(self.rgb.dtype)]
+        if self.alpha is not None:
+            planes.append(self.alpha[:, :, None])
+        return np.concatenate(planes, axis=2)
+
+    def over(self, colour: tuple[int, int, int]) -> Picture:
+        """This picture, opaque, over a colour of three numbers in 0–255."""
+        if self.alpha is None:
+            return self
+        white = np.iinfo(self.rgb.dtype).max
+        opacity = self.alpha.astype(np.float32) / white
+        rgb = np.empty_like(self.rgb)
+        for channel, level in enumerate(colour):
+            behind = level * (white / 255)
+            plane = (self.rgb[:, :, channel] - behind) * opacity + behind
+            rgb[:, :, channel] = np.rint(plane)
+        grey = self.grey and len(set(colour)) == 1
+        return replace(self, rgb=rgb, alpha=None, grey=grey)
 
     def stripped(self) -> Picture:
         """This picture with nothing said about it but its colour profile."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,43 +16,48 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.deep import decode_deep
+from diffir_cli.imaging.formats import (
+    DECODED,
+    EXTRA_DECODED,
+    IMAGE_SUFFIXES,
+    INSTALL_EXTRA,
+    load_extra_decoders,
+    looks_extra,
+)
 from diffir_cli.imaging.metadata import read_metadata
 from diffir_cli.imaging.picture import Picture
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded: where Pillow sees a decompression bomb."""
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
-)
-"""Endings by which a folder's pictures are found; a file named on its own may have any ending."""
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
-"""What is decoded: fewer decoders are fewer ways for a file to do harm."""
-
 _log = logging.getLogger(__name__)
 
 
 def read_picture(
-    path: Path, deep: bool = False, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False
+    path: Path,
+    deep: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    allow_truncated: bool = False,
+    data: bytes | None = None,
 ) -> Picture:
     """Decode a file.
 
     Args:
-        path: The file.
+        path: The file; with `data` only what messages call it.
         deep: Whether 16 bits a channel are wanted where the file has them.
         max_pixels: Larger pictures are refused before they are decoded.
         allow_truncated: Whether a file that ends too early may give what there is, grey below.
+        data: Its content where that is in memory already.
 
     Raises:
         InputError: when it is absent, no image, truncated, too large or deeper than can be kept.
     """
     try:
-        if path.is_dir():
+        if data is None and path.is_dir():
             raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
         with warnings.catch_warnings(), _pillow_limits(max_pixels, allow_truncated):
             warnings.simplefilter("ignore")
-            return _decode(path, deep, max_pixels)
+            return _decode(path, data, deep, max_pixels)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -62,7 +69,7 @@ def read_picture(
     except UnidentifiedImageError as error:
         raise InputError(
             f"{path} is no image that can be read",
-            "PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF files can",
+            _readable_hint(path, data),
         ) from error
     # A malformed file makes a decoder raise almost anything.
     except Exception as error:
@@ -70,6 +77,22 @@ def read_picture(
             f"{path} is damaged, incomplete or of an unknown kind: {error}",
             "copy or download it again, or save it as PNG with another program",
         ) from error
+
+
+def picture_from(image: Image.Image) -> Picture:
+    """A picture from Pillow's, turned upright as its EXIF says.
+
+    Raises:
+        InputError: when it has 32 bits a channel.
+    """
+    if image.mode in ("I", "F"):
+        raise InputError("an image has 32 bits a channel", "convert it to 8 or 16 bits first")
+    if not image.mode.startswith("I;16"):
+        return _shallow(image, ImageOps.exif_transpose(image))
+    upright = ImageOps.exif_transpose(image)
+    grey = np.asarray(upright).astype(np.uint16)
+    metadata = read_metadata(image, upright, image.info.get("icc_profile"))
+    return Picture(np.repeat(grey[:, :, None], 3, axis=2), None, True, metadata)
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -109,8 +132,8 @@ def _pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _decode(path: Path, deep: bool, max_pixels: int) -> Picture:
-    with Image.open(path, formats=_FORMATS) as image:
+def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Picture:
+    with _opened(path, data) as image:
         width, height = image.size
         if width * height > max_pixels:
             raise _too_large(path, f"{width}×{height} pixels", max_pixels)
@@ -122,21 +145,57 @@ def _decode(path: Path, deep: bool, max_pixels: int) -> Picture:
             )
         frames = getattr(image, "n_frames", 1)
         upright = ImageOps.exif_transpose(image)
-        icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-        grey = upright.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-        metadata = read_metadata(upright, icc)
         if depth == 16:
-            colours, transparency = decode_deep(path, image)
-            return Picture(colours, transparency, grey or grey_with_alpha, metadata)
-        alpha = None
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-            alpha = np.asarray(upright.getchannel("A"))
-        rgb = np.asarray(upright.convert("RGB"))
+            icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+            grey = image.mode.startswith("I;16") or grey_with_alpha
+            content = path.read_bytes() if data is None else data
+            planes = decode_deep(content, path, image)
+            picture = Picture(*planes, grey, read_metadata(image, upright, icc))
+        else:
+            picture = _shallow(image, upright)
+        kind = image.format or ""
+        if image.info.get("bit_depth", 8) > 8:
+            _log.warning("%s holds %d bits a channel: 8 are used", path, image.info["bit_depth"])
     # The further pictures of an MPO are previews or the view of a second lens.
-    if frames > 1 and image.format != "MPO":
+    if frames > 1 and kind != "MPO":
         _log.warning("%s holds %d pictures: only the first is used", path, frames)
-    return Picture(rgb, alpha, grey, metadata)
+    return replace(picture, format=kind)
+
+
+def _opened(path: Path, data: bytes | None) -> Image.Image:
+    """The image, by its content; formats of extra libraries only where no other fits."""
+    source = path if data is None else io.BytesIO(data)
+    try:
+        return Image.open(source, formats=DECODED)
+    except UnidentifiedImageError:
+        found = load_extra_decoders()
+        if not found:
+            raise
+        return Image.open(source, formats=[name for name in EXTRA_DECODED if name in found])
+
+
+def _shallow(image: Image.Image, upright: Image.Image) -> Picture:
+    """A picture of 8 bits a channel from an image and the same turned upright."""
+    metadata = read_metadata(
+        image, upright, None if image.mode == "CMYK" else image.info.get("icc_profile")
+    )
+    grey = upright.mode in ("1", "L", "LA")
+    alpha = None
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        alpha = np.asarray(upright.getchannel("A"))
+    return Picture(np.asarray(upright.convert("RGB")), alpha, grey, metadata)
+
+
+def _readable_hint(path: Path, data: bytes | None) -> str:
+    """What may help with a file that no decoder knows."""
+    start = data or b""
+    if data is None:
+        with suppress(OSError), path.open("rb") as file:
+            start = file.read(16)
+    if looks_extra(start):
+        return INSTALL_EXTRA
+    return "PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF files can"
 
 
 def _is_grey_with_alpha(image: Image.Image) -> bool:

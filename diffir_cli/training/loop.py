@@ -81,7 +81,7 @@ class Trainer:
     Args:
         recipe: What to train.
         out: The folder of the run; made if absent.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
 
     Raises:
         RecipeError: when the folder holds a run of another recipe.

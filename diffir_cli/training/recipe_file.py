@@ -126,8 +126,8 @@ def _faults(recipe: Recipe) -> Iterator[str]:
     ):
         yield "model.steps 0 leaves no diffusion for traditional optimisation or variance noise"
     yield from _schedule_faults(recipe.optimizer)
-    if recipe.precision is Precision.AUTO:
-        yield "precision must be fp32 or bf16, not auto"
+    if recipe.precision not in (Precision.FP32, Precision.BF16):
+        yield f"precision must be fp32 or bf16, not {recipe.precision.value}"
     yield from _degradation_faults(recipe)
     yield from _size_faults(recipe)
     if not any(recipe.data.train) and recipe.data.pairs_share < 1:

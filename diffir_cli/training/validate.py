@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from diffir_cli.config import Precision
-from diffir_cli.engine import Restorer
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import Pair, load_pairs, load_photos
@@ -54,7 +54,7 @@ class Validation:
 
     def psnr(self, model: DiffIRS1 | DiffIRS2, device: torch.device) -> float:
         """Mean PSNR in dB of 8-bit results, seed 0."""
-        restorer = Restorer(model, device, Precision.FP32)
+        restorer = ModelRestorer(model, device, Precision.FP32)
         scores = []
         for lq, gt in self.pairs:
             truth = gt if isinstance(model, DiffIRS1) else None

@@ -1,0 +1,134 @@
+"""The formats that image files can have, and what each can hold."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, features
+
+from diffir_cli.errors import InputError
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that can be written.
+
+    Attributes:
+        name: As Pillow calls it.
+        endings: Of file names, the usual one first.
+        longest_side: In pixels; None for no limit.
+        alpha: Whether it holds transparency.
+        deep: Whether it holds 16 bits a channel.
+        lossy: Whether it has a quality.
+        lossless: Whether it can lose nothing.
+        extra: Whether it needs a library that is not always there.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    longest_side: int | None = None
+    alpha: bool = True
+    deep: bool = False
+    lossy: bool = False
+    lossless: bool = True
+    extra: bool = False
+
+
+FORMATS = (
+    Format("PNG", (".png",), deep=True),
+    Format("JPEG", (".jpg", ".jpeg"), 65_535, alpha=False, lossy=True, lossless=False),
+    Format("WEBP", (".webp",), 16_383, lossy=True),
+    Format("TIFF", (".tif", ".tiff"), deep=True),
+    Format("AVIF", (".avif",), 65_535, lossy=True, lossless=False),
+    Format("JXL", (".jxl",), lossy=True, extra=True),
+    Format("BMP", (".bmp",), alpha=False),
+)
+"""What is written."""
+
+DECODED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+"""What is read: fewer decoders are fewer ways for a file to do harm."""
+
+EXTRA_DECODED = ("HEIF", "JXL")
+"""What is read besides where its library is installed."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+    | {".heic", ".heif", ".jxl"}
+)
+"""Endings by which a folder's pictures are found; a file named on its own may have any ending."""
+
+INSTALL_EXTRA = "pip install 'diffir[formats]'"
+
+_PNG = FORMATS[0]
+
+
+def format_of(path: Path, wish: str | None = None) -> Format:
+    """The format to write a file in: the one wished for, else that of its ending.
+
+    Args:
+        path: The file to write.
+        wish: An ending with or without its dot, in any case; None for that of `path`.
+
+    Raises:
+        InputError: when there is no such format, its library is missing, or wish and ending differ.
+    """
+    by_ending = _find(path.suffix)
+    if wish is None:
+        if by_ending is None:
+            fault = f"unknown ending {path.suffix!r}" if path.suffix else "its name has no ending"
+            endings = (format_.endings[0] for format_ in FORMATS)
+            raise InputError(f"cannot write {path}: {fault}", f"use one of {', '.join(endings)}")
+        return _available(by_ending, path)
+    wished = _find(wish)
+    if wished is None:
+        names = (format_.endings[0][1:] for format_ in FORMATS)
+        raise InputError(f"no format {wish!r} can be written", f"use one of {', '.join(names)}")
+    if by_ending not in (None, wished):
+        raise InputError(
+            f"{path} would not be what its ending says, but {wished.name}",
+            f"name it {path.with_suffix(wished.endings[0]).name}",
+        )
+    return _available(wished, path)
+
+
+def format_like(name: str) -> Format:
+    """The format that Pillow calls so where it can be written as it is, else PNG."""
+    # Pillow calls a JPEG with further pictures MPO.
+    name = "JPEG" if name == "MPO" else name
+    return next((format_ for format_ in FORMATS if format_.name == name), _PNG)
+
+
+def load_extra_decoders() -> tuple[str, ...]:
+    """Teach Pillow the formats of the libraries that are installed; their names."""
+    found = []
+    for module, name in (("pillow_heif", "HEIF"), ("pillow_jxl", "JXL")):
+        try:
+            plugin = importlib.import_module(module)
+        except ImportError:
+            continue
+        if name == "HEIF" and name not in Image.OPEN:
+            plugin.register_heif_opener()
+        found.append(name)
+    return tuple(found)
+
+
+def looks_extra(start: bytes) -> bool:
+    """Whether a file that begins so is one that only an extra library reads."""
+    heif = start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+    return heif or start.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL "))
+
+
+def _find(ending: str) -> Format | None:
+    ending = "." + ending.lower().removeprefix(".")
+    return next((format_ for format_ in FORMATS if ending in format_.endings), None)
+
+
+def _available(format_: Format, path: Path) -> Format:
+    missing = format_.name not in load_extra_decoders() if format_.extra else False
+    if missing or (format_.name == "AVIF" and not features.check("avif")):
+        raise InputError(
+            f"cannot write {path}: the library for {format_.name} is not installed", INSTALL_EXTRA
+        )
+    return format_

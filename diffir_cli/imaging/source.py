@@ -1,0 +1,97 @@
+"""A picture that is to be restored, and what is to be done with it: for `restore` and `batch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffir_cli.config import AlphaMode
+from diffir_cli.imaging.formats import Format
+from diffir_cli.imaging.masks import mask_from_alpha, read_mask
+from diffir_cli.imaging.picture import Picture
+from diffir_cli.imaging.read import MAX_PIXELS, read_picture
+from diffir_cli.imaging.write import check_fit
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done with each picture, whatever the weights."""
+
+    seed: int = 0
+    """Where x_T comes from."""
+    alpha: AlphaMode = AlphaMode.LANCZOS
+    """What becomes of transparency."""
+    background: tuple[int, int, int] | None = None
+    """What is put behind transparency, in 0–255; None leaves it transparent."""
+    outscale: float | None = None
+    """Side of the result over that of the input; None for the network's scale."""
+    mask_invert: bool = False
+    """Whether masks are black where to fill."""
+    mask_dilate: int = 0
+    """By how many pixels holes grow."""
+    mask_from_alpha: bool = False
+    """Whether what is transparent is filled."""
+    max_pixels: int = MAX_PIXELS
+    """Larger pictures are refused."""
+    allow_truncated: bool = False
+    """Whether a file that ends early is read as far as it goes."""
+    strip_metadata: bool = False
+    """Whether all but the colour profile is left out."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that was read, and where an inpainting network fills it."""
+
+    picture: Picture
+    holes: NDArray[np.bool_] | None = None
+    """(H, W), or None for nowhere."""
+
+    def size_of_result(self, treatment: Treatment, scale: int) -> tuple[int, int]:
+        """(width, height) of the result of a network of that scale."""
+        factor = treatment.outscale or scale
+        width, height = (max(1, round(side * factor)) for side in self.picture.size)
+        return width, height
+
+
+def read_source(
+    path: Path, treatment: Treatment, mask: Path | None = None, data: bytes | None = None
+) -> Source:
+    """Read a picture and its mask.
+
+    Args:
+        path: The file; with `data` only what messages call it.
+        treatment: Limits of reading, and what masks mean.
+        mask: The file that marks the holes.
+        data: The content of the file where that is in memory already.
+
+    Raises:
+        InputError: when picture or mask cannot be read, or do not belong together.
+    """
+    limits = treatment.max_pixels, treatment.allow_truncated
+    picture = read_picture(path, True, *limits, data)
+    if treatment.mask_from_alpha:
+        # What is filled is no longer transparent.
+        return Source(replace(picture, alpha=None), mask_from_alpha(picture, path))
+    if treatment.alpha is AlphaMode.DROP:
+        picture = replace(picture, alpha=None)
+    if mask is None:
+        return Source(picture)
+    how = treatment.mask_invert, treatment.mask_dilate
+    return Source(picture, read_mask(mask, picture.size, *how))
+
+
+def check_source(
+    source: Source, path: Path, format_: Format, treatment: Treatment, scale: int
+) -> None:
+    """Refuse, before the slow part, a picture whose result its file could not hold.
+
+    Raises:
+        InputError: when the format cannot hold it.
+    """
+    picture = source.picture
+    alpha = picture.alpha is not None and treatment.background is None
+    check_fit(path, source.size_of_result(treatment, scale), alpha, picture.deep, format_)

@@ -1,0 +1,96 @@
+"""Pipes: `-` is standard input and standard output."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from diffir_cli.cli import app
+from tests.conftest import noise_image
+
+
+def _piped(data: bytes, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=data)
+
+
+def _file(kind: str, side: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(noise_image(side, side)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wish", "expected"),
+    [("PNG", [], "PNG"), ("JPEG", [], "JPEG"), ("GIF", [], "PNG"), ("PNG", ["-f", "tif"], "TIFF")],
+)
+def test_a_picture_goes_through_a_pipe_in_its_own_format_or_the_one_asked_for(
+    kind: str, wish: list[str], expected: str, s2_file: Path
+) -> None:
+    result = _piped(_file(kind), "restore", "-", "-o", "-", "-w", s2_file, *wish)
+    assert result.exit_code == 0, result.stderr
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        assert (image.format, image.size) == (expected, (32, 32))
+
+
+def test_a_pipe_gives_the_bytes_of_a_file(s2_file: Path, tmp_path: Path) -> None:
+    data = _file("PNG")
+    (tmp_path / "in.png").write_bytes(data)
+    piped = _piped(data, "restore", "-", "-o", "-", "-w", s2_file)
+    filed = _piped(b"", "restore", tmp_path / "in.png", "-o", tmp_path / "out.png", "-w", s2_file)
+    assert piped.exit_code == filed.exit_code == 0
+    assert piped.stdout_bytes == (tmp_path / "out.png").read_bytes()
+
+
+def test_sixteen_bits_go_through_a_pipe(s2_file: Path) -> None:
+    buffer = io.BytesIO()
+    deep = np.random.default_rng(0).integers(0, 65_536, (8, 8)).astype(np.uint16)
+    Image.fromarray(deep).save(buffer, "PNG")
+    result = _piped(buffer.getvalue(), "restore", "-", "-o", "-", "-w", s2_file)
+    assert result.exit_code == 0, result.stderr
+    with Image.open(io.BytesIO(result.stdout_bytes)) as image:
+        assert image.mode == "I;16"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"", "standard input is empty"), (b"no picture", "standard input is no image")],
+)
+def test_what_is_no_picture_is_one_error(data: bytes, said: str, s2_file: Path) -> None:
+    result = _piped(data, "restore", "-", "-o", "-", "-w", s2_file)
+    assert result.exit_code == 3
+    assert said in result.stderr and result.stdout == ""
+
+
+def test_json_and_picture_do_not_share_standard_output(s2_file: Path) -> None:
+    result = _piped(_file("PNG"), "restore", "-", "-o", "-", "-w", s2_file, "--json")
+    assert result.exit_code == 2 and "--json" in result.stderr
+
+
+def test_quality_without_effect_on_the_pipes_format_is_refused(s2_file: Path) -> None:
+    result = _piped(_file("PNG"), "restore", "-", "-o", "-", "-w", s2_file, "--quality", 90)
+    assert result.exit_code == 3 and "--quality has no effect" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_reader_that_has_gone_is_one_error(s2_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(_file("PNG"))
+    command = [sys.executable, "-m", "diffir_cli", "restore", "in.png", "-o", "-", "-w"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, str(s2_file)],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write the picture to standard output")
+    assert "Traceback" not in done.stderr
