@@ -59,6 +59,19 @@ class AlphaMode(StrEnum):
     """Left out: the picture becomes opaque."""
 
 
+class OnExist(StrEnum):
+    """What becomes of a picture whose result has the name of a file that no run has made."""
+
+    ERROR = "error"
+    """Nothing is begun."""
+    SKIP = "skip"
+    """It is left out."""
+    OVERWRITE = "overwrite"
+    """The file is replaced."""
+    RENAME = "rename"
+    """The result gets a number behind its name."""
+
+
 class Norm(StrEnum):
     """The layer normalisation inside a block."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -13,7 +14,9 @@ from diffir_cli.errors import InputError
 
 
 @contextmanager
-def whole_file(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
+def whole_file(
+    path: Path, overwrite: bool = True, settled: Callable[[Path], None] | None = None
+) -> Iterator[IO[bytes]]:
     """A file to write, which gets its name only when the block ends without an error.
 
     It lies in the same folder meanwhile, so that the last step is a rename inside one file system,
@@ -22,18 +25,21 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
     Args:
         path: The name it will have.
         overwrite: Whether a file of that name may be replaced.
+        settled: Called with the file under its temporary name when it is whole and on the disk.
 
     Raises:
         FileExistsError: when it may not be replaced and there is one by then.
         OSError: when it cannot be written.
     """
     # Its length does not depend on that of the name, which may be as long as the system allows.
-    temporary = path.with_name(f".diffir-{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{_SUFFIX}")
     try:
         with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if settled:
+            settled(temporary)
         if overwrite:
             temporary.replace(path)
         else:
@@ -41,6 +47,22 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+_PREFIX, _SUFFIX = ".diffir-", ".part"
+
+
+def remove_unfinished(folder: Path, age: float = 0) -> None:
+    """Remove what killed processes left of files in a folder.
+
+    Args:
+        folder: Where no other process writes, or none for so long.
+        age: Seconds since such a file was last written to.
+    """
+    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

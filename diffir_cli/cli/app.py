@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diffir_cli.cli import ablate, convert, degrade, evaluate, restore, train
+from diffir_cli.cli import ablate, batch, convert, degrade, evaluate, restore, train
 from diffir_cli.cli.talk import say
 from diffir_cli.errors import DiffIRError
 from diffir_cli.version import __version__
@@ -69,6 +69,7 @@ app = typer.Typer(
 )
 for _command in (
     restore.restore,
+    batch.batch,
     evaluate.evaluate,
     train.train,
     ablate.ablate,

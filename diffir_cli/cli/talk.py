@@ -63,15 +63,17 @@ def be_quiet(quiet: bool) -> None:
         logging.getLogger().setLevel(logging.ERROR)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout; the first column is text, the others are numbers, which are never cut."""
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True
+) -> None:
+    """A table on stdout; numbers, in all columns but the first, are never cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
     for place, title in enumerate(header):
-        if place:
+        if place and numbers:
             digits = max((len(row[place]) for row in rows), default=1)
             table.add_column(title, justify="right", overflow="fold", min_width=digits)
         else:

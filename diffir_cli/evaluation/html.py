@@ -31,6 +31,8 @@ class Gallery:
     def __init__(self, heading: str, caption: str) -> None:
         self.heading, self.caption = heading, caption
         self.columns: list[str] = []
+        self.failures: list[tuple[str, str]] = []
+        """Names of images that could not be shown, and why."""
         self.images: list[dict[str, Any]] = []
 
     def add(
@@ -67,6 +69,7 @@ class Gallery:
             "caption": self.caption,
             "columns": self.columns,
             "images": self.images,
+            "failures": self.failures,
         }
         # A name may hold "</script>".
         safe = json.dumps(data, allow_nan=False).replace("<", "\\u003c")

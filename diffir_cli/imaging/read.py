@@ -52,12 +52,21 @@ def read_picture(
     Raises:
         InputError: when it is absent, no image, truncated, too large or deeper than can be kept.
     """
+    with refusing(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
+        return _decode(path, data, deep, max_pixels)
+
+
+@contextmanager
+def refusing(path: Path, data: bytes | None, max_pixels: int) -> Iterator[None]:
+    """Turn whatever goes wrong with a file in the block into one sentence about it.
+
+    Raises:
+        InputError: when anything does.
+    """
     try:
         if data is None and path.is_dir():
             raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
-        with warnings.catch_warnings(), _pillow_limits(max_pixels, allow_truncated):
-            warnings.simplefilter("ignore")
-            return _decode(path, data, deep, max_pixels)
+        yield
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -119,9 +128,10 @@ _pillow = threading.Lock()
 
 
 @contextmanager
-def _pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
-    """Pillow's limits, which belong to the whole process, for one picture."""
-    with _pillow:
+def pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
+    """Pillow's limits and warnings, which belong to the whole process, for one picture."""
+    with _pillow, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
         # Pillow refuses what is more than twice its limit.
         Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
@@ -133,11 +143,8 @@ def _pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
 
 
 def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Picture:
-    with _opened(path, data) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise _too_large(path, f"{width}×{height} pixels", max_pixels)
-        depth, grey_with_alpha = _depth(image), _is_grey_with_alpha(image)
+    with open_picture(path, data, max_pixels) as image:
+        depth, grey_with_alpha = told_depth(image), _is_grey_with_alpha(image)
         if depth > (16 if deep else 8):
             raise InputError(
                 f"{path} has {depth} bits a channel, and only {16 if deep else 8} can be kept here",
@@ -162,16 +169,27 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
     return replace(picture, format=kind)
 
 
-def _opened(path: Path, data: bytes | None) -> Image.Image:
-    """The image, by its content; formats of extra libraries only where no other fits."""
+def open_picture(path: Path, data: bytes | None, max_pixels: int) -> Image.Image:
+    """The image, by its content, not decoded yet; extra libraries only where no other fits.
+
+    Raises:
+        InputError: when it is too large.
+        UnidentifiedImageError: when it is no picture.
+        OSError: when it cannot be read.
+    """
     source = path if data is None else io.BytesIO(data)
     try:
-        return Image.open(source, formats=DECODED)
+        image = Image.open(source, formats=DECODED)
     except UnidentifiedImageError:
         found = load_extra_decoders()
         if not found:
             raise
-        return Image.open(source, formats=[name for name in EXTRA_DECODED if name in found])
+        image = Image.open(source, formats=[name for name in EXTRA_DECODED if name in found])
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise _too_large(path, f"{width}×{height} pixels", max_pixels)
+    return image
 
 
 def _shallow(image: Image.Image, upright: Image.Image) -> Picture:
@@ -203,7 +221,7 @@ def _is_grey_with_alpha(image: Image.Image) -> bool:
     return any("LA" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
-def _depth(image: Image.Image) -> int:
+def told_depth(image: Image.Image) -> int:
     """Bits a channel of the file, which Pillow's mode does not always tell."""
     if image.mode in ("I", "F"):
         return 32

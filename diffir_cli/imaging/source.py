@@ -41,6 +41,12 @@ class Treatment:
     strip_metadata: bool = False
     """Whether all but the colour profile is left out."""
 
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether results are transparent where sources are."""
+        dropped = self.alpha is AlphaMode.DROP or self.background is not None
+        return not (dropped or self.mask_from_alpha)
+
 
 @dataclass(frozen=True)
 class Source:

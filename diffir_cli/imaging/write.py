@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -125,6 +126,7 @@ def write_picture(
     quality: int | None = None,
     lossless: bool = False,
     format_: Format | None = None,
+    settled: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a picture; a file is there whole or not at all.
 
@@ -135,6 +137,7 @@ def write_picture(
         quality: Of a lossy format, 1 to 100; None for 95.
         lossless: Whether a format that can loses nothing.
         format_: None for that of the ending.
+        settled: Called with the file under its temporary name when it is whole and on the disk.
 
     Raises:
         InputError: when the target cannot be written or exists and may not be replaced.
@@ -142,7 +145,7 @@ def write_picture(
     format_ = check_target(path, overwrite, format_.endings[0] if format_ else None)
     check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
     try:
-        with whole_file(path, overwrite) as file:
+        with whole_file(path, overwrite, settled) as file:
             _encode(picture, format_, file, path, quality, lossless)
     except FileExistsError as error:
         raise _taken(path) from error

@@ -1,0 +1,190 @@
+"""A run over many pictures: planned whole, checked, then done in one process or several."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from diffir_cli.batch.journal import Journal
+from diffir_cli.batch.lock import locked
+from diffir_cli.batch.plan import Job, Naming, find_sources, of_shard, plan_jobs, probe_all
+from diffir_cli.batch.resume import Remaining, remaining
+from diffir_cli.batch.run import Pipeline
+from diffir_cli.batch.work import Outcome, Work
+from diffir_cli.batch.workers import Crew
+from diffir_cli.config import OnExist
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import InputError
+from diffir_cli.files import make_folder, remove_unfinished
+
+_OLD = 24 * 3600
+"""Seconds after which an unfinished file of another shard is taken for forgotten."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user wants of a run."""
+
+    inputs: tuple[str, ...]
+    """Files, folders and patterns."""
+    folder: Path | None
+    """Where results go; None for the place of each source."""
+    naming: Naming
+    """How results are called and written."""
+    work: Work
+    """What is done with each picture."""
+    recursive: bool = False
+    """Whether folders are searched to the bottom."""
+    masks: Path | None = None
+    """A mask for all, or a folder of them."""
+    on_exist: OnExist = OnExist.ERROR
+    """What becomes of files that are in the way."""
+    shard: tuple[int, int] = (1, 1)
+    """Which part of the pictures is done here, and of how many."""
+    devices: tuple[str, ...] = ()
+    """One process for each; empty for none but this."""
+    helpers: int = 2
+    """Threads for reading, and as many for writing."""
+    fail_fast: bool = False
+    """Whether the first failure ends the run."""
+
+    @property
+    def home(self) -> Path:
+        """Where journal and lock lie: the folder of results, or that of the sources."""
+        if self.folder is not None:
+            return self.folder
+        first = Path(self.inputs[0])
+        return first if first.is_dir() else first.parent
+
+    @property
+    def shard_name(self) -> str:
+        """For files of a shard; empty for an undivided run."""
+        number, count = self.shard
+        return f"{number}-of-{count}" if count > 1 else ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    remaining: Remaining
+    """The jobs, sorted by what is there."""
+    journal: Journal
+    """What was done before."""
+
+    @property
+    def pixels(self) -> int:
+        """LQ pixels to restore."""
+        return sum(job.pixels for job in self.remaining.todo)
+
+    def output_bytes(self, scale: float) -> int:
+        """A guess at the bytes of the results: about two for each pixel."""
+        return round(2 * self.pixels * scale**2)
+
+    def free_bytes(self, home: Path) -> int:
+        """Free where the results go."""
+        return shutil.disk_usage(next(path for path in [home, *home.parents] if path.exists())).free
+
+
+@contextmanager
+def held(request: Request) -> Iterator[None]:
+    """Hold the folder of results, which is made if it is not there, while the block runs.
+
+    Raises:
+        InputError: when it cannot be made or written into, or another run holds it.
+    """
+    make_folder(request.home)
+    with locked(request.home, request.shard_name):
+        yield
+
+
+def make_plan(request: Request, dry: bool = False) -> Plan:
+    """Look at every picture and every result that is there.
+
+    Args:
+        request: What is wanted.
+        dry: Whether nothing may be written, not even to mend a journal.
+
+    Raises:
+        InputError: when there is nothing to restore, or something stands in the way.
+    """
+    found = find_sources(request.inputs, request.recursive, request.folder)
+    number, count = request.shard
+    if count > 1:
+        found = of_shard(found, number, count)
+    treatment = request.work.treatment
+    probed = list(probe_all(found, treatment.max_pixels, 4 * request.helpers))
+    if not probed and count == 1:
+        hint = "" if request.recursive else "add -r to look into the folders below"
+        raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
+    jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks)
+    journal = Journal(request.home, request.shard_name, heal=not dry)
+    options, weights = request.work.digest(), request.work.weights.sha256
+    how = request.on_exist, request.folder is None
+    return Plan(remaining(jobs, journal.records, options, weights, *how), journal)
+
+
+def run_plan(
+    plan: Plan,
+    request: Request,
+    restorer: ModelRestorer,
+    stop: threading.Event,
+    begin: Callable[[Job], None],
+    done: Callable[[Outcome], None],
+) -> None:
+    """Restore what is left to do.
+
+    Args:
+        plan: What that is.
+        request: How.
+        restorer: The network in this process.
+        stop: Set from outside to end the run after the pictures that are in a network.
+        begin: Called with each job as it enters a network.
+        done: Called with what became of each.
+
+    Raises:
+        DiffIRError: when no process could begin.
+    """
+    todo = plan.remaining.todo
+    work = replace(request.work, journal=plan.journal.path)
+    _clean(todo, request)
+
+    def finished(outcome: Outcome) -> None:
+        if outcome.error and request.fail_fast:
+            stop.set()
+        done(outcome)
+
+    try:
+        if request.devices:
+            works = [replace(work, device=device) for device in request.devices]
+            Crew(works, request.helpers, stop).run(iter(todo), begin, finished)
+        else:
+            Pipeline(work, restorer, request.helpers, stop, begin, finished).run(iter(todo))
+    finally:
+        _clean(todo, request)
+
+
+def _clean(jobs: Sequence[Job], request: Request) -> None:
+    """Remove what killed runs left half written; nobody else writes there while it is held."""
+    age = _OLD if request.shard_name else 0
+    for folder in {job.target.parent for job in jobs}:
+        remove_unfinished(folder, age)
+
+
+def seconds_per_pixel(restorer: ModelRestorer) -> float:
+    """How long a network takes for an LQ pixel here, measured on a small picture."""
+    lq = np.zeros((192, 192, 3), np.uint8)
+    mask = np.zeros((192, 192), bool) if restorer.takes_mask else None
+    if mask is not None:
+        mask[:8, :8] = True
+    restorer.restore(lq[:64, :64], mask=None if mask is None else mask[:64, :64])
+    started = time.monotonic()
+    restorer.restore(lq, mask=mask)
+    return (time.monotonic() - started) / (192 * 192)

@@ -1,0 +1,171 @@
+"""How each result of a folder was made, so that the same command goes on after any stop.
+
+One line of JSON for each file that is finished or failed, appended before the result gets its name:
+a line whose result is not there, or is another file, counts for nothing. So a stop between the two
+does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.errors import InputError
+
+_PREFIX = ".diffir-journal"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file that is finished or failed."""
+
+    input: str
+    """Path of the source as the plan has it."""
+    output: str
+    """Path of the result below its folder, with slashes."""
+    size: int = 0
+    """Bytes of the source."""
+    mtime_ns: int = 0
+    """When the source was last changed."""
+    sha256: str = ""
+    """Of the source."""
+    mask_sha256: str = ""
+    """Of its mask, where there is one."""
+    options: str = ""
+    """Digest of all that decides over the pixels beside source and weights."""
+    weights: str = ""
+    """The sha256 of the weights."""
+    output_sha256: str = ""
+    """Of the result; empty where there is none."""
+    output_size: int = 0
+    """Bytes of the result."""
+    output_mtime_ns: int = 0
+    """When the result was written."""
+    seconds: float = 0.0
+    """From decoding to writing."""
+    error: str = ""
+    """Why there is no result."""
+
+
+class Journal:
+    """The lines of a folder, and the file that new ones are appended to.
+
+    Args:
+        folder: Where the results lie.
+        shard: Whose lines are written, such as `3-of-8`; empty for an undivided run. The lines of
+            all shards are read.
+        heal: Whether a torn last line is cut off; else nothing is written.
+
+    Raises:
+        InputError: when the journal cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, shard: str = "", heal: bool = True) -> None:
+        self.path = folder / f"{_PREFIX}{'-' + shard if shard else ''}.jsonl"
+        try:
+            if heal:
+                _heal(self.path)
+            self.records = _read_all(folder)
+        except OSError as error:
+            raise InputError(
+                f"cannot read the journal {self.path}: {error.strerror}", "look at its permissions"
+            ) from error
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a line to a journal, which is on the disk when this returns.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    line = json.dumps(_without_defaults(record), ensure_ascii=True) + "\n"
+    # One write to the end of the file, so that lines of several processes do not mix.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(descriptor, line.encode("ascii"))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_intact(record: Record, target: Path) -> bool:
+    """Whether a result is still the very file that a line speaks of."""
+    if not record.output_sha256:
+        return False
+    try:
+        found = target.stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (record.output_size, record.output_mtime_ns)
+
+
+def is_current(record: Record, source: Path, mask: Path | None, options: str, weights: str) -> str:
+    """Why a finished file must be done again; empty where nothing has changed.
+
+    A source of the same size and time is taken for unchanged without being read.
+
+    Raises:
+        OSError: when the source cannot be read.
+    """
+    if record.weights != weights:
+        return "other weights"
+    if record.options != options:
+        return "other options"
+    found = source.stat()
+    same_time = found.st_mtime_ns == record.mtime_ns
+    if found.st_size != record.size or not (same_time or file_sha256(source) == record.sha256):
+        return "the picture has changed"
+    if (file_sha256(mask) if mask else "") != record.mask_sha256:
+        return "the mask has changed"
+    return ""
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without_defaults(record: Record) -> dict[str, Any]:
+    return {
+        field.name: value
+        for field, value in zip(fields(record), asdict(record).values(), strict=True)
+        if value != field.default
+    }
+
+
+def _heal(path: Path) -> None:
+    """Cut a last line that a crash left torn."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+
+
+def _read_all(folder: Path) -> dict[str, Record]:
+    """The newest record of each result, of all journals of a folder."""
+    records: dict[str, Record] = {}
+    names = {field.name for field in fields(Record)}
+    for path in sorted(folder.glob(f"{_PREFIX}*.jsonl")):
+        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+            try:
+                values = json.loads(line)
+                record = Record(**{key: values[key] for key in values if key in names})
+            except (ValueError, TypeError):
+                _log.warning("line %d of %s is damaged and counts for nothing", number, path)
+                continue
+            records[record.output] = record
+    return records

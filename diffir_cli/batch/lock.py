@@ -1,0 +1,63 @@
+"""One run for a folder at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from diffir_cli.errors import InputError
+
+
+@contextmanager
+def locked(folder: Path, shard: str = "") -> Iterator[None]:
+    """Hold a folder while the block runs.
+
+    The lock belongs to the process and not to its file, so that a run which was killed leaves none.
+
+    Args:
+        folder: Where results are written.
+        shard: Which part of them, such as `3-of-8`.
+
+    Raises:
+        InputError: when another run holds it, or the folder takes no files.
+    """
+    suffix = f"-{shard}" if shard else ""
+    path, owner = folder / f".diffir-lock{suffix}", folder / f".diffir-owner{suffix}.json"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another run is writing into {folder}: {_said(owner)}",
+            "wait for it, or name another folder",
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"cannot write into {folder}: {error.strerror}", "name another folder"
+        ) from error
+    try:
+        with suppress(OSError):
+            who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+            owner.write_text(json.dumps(who), encoding="utf-8")
+        yield
+    finally:
+        # Before the lock is given back, lest another run's is removed; the lock's own file stays.
+        with suppress(OSError):
+            owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _said(owner: Path) -> str:
+    try:
+        who = json.loads(owner.read_text(encoding="utf-8"))
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(who["since"]))
+        return f"process {who['pid']} on {who['host']}, since {since}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it does not say which"

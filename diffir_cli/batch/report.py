@@ -1,0 +1,63 @@
+"""A page about a run: before and after, failures, times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffir_cli.batch.batch import Request
+from diffir_cli.batch.work import Outcome
+from diffir_cli.errors import InputError
+from diffir_cli.evaluation.html import Gallery
+from diffir_cli.files import write_text
+from diffir_cli.imaging import read_picture
+
+_MOST = 200
+"""Pictures on a page; more would make it too heavy to open."""
+
+
+def write_report(
+    path: Path, request: Request, outcomes: Sequence[Outcome], summary: Mapping[str, Any]
+) -> None:
+    """Write a page that needs nothing beside it.
+
+    Args:
+        path: Where to; a file there is replaced.
+        request: What was wanted.
+        outcomes: What became of each picture.
+        summary: Counts and seconds.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    done = [outcome for outcome in outcomes if not outcome.error]
+    shown = done[:_MOST]
+    caption = (
+        f"{summary['done']} pictures restored with {request.work.weights.name} in "
+        f"{summary['seconds']:.1f} s, {summary['failed']} failed, "
+        f"{summary['finished_before']} finished before."
+    )
+    if len(shown) < len(done):
+        caption += f" The first {_MOST} are shown."
+    gallery = Gallery(f"diffir batch, {request.work.task.value}", caption)
+    gallery.failures = [(str(one.job.source), one.error) for one in outcomes if one.error]
+    for outcome in shown:
+        try:
+            pictures = {
+                "before": _eight_bit(read_picture(outcome.job.source, deep=True).rgb),
+                "after": _eight_bit(read_picture(outcome.job.target, deep=True).rgb),
+            }
+        except InputError as error:
+            # Moved or changed since.
+            gallery.failures.append((str(outcome.job.target), error.message))
+            continue
+        gallery.add(outcome.job.output, pictures, {"seconds": outcome.seconds})
+    write_text(path, gallery.page(), overwrite=True)
+
+
+def _eight_bit(rgb: NDArray[Any]) -> NDArray[np.uint8]:
+    return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)

@@ -1,0 +1,114 @@
+"""What is left to do of a plan, where results are there already."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact
+from diffir_cli.batch.plan import Job
+from diffir_cli.config import OnExist
+from diffir_cli.errors import InputError
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """A plan, sorted by what is there."""
+
+    todo: list[Job]
+    """To be restored."""
+    finished: list[Job]
+    """Done before, with the same source, options and weights."""
+    kept: list[Job]
+    """Left out, since a file has their name."""
+
+
+def remaining(
+    jobs: Sequence[Job],
+    records: dict[str, Record],
+    options: str,
+    weights: str,
+    on_exist: OnExist,
+    in_place: bool,
+) -> Remaining:
+    """Sort a plan by what is there.
+
+    Args:
+        jobs: The plan.
+        records: What the journal says, by output.
+        options: Digest of this run's options.
+        weights: The sha256 of its weights.
+        on_exist: What becomes of files that the journal does not know.
+        in_place: Whether results lie where their sources were.
+
+    Raises:
+        InputError: when files are in the way and `on_exist` is `error`.
+    """
+    found = Remaining([], [], [])
+    in_the_way = []
+    taken = {job.output for job in jobs}
+    for job in jobs:
+        record = records.get(job.output)
+        if on_exist is OnExist.RENAME and not (record and _is_ours(record, job)):
+            job = _renamed(job, taken, records)
+            record = records.get(job.output)
+        if not (job.target.exists() or job.target.is_symlink()):
+            found.todo.append(job)
+        elif record and _is_ours(record, job):
+            # In place, the source is the result and cannot have changed.
+            why = "" if in_place or job.error else _why(record, job, options, weights)
+            if why:
+                found.todo.append(replace(job, overwrite=True, redone=why))
+            else:
+                found.finished.append(job)
+        elif in_place or on_exist is OnExist.OVERWRITE:
+            found.todo.append(replace(job, overwrite=True))
+        elif on_exist is OnExist.SKIP:
+            found.kept.append(job)
+        else:
+            in_the_way.append(job)
+    if in_the_way:
+        more = f" and {len(in_the_way) - 1} more results" if len(in_the_way) > 1 else ""
+        raise InputError(
+            f"{in_the_way[0].target}{more} exist already"
+            if more
+            else f"{in_the_way[0].target} exists already",
+            "add --on-exist skip, overwrite or rename",
+        )
+    return found
+
+
+def _is_ours(record: Record, job: Job) -> bool:
+    """Whether a file is the one that the journal speaks of, even if it was copied since."""
+    if is_intact(record, job.target):
+        return True
+    try:
+        same_size = job.target.stat().st_size == record.output_size
+        return same_size and file_sha256(job.target) == record.output_sha256
+    except OSError:
+        return False
+
+
+def _why(record: Record, job: Job, options: str, weights: str) -> str:
+    try:
+        return is_current(record, job.source, job.mask, options, weights)
+    except OSError:
+        return "its source cannot be read"
+
+
+def _renamed(job: Job, taken: set[str], records: dict[str, Record]) -> Job:
+    """The job with the first number behind its name that is free, or that it had before."""
+    path, folder = PurePosixPath(job.output), job.target
+    for _ in path.parts:
+        folder = folder.parent
+    for number in itertools.count():
+        output = str(path.with_name(f"{path.stem}-{number}{path.suffix}")) if number else job.output
+        named = replace(job, output=output, target=folder / output)
+        record = records.get(output)
+        before = record is not None and record.input == str(job.source) and _is_ours(record, named)
+        if before or not (named.target.exists() or (number and output in taken)):
+            taken.add(output)
+            return named
+    raise AssertionError

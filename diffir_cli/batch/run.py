@@ -1,0 +1,137 @@
+"""Many pictures through one network: reading runs ahead of it, writing behind it, in short queues.
+
+However many pictures there are, only a few of them are in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from diffir_cli.batch.plan import Job
+from diffir_cli.batch.work import Loaded, Outcome, Work, compute, failed, load, save
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.imaging import Picture
+
+_log = logging.getLogger(__name__)
+
+_PIXELS_AHEAD = 2**26
+"""LQ pixels that may wait in memory, beside one picture of any size."""
+_SPARE = 2**20
+"""Bytes that must be free besides what the last result on a full disk took."""
+
+Result = TypeVar("Result")
+
+
+class Pipeline:
+    """Restores jobs one after the other.
+
+    Args:
+        work: What is the same for all.
+        restorer: The network.
+        helpers: Threads for reading, and as many for writing.
+        stop: Once it is set, the picture in the network is finished and no other begun.
+        begin: Called with each job as it enters the network.
+        done: Called with what became of each, from the thread that runs.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        restorer: ModelRestorer,
+        helpers: int,
+        stop: threading.Event,
+        begin: Callable[[Job], None],
+        done: Callable[[Outcome], None],
+    ) -> None:
+        self.work, self.restorer, self.helpers = work, restorer, helpers
+        self.stop, self.begin, self.done = stop, begin, done
+        self._ahead: deque[tuple[Job, Future[Loaded]]] = deque()
+        self._behind: deque[Future[Outcome]] = deque()
+        self._needed = 0
+
+    def run(self, jobs: Iterator[Job]) -> None:
+        """Restore jobs as they come, until there are no more or it is stopped."""
+        reading = ThreadPoolExecutor(self.helpers, "read")
+        writing = ThreadPoolExecutor(self.helpers, "write")
+        try:
+            while not self.stop.is_set():
+                self._read_ahead(jobs, reading)
+                if not self._ahead:
+                    break
+                self._restore(*self._ahead.popleft(), writing)
+                self._collect(self.helpers)
+            self._collect(0)
+        finally:
+            reading.shutdown(wait=True, cancel_futures=True)
+            writing.shutdown(wait=True)
+
+    def _read_ahead(self, jobs: Iterator[Job], reading: ThreadPoolExecutor) -> None:
+        while len(self._ahead) <= self.helpers:
+            if self._ahead and sum(job.pixels for job, _ in self._ahead) > _PIXELS_AHEAD:
+                return
+            job = next(jobs, None)
+            if job is None:
+                return
+            self._ahead.append((job, reading.submit(load, job, self.work)))
+
+    def _restore(self, job: Job, reading: Future[Loaded], writing: ThreadPoolExecutor) -> None:
+        self.begin(job)
+        try:
+            if job.error:
+                raise InputError(job.error)
+            self._check_disk(job)
+            loaded = reading.result()
+            result = compute(job, self.work, self.restorer, loaded)
+        except DiffIRError as error:
+            self._finish(failed(job, self.work, error))
+            return
+        # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
+        except Exception as error:
+            _log.debug("%s", job.source, exc_info=True)
+            fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
+            self._finish(failed(job, self.work, fault))
+            return
+        how = self.restorer.tiles, self.restorer.redone
+        self._behind.append(writing.submit(self._write, job, loaded, result, *how))
+
+    def _write(self, job: Job, loaded: Loaded, result: Picture, tiles: int, redone: int) -> Outcome:
+        try:
+            seconds = save(job, self.work, loaded, result)
+        except DiffIRError as error:
+            return failed(job, self.work, error)
+        except OSError as error:
+            fault = InputError(f"cannot write {job.target}: {error.strerror}")
+            fault.__cause__ = error
+            return failed(job, self.work, fault)
+        return Outcome(job, "", "", round(seconds, 3), result.size, tiles, redone)
+
+    def _collect(self, most: int) -> None:
+        """Report what has been written, and wait until at most so many are not."""
+        while self._behind and (len(self._behind) > most or self._behind[0].done()):
+            self._finish(self._behind.popleft().result())
+
+    def _finish(self, outcome: Outcome) -> None:
+        if outcome.disk_full:
+            # Of the same order as what could not be written.
+            self._needed = max(outcome.job.bytes, _SPARE)
+        self.done(outcome)
+
+    def _check_disk(self, job: Job) -> None:
+        """Refuse to compute what there is no space for, once the disk was full.
+
+        Raises:
+            InputError: when it still is.
+        """
+        if not self._needed:
+            return
+        folder = next(parent for parent in job.target.parents if parent.exists())
+        if shutil.disk_usage(folder).free < self._needed + _SPARE:
+            raise InputError(f"no space left for {job.target}", "free some space")
+        self._needed = 0

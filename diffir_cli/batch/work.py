@@ -1,0 +1,186 @@
+"""One picture of many: what decides over its result, and the three steps to it.
+
+The steps are apart so that reading runs ahead of the network and writing behind it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.batch.journal import Record, append, file_sha256
+from diffir_cli.batch.plan import Job
+from diffir_cli.config import Engine, Precision, Task
+from diffir_cli.engine.loading import restorer_of
+from diffir_cli.engine.memory import Wish
+from diffir_cli.engine.pictures import check_holes, treat
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import DiffIRError
+from diffir_cli.imaging import Picture, write_picture
+from diffir_cli.imaging.read import refusing
+from diffir_cli.imaging.source import Source, Treatment, check_source, read_source
+from diffir_cli.weightfile import WeightFile
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that is the same for all pictures of a run; a worker process is given it whole."""
+
+    task: Task
+    """What is wrong with them."""
+    weights: WeightFile
+    """What they are restored with."""
+    treatment: Treatment
+    """What else is done with them."""
+    device: str = "auto"
+    """Where the network runs."""
+    precision: Precision = Precision.AUTO
+    """Number format of the DIRformer."""
+    engine: Engine = Engine.STREAMING
+    """How the network is executed."""
+    limits: tuple[int, int | None, int] = (0, None, 32)
+    """The arguments of a `Wish`."""
+    threads: int | None = None
+    """CPU threads of a process; None leaves torch's choice."""
+    quality: int | None = None
+    """Of lossy formats."""
+    lossless: bool = False
+    """Whether formats that can lose nothing do so."""
+    journal: Path | None = None
+    """Where finished files are noted; None for nowhere."""
+
+    def restorer(self) -> ModelRestorer:
+        """The network on its device.
+
+        Raises:
+            WeightsError: when the weights cannot be used for the task.
+            DeviceError: when the machine cannot provide device or precision.
+        """
+        how = self.device, self.precision, self.threads, self.engine, Wish(*self.limits)
+        return restorer_of(self.weights, self.task, *how)
+
+    def digest(self) -> str:
+        """A short hash of all that decides over the bytes of results beside sources and weights."""
+        values: dict[str, Any] = {
+            "treatment": dataclasses.asdict(self.treatment),
+            "task": self.task,
+            "precision": self.precision,
+            "engine": self.engine,
+            "limits": self.limits,
+            "quality": self.quality,
+            "lossless": self.lossless,
+        }
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A picture that was read, and what the journal will say of its files."""
+
+    source: Source
+    record: Record
+    started: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a picture."""
+
+    job: Job
+    """Which."""
+    error: str = ""
+    """Why there is no result; empty where there is one."""
+    hint: str = ""
+    """What may help."""
+    seconds: float = 0.0
+    """From reading to writing."""
+    size: tuple[int, int] = (0, 0)
+    """(width, height) of the result in pixels."""
+    tiles: int = 0
+    """Side of the tiles in LQ pixels; 0 where it was done whole."""
+    redone: int = 0
+    """How often fp32 took the place of half precision."""
+    disk_full: bool = False
+    """Whether there was no space for it."""
+
+
+def load(job: Job, work: Work) -> Loaded:
+    """Read a picture.
+
+    Raises:
+        InputError: when it or its mask cannot be read.
+    """
+    started = time.monotonic()
+    with refusing(job.source, None, work.treatment.max_pixels):
+        found = job.source.stat()
+        # Hashed and decoded from the same bytes, even if the file changes meanwhile.
+        data = job.source.read_bytes()
+    source = read_source(job.source, work.treatment, job.mask, data)
+    record = Record(
+        input=str(job.source),
+        output=job.output,
+        size=len(data),
+        mtime_ns=found.st_mtime_ns,
+        sha256=hashlib.sha256(data).hexdigest(),
+        mask_sha256=file_sha256(job.mask) if job.mask else "",
+        options=work.digest(),
+        weights=work.weights.sha256,
+    )
+    return Loaded(source, record, started)
+
+
+def compute(job: Job, work: Work, restorer: ModelRestorer, loaded: Loaded) -> Picture:
+    """Restore a picture.
+
+    Raises:
+        InputError: when its format cannot hold the result, or a mask is missing or too much.
+        DeviceError: when it does not fit into memory.
+        WeightsError: when the network's result is not finite.
+    """
+    source = loaded.source
+    check_holes(restorer, source.holes is not None, work.weights.name)
+    check_source(source, job.target, job.format, work.treatment, restorer.config.scale)
+    return treat(restorer, source, work.treatment, work.weights)
+
+
+def save(job: Job, work: Work, loaded: Loaded, result: Picture) -> float:
+    """Write a result, noted in the journal before it gets its name; the seconds since reading.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    seconds = time.monotonic() - loaded.started
+
+    def note(temporary: Path) -> None:
+        if work.journal:
+            found = temporary.stat()
+            record = dataclasses.replace(
+                loaded.record,
+                output_sha256=file_sha256(temporary),
+                output_size=found.st_size,
+                output_mtime_ns=found.st_mtime_ns,
+                seconds=round(seconds, 3),
+            )
+            append(work.journal, record)
+
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    how = job.overwrite, work.quality, work.lossless, job.format
+    write_picture(result, job.target, *how, settled=note)
+    return seconds
+
+
+def failed(job: Job, work: Work, error: DiffIRError) -> Outcome:
+    """A failure, noted in the journal where that can be written."""
+    if work.journal:
+        with suppress(OSError):
+            append(work.journal, Record(str(job.source), job.output, error=error.message))
+    full = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
+    return Outcome(job, error.message, error.hint, disk_full=full)

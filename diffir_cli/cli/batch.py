@@ -1,0 +1,277 @@
+"""`diffir batch`: a folder of any size."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffir_cli.cli import options
+from diffir_cli.cli.batch_talk import Talk, say_summary, show_plan
+from diffir_cli.cli.progress import make_progress
+from diffir_cli.cli.talk import be_quiet, print_json, say
+from diffir_cli.config import AlphaMode, Engine, OnExist, Precision, Task
+
+if TYPE_CHECKING:
+    from diffir_cli.batch.batch import Request
+    from diffir_cli.batch.work import Outcome
+    from diffir_cli.engine.restorer import ModelRestorer
+
+FAILED, INTERRUPTED = 3, 130
+"""Exit codes for pictures that failed, and for a run that was stopped."""
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="IN...", help="Pictures, folders or patterns such as 'scans/*.tif'."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="Folder for the results.", show_default=False
+    ),
+]
+InPlace = Annotated[
+    bool, typer.Option("--in-place", help="Replace each picture by its result, in place of -o.")
+]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Look into folders below, and keep the tree.")
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        metavar="TEMPLATE",
+        help="Names of results, with {stem}, {ext}, {reldir}, {task}, {scale} and {weights}.",
+    ),
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE|DIR",
+        help="For inpaint: one mask for all, or a folder with one for each, of the same name.",
+        show_default=False,
+    ),
+]
+OnExistOption = Annotated[
+    OnExist, typer.Option("--on-exist", help="What becomes of results whose file is there already.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, max=64, help="Threads that read, and that write.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, max=256, help="Processes, each with --threads threads.")
+]
+Shard = Annotated[
+    str,
+    typer.Option(
+        "--shard", metavar="K/N", help="Only part K of N, for N machines.", show_default=False
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write a page with before and after, failures and times.",
+        show_default=False,
+    ),
+]
+
+
+def batch(
+    inputs: Inputs,
+    output: Folder = None,
+    in_place: InPlace = False,
+    recursive: Recursive = False,
+    name: Name = "{stem}",
+    task: options.TaskName = Task.SR,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionName = Precision.AUTO,
+    engine: options.EngineName = Engine.STREAMING,
+    max_memory: options.MaxMemory = "",
+    tile: options.Tile = "auto",
+    tile_overlap: options.TileOverlap = 32,
+    mask: Masks = None,
+    mask_invert: options.MaskInvert = False,
+    mask_dilate: options.MaskDilate = 0,
+    mask_from_alpha: options.MaskFromAlpha = False,
+    alpha: options.Alpha = AlphaMode.LANCZOS,
+    background: options.Background = None,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+    jobs: Jobs = 2,
+    workers: Workers = 1,
+    shard: Shard = "",
+    outscale: options.OutScale = None,
+    max_pixels: options.MaxPixels = None,
+    allow_truncated: options.AllowTruncated = False,
+    format_name: options.FormatName = None,
+    quality: options.Quality = None,
+    lossless: options.Lossless = False,
+    strip_metadata: options.StripMetadata = False,
+    on_exist: OnExistOption = OnExist.ERROR,
+    overwrite: Annotated[bool, typer.Option("--overwrite", hidden=True)] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", hidden=True)] = False,
+    fail_fast: FailFast = False,
+    dry_run: DryRun = False,
+    report: Report = None,
+    json: options.Json = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No bar, but lines.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Restore many images, and go on where the same command stopped."""
+    be_quiet(quiet)
+    limits = options.limits_of(max_memory, tile, tile_overlap)
+    options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
+    part = _check(output, in_place, shard, name, format_name, report)
+    treatment = options.treatment_of(
+        seed=seed,
+        alpha=alpha,
+        background=background,
+        outscale=outscale,
+        mask_invert=mask_invert,
+        mask_dilate=mask_dilate,
+        mask_from_alpha=mask_from_alpha,
+        max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
+        strip_metadata=strip_metadata,
+    )
+    from diffir_cli.batch.batch import Request, held
+    from diffir_cli.batch.plan import Naming
+    from diffir_cli.batch.work import Work
+    from diffir_cli.files import check_new_file
+    from diffir_cli.weightfile import locate_weights
+
+    if report:
+        check_new_file(report, True)
+    chosen = locate_weights(weights, task)
+    devices = tuple(device.split(","))
+    how = devices[0], precision, engine, limits, threads, quality, lossless
+    work = Work(task, chosen, treatment, *how)
+    restorer = work.restorer()
+    factor = outscale or restorer.config.scale
+    chosen_policy = {overwrite: OnExist.OVERWRITE, skip_existing: OnExist.SKIP}.get(True, on_exist)
+    request = Request(
+        inputs=tuple(inputs),
+        folder=None if in_place else output,
+        naming=Naming(name, task, chosen.name, factor, format_name, quality, lossless),
+        work=work,
+        recursive=recursive,
+        masks=mask,
+        on_exist=chosen_policy,
+        shard=part,
+        devices=devices * workers if len(devices) > 1 or workers > 1 else (),
+        helpers=jobs,
+        fail_fast=fail_fast,
+    )
+    if dry_run:
+        show_plan(request, restorer, json)
+        return
+    with held(request):
+        _run(request, restorer, report, Talk(json, quiet, no_progress))
+
+
+def _check(
+    output: Path | None,
+    in_place: bool,
+    shard: str,
+    name: str,
+    format_name: str | None,
+    report: Path | None,
+) -> tuple[int, int]:
+    """Number and count of the shard, where the options fit together."""
+    from diffir_cli.batch.plan import parse_shard
+
+    if (output is None) is not in_place:
+        raise typer.BadParameter("give -o DIR, or --in-place")
+    if in_place and report:
+        raise typer.BadParameter("--report shows pictures before, which --in-place replaces")
+    if in_place and (name != "{stem}" or format_name):
+        raise typer.BadParameter(
+            "--in-place keeps names and formats: leave --name and --format out"
+        )
+    if output is not None and output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"-o {output} is a file, not a folder")
+    try:
+        return parse_shard(shard) if shard else (1, 1)
+    except ValueError:
+        raise typer.BadParameter(f"--shard must be K/N with K from 1 to N, not {shard!r}") from None
+
+
+def _run(request: Request, restorer: ModelRestorer, report: Path | None, talk: Talk) -> None:
+    from diffir_cli.batch.batch import make_plan, run_plan
+
+    started = time.monotonic()
+    plan = make_plan(request)
+    talk.planned(plan)
+    outcomes: list[Outcome] = []
+    todo = plan.remaining.todo
+    stop = threading.Event()
+    quiet = talk.quiet or talk.json or talk.no_progress
+    with make_progress(len(todo), plan.pixels, quiet) as progress, _stopping(stop, talk.quiet):
+
+        def done(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            progress.advance(outcome.job.pixels)
+            talk.finished(outcome, progress)
+
+        run_plan(plan, request, restorer, stop, lambda job: progress.current(str(job.source)), done)
+    failures = [outcome for outcome in outcomes if outcome.error]
+    interrupted = len(outcomes) < len(todo) and not (request.fail_fast and failures)
+    summary = {
+        "summary": True,
+        "done": len(outcomes) - len(failures),
+        "failed": len(failures),
+        "finished_before": len(plan.remaining.finished),
+        "left_out": len(plan.remaining.kept),
+        "not_begun": len(todo) - len(outcomes),
+        "seconds": round(time.monotonic() - started, 3),
+        "interrupted": interrupted,
+    }
+    if report:
+        from diffir_cli.batch.report import write_report
+
+        write_report(report, request, outcomes, summary)
+    if talk.json:
+        print_json(summary)
+    elif not talk.quiet:
+        say_summary(summary)
+    if failures and not talk.json:
+        for outcome in failures:
+            say(f"failed: {outcome.error}")
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run after the current picture, a second one at once."""
+
+    def handle(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        if not quiet:
+            say("the current picture is finished first; once more to stop at once")
+
+    # Only the main thread may say what a signal does.
+    main = threading.current_thread() is threading.main_thread()
+    kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {kind: signal.signal(kind, handle) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,85 @@
+"""How far a run is: two lines that move on a terminal, a line for each picture elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from diffir_cli.cli.talk import say
+
+
+class Progress:
+    """Lines for people, without anything that moves."""
+
+    def current(self, name: str) -> None:
+        """A picture enters the network."""
+
+    def advance(self, pixels: int) -> None:
+        """A picture of so many LQ pixels is done."""
+
+    def note(self, text: str) -> None:
+        """What became of a picture; a terminal shows the bar instead."""
+        self.line(text)
+
+    def line(self, text: str) -> None:
+        """Something that must stay to be read."""
+        say(text)
+
+
+class _Bar(Progress):
+    """All pictures on one line, with the time left by pixels; the current one below."""
+
+    def __init__(self, bar: Any, all_of_them: Any, this_one: Any, count: int) -> None:
+        self.bar, self.all_of_them, self.this_one = bar, all_of_them, this_one
+        self.count, self.done = count, 0
+
+    def current(self, name: str) -> None:
+        self.bar.update(self.this_one, description=_plain(name))
+
+    def advance(self, pixels: int) -> None:
+        self.done += 1
+        text = f"{self.done} of {self.count} pictures"
+        # A picture whose size nobody could tell still counts.
+        self.bar.update(self.all_of_them, advance=max(pixels, 1), description=text)
+
+    def note(self, text: str) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        self.bar.console.print(_plain(text), highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextmanager
+def make_progress(count: int, pixels: int, plain: bool) -> Iterator[Progress]:
+    """Progress over so many pictures with so many LQ pixels together.
+
+    Args:
+        count: Pictures.
+        pixels: Of all of them.
+        plain: Whether nothing may move even on a terminal.
+    """
+    if plain or sys.stderr is None or not sys.stderr.isatty():
+        yield Progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+        all_of_them = bar.add_task(f"0 of {count} pictures", total=max(pixels, count, 1))
+        this_one = bar.add_task("", total=None)
+        yield _Bar(bar, all_of_them, this_one, count)
