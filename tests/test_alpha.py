@@ -190,4 +190,4 @@ def test_input_and_result_are_put_side_by_side(s2_file: Path, tmp_path: Path) ->
     enlarged = read_picture(tmp_path / "in.png").resized((48, 36)).rgb
     np.testing.assert_array_equal(found[:, :48], enlarged)
     same = run_cli(*command, out, "--overwrite")
-    assert same.exit_code == 2 and "different files" in same.stderr
+    assert same.exit_code == 2 and "a file of its own" in same.stderr

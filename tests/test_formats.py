@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, format_like, format_of, read_picture, write_picture
@@ -198,3 +199,122 @@ def test_a_background_that_cannot_be_is_a_usage_error(
     Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
     out = tmp_path / "out.png"
     assert run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", out, *wrong).exit_code == 2
+
+
+def test_exif_of_a_cameras_tiff_is_kept_with_all_its_directories(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.load(_exif())
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: "R98"}
+    picture = Picture(noise_image(9, 13), metadata=Metadata(exif=b"Exif\0\0" + exif.tobytes()))
+    write_picture(picture, tmp_path / "camera.tif")
+    found = Image.Exif()
+    found.load(read_picture(tmp_path / "camera.tif").metadata.exif or b"")
+    assert found[ExifTags.Base.Make] == "Kamera"
+    assert found.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSAltitude] == 120.0
+
+
+def _tiff(path: Path, pixels: NDArray[np.uint16], tags: dict[int, Any]) -> Path:
+    """An uncompressed 16-bit TIFF with tags of one's own."""
+    height, width = pixels.shape[:2]
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    made = TiffImagePlugin.ImageFileDirectory_v2()
+    data = pixels.astype("<u2").tobytes()
+    layout = {256: width, 257: height, 258: (16,) * channels, 259: 1, 262: 2 if channels > 2 else 1}
+    for tag, value in {
+        **layout,
+        277: channels,
+        278: height,
+        279: len(data),
+        273: 0,
+        **tags,
+    }.items():
+        made[tag] = value
+    with path.open("wb") as file:
+        made.save(file)
+        file.write(data)
+    return path
+
+
+def test_a_tiff_whose_zero_is_white_is_no_negative(tmp_path: Path) -> None:
+    pixels = np.full((8, 8), 60_000, np.uint16)
+    found = read_picture(_tiff(tmp_path / "in.tif", pixels, {262: 0}), deep=True)
+    assert np.unique(found.rgb).tolist() == [65_535 - 60_000]
+
+
+def test_colours_that_were_multiplied_by_alpha_are_divided_by_it(tmp_path: Path) -> None:
+    pixels = np.full((8, 8, 4), 16_384, np.uint16)
+    pixels[:, :, 3] = 32_768
+    found = read_picture(_tiff(tmp_path / "in.tif", pixels, {338: 1}), deep=True)
+    assert np.abs(found.rgb.astype(int) - 32_768).max() <= 1
+
+
+def test_a_profile_for_grey_does_not_go_into_a_file_of_colours(tmp_path: Path) -> None:
+    grey_icc = ICC[:16] + b"GRAY" + ICC[20:]
+    grey = Picture(np.full((8, 8, 3), 90, np.uint8), grey=True, metadata=Metadata(icc=grey_icc))
+    for ending, kept in ((".png", True), (".jpg", True), (".webp", False), (".avif", False)):
+        write_picture(grey, tmp_path / f"out{ending}")
+        with Image.open(tmp_path / f"out{ending}") as image:
+            assert ("icc_profile" in image.info) is kept, ending
+
+
+def test_jpeg_xl_refuses_a_profile_that_it_would_lose(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_jxl")
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    with pytest.raises(InputError, match="lose the colour profile"):
+        write_picture(Picture(noise_image(8, 8), metadata=Metadata(lab)), tmp_path / "out.jxl")
+
+
+@pytest.mark.parametrize("field", ["exif", "xmp"])
+def test_notes_too_long_for_jpeg_are_refused_before_the_work(field: str, tmp_path: Path) -> None:
+    metadata = Metadata(**{field: bytes(70_000)})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"70,000 bytes of"):
+        write_picture(Picture(noise_image(8, 8), metadata=metadata), tmp_path / "out.jpg")
+
+
+def test_the_size_on_paper_is_kept(tmp_path: Path) -> None:
+    for kind in (np.uint8, np.uint16):
+        pixels = noise_image(8, 8).astype(kind)
+        for ending in (".png", ".tif") if kind is np.uint16 else (".png", ".jpg", ".tif"):
+            path = tmp_path / f"{kind.__name__}{ending}"
+            write_picture(Picture(pixels, metadata=Metadata(dpi=(300.0, 300.0))), path)
+            found = read_picture(path, deep=True).metadata.dpi
+            assert found is not None and abs(found[0] - 300) < 0.1
+
+
+def test_ten_bits_of_an_avif_are_not_cut_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "deep.avif"
+    deep = (noise_image(16, 16).astype(np.uint16)) * 4
+    try:
+        written = cv2.imwrite(str(path), deep, [cv2.IMWRITE_AVIF_DEPTH, 10])
+    except cv2.error:
+        written = False
+    if not written:
+        pytest.skip("OpenCV writes no AVIF here")
+    read_picture(path)
+    assert "more than 8 bits" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
+def test_a_device_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    with pytest.raises(InputError, match="a device or the like"):
+        write_picture(Picture(noise_image(8, 8)), tmp_path / "fifo.png", overwrite=True)
+
+
+def test_the_sheet_of_both_says_no_more_than_the_result(s2_file: Path, tmp_path: Path) -> None:
+    said = Metadata(ICC, _exif(), XMP)
+    write_picture(Picture(noise_image(8, 8), metadata=said), tmp_path / "in.jpg")
+    command = ("restore", tmp_path / "in.jpg", "-w", s2_file, "-o", tmp_path / "out.png")
+    sheet = tmp_path / "sheet.png"
+    assert run_cli(*command, "--compare", sheet, "--strip-metadata").exit_code == 0
+    found = read_picture(sheet).metadata
+    assert found.exif is None and found.xmp is None and found.icc == ICC
+    assert run_cli(*command, "--compare", sheet, "--overwrite").exit_code == 0
+    with Image.open(sheet) as image:
+        assert image.info["Software"].startswith("diffir ")
+        assert image.getexif()[ExifTags.Base.Make] == "Kamera"
+    # Nor is a source ever taken for it.
+    wrong = run_cli(*command, "--compare", tmp_path / "in.jpg", "--overwrite")
+    assert wrong.exit_code == 2

@@ -92,3 +92,17 @@ def test_weights_that_cannot_be_for_the_task_are_refused(
     assert result.exit_code == 4
     assert message in result.stderr and "hint: use --task" in result.stderr
     assert not out.exists()
+
+
+def test_what_is_transparent_in_a_mask_marks_nothing(
+    photo: Path, inpaint_file: Path, tmp_path: Path
+) -> None:
+    strokes = np.full((12, 20, 4), 255, np.uint8)
+    strokes[:, :, 3] = 0
+    strokes[3:9, 5:15, 3] = 255
+    Image.fromarray(strokes).save(tmp_path / "strokes.png")
+    plain, out = tmp_path / "plain.png", tmp_path / "out.png"
+    command = ("restore", photo, "--task", "inpaint", "-w", inpaint_file, "-o")
+    assert run_cli(*command, plain, "--mask", _mask(tmp_path)).exit_code == 0
+    assert run_cli(*command, out, "--mask", tmp_path / "strokes.png").exit_code == 0
+    assert out.read_bytes() == plain.read_bytes()

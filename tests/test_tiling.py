@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from diffir_cli.config import Engine, Precision
 from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.memory import Wish, needed_bytes, plan_run
+from diffir_cli.engine.memory import CONDITION_NUMBERS, Wish, needed_bytes, plan_run
 from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
 from diffir_cli.engine.tiling import blended, starts
 from diffir_cli.errors import DeviceError
@@ -191,3 +191,24 @@ def test_the_need_of_a_run_is_predicted_within_a_quarter(
     config = read_registry()[name].model
     predicted = needed_bytes(config, width, height, Engine.STREAMING, strip=3 * 2**18)
     assert 0.75 <= predicted / measured <= 1.25, (predicted / 2**20, measured / 2**20)
+
+
+def test_tiles_without_overlap_stand_side_by_side() -> None:
+    lq = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(blended(lq, 1, 32, 0, 8, lambda tile: tile), lq)
+
+
+@pytest.mark.parametrize("wrong", [(0, -5, 32), (0, 40, 32), (-1, None, 32), (0, 16, 0)])
+def test_a_wish_that_no_tiles_can_fulfil_is_refused(wrong: tuple[int, int | None, int]) -> None:
+    with pytest.raises(ValueError, match=r"tiles|negative"):
+        Wish(*wrong)
+
+
+def test_cpen_keeps_within_the_limit_too() -> None:
+    config, device = read_registry()["deblur-lite"].model, torch.device("cpu")
+    free = plan_run(config, 4096, 4096, device, Wish(2**34))
+    bound = plan_run(config, 4096, 4096, device, Wish(2**29))
+    assert free.condition == CONDITION_NUMBERS > bound.condition
+    assert bound.tile and bound.needed <= 2**29
+    with pytest.raises(DeviceError, match="tiles of 512 pixels need"):
+        plan_run(config, 4096, 4096, device, Wish(2**20, 512))

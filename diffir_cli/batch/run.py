@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import replace
 
+from diffir_cli.batch.journal import Record
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.work import Loaded, Outcome, Work, compute, failed, load, save
 from diffir_cli.engine.restorer import ModelRestorer
@@ -25,8 +27,6 @@ _PIXELS_AHEAD = 2**26
 """LQ pixels that may wait in memory, beside one picture of any size."""
 _SPARE = 2**20
 """Bytes that must be free besides what the last result on a full disk took."""
-
-Result = TypeVar("Result")
 
 
 class Pipeline:
@@ -88,6 +88,7 @@ class Pipeline:
                 raise InputError(job.error)
             self._check_disk(job)
             loaded = reading.result()
+            started = time.monotonic()
             result = compute(job, self.work, self.restorer, loaded)
         except DiffIRError as error:
             self._finish(failed(job, self.work, error))
@@ -98,19 +99,27 @@ class Pipeline:
             fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
             self._finish(failed(job, self.work, fault))
             return
-        how = self.restorer.tiles, self.restorer.redone
-        self._behind.append(writing.submit(self._write, job, loaded, result, *how))
+        seconds = loaded.seconds + time.monotonic() - started
+        outcome = Outcome(
+            job,
+            seconds=seconds,
+            size=result.size,
+            tiles=self.restorer.tiles,
+            redone=self.restorer.redone,
+        )
+        self._behind.append(writing.submit(self._write, loaded.record, result, outcome))
 
-    def _write(self, job: Job, loaded: Loaded, result: Picture, tiles: int, redone: int) -> Outcome:
+    def _write(self, record: Record, result: Picture, outcome: Outcome) -> Outcome:
+        job = outcome.job
         try:
-            seconds = save(job, self.work, loaded, result)
+            seconds = save(job, self.work, record, result, outcome.seconds)
         except DiffIRError as error:
             return failed(job, self.work, error)
         except OSError as error:
             fault = InputError(f"cannot write {job.target}: {error.strerror}")
             fault.__cause__ = error
             return failed(job, self.work, fault)
-        return Outcome(job, "", "", round(seconds, 3), result.size, tiles, redone)
+        return replace(outcome, seconds=round(seconds, 3))
 
     def _collect(self, most: int) -> None:
         """Report what has been written, and wait until at most so many are not."""

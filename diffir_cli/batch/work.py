@@ -86,8 +86,11 @@ class Loaded:
     """A picture that was read, and what the journal will say of its files."""
 
     source: Source
+    """What was read."""
     record: Record
-    started: float
+    """What the journal will say, but for the result."""
+    seconds: float
+    """What reading took."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def load(job: Job, work: Work) -> Loaded:
         options=work.digest(),
         weights=work.weights.sha256,
     )
-    return Loaded(source, record, started)
+    return Loaded(source, record, time.monotonic() - started)
 
 
 def compute(job: Job, work: Work, restorer: ModelRestorer, loaded: Loaded) -> Picture:
@@ -151,30 +154,40 @@ def compute(job: Job, work: Work, restorer: ModelRestorer, loaded: Loaded) -> Pi
     return treat(restorer, source, work.treatment, work.weights)
 
 
-def save(job: Job, work: Work, loaded: Loaded, result: Picture) -> float:
-    """Write a result, noted in the journal before it gets its name; the seconds since reading.
+def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> float:
+    """Write a result, noted in the journal before it gets its name.
+
+    Args:
+        job: Which.
+        work: How.
+        record: What the journal will say, but for the result.
+        result: The picture.
+        seconds: What it took until now.
+
+    Returns:
+        What it took in all, for writing too.
 
     Raises:
         InputError: when it cannot be written.
     """
-    seconds = time.monotonic() - loaded.started
+    started = time.monotonic()
 
     def note(temporary: Path) -> None:
         if work.journal:
             found = temporary.stat()
-            record = dataclasses.replace(
-                loaded.record,
+            finished = dataclasses.replace(
+                record,
                 output_sha256=file_sha256(temporary),
                 output_size=found.st_size,
                 output_mtime_ns=found.st_mtime_ns,
-                seconds=round(seconds, 3),
+                seconds=round(seconds + time.monotonic() - started, 3),
             )
-            append(work.journal, record)
+            append(work.journal, finished)
 
     job.target.parent.mkdir(parents=True, exist_ok=True)
     how = job.overwrite, work.quality, work.lossless, job.format
     write_picture(result, job.target, *how, settled=note)
-    return seconds
+    return seconds + time.monotonic() - started
 
 
 def failed(job: Job, work: Work, error: DiffIRError) -> Outcome:

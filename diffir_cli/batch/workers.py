@@ -12,6 +12,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -161,7 +162,9 @@ class Crew:
             if cost + 1 < _ATTEMPTS:
                 _log.warning("the process that restored %s died: it is begun again", job.source)
                 with self._lock:
-                    self._again.append((job, cost + 1))
+                    # The plan found its name free, or may replace what has it: a file there
+                    # now was finished, but nobody could say so any more.
+                    self._again.append((replace(job, overwrite=True), cost + 1))
             else:
                 fault = DiffIRError(f"{job.source} has killed {_ATTEMPTS} processes")
                 self._events.put(failed(job, work, fault))

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from diffir_cli.cli import ablate, batch, convert, degrade, evaluate, restore, train
 from diffir_cli.cli.talk import say
-from diffir_cli.errors import DiffIRError
+from diffir_cli.errors import DeviceError, DiffIRError
 from diffir_cli.version import __version__
 
 INTERRUPTED = 130
@@ -30,6 +30,8 @@ _ALIASES = {
     "--gpu-id": "--device",
     "-g": "--device",
     "--ext": "--format",
+    "--fp32": "--precision=fp32",
+    "--half": "--precision=fp16",
 }
 """Names that users of other tools type, and ours; an empty one means a positional argument."""
 
@@ -53,6 +55,9 @@ class _Group(TyperGroup):
             if error.hint:
                 _say("hint", error.hint, typer.colors.CYAN)
             raise typer.Exit(error.exit_code) from None
+        except MemoryError:
+            _say("error", "the machine ran out of memory", typer.colors.RED)
+            raise typer.Exit(DeviceError.exit_code) from None
         except KeyboardInterrupt:
             _say("error", "interrupted", typer.colors.RED)
             raise typer.Exit(INTERRUPTED) from None
@@ -129,7 +134,8 @@ def _canonical(args: list[str], known: set[str]) -> list[str]:
             if not name:
                 result += [value] if equals else []
                 continue
-        result.append(name + equals + value if name in known else arg)
+        option = name.partition("=")[0]
+        result.append(name + equals + value if option in known else arg)
     return result
 
 

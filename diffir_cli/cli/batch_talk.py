@@ -102,7 +102,7 @@ def show_plan(request: Request, restorer: ModelRestorer, json: bool) -> None:
                 "pixels": plan.pixels,
                 "estimated_bytes": needed,
                 "free_bytes": free,
-                "estimated_seconds": round(seconds, 1),
+                "estimated_seconds": round(seconds, 6),
             }
         )
         return

@@ -199,8 +199,12 @@ def treatment_of(
     colour = None
     if background is not None:
         colour = _parse_colour(background)
-        if alpha is AlphaMode.DROP:
-            raise typer.BadParameter("--background has no effect with --alpha drop")
+    filled = others["mask_from_alpha"]
+    if background is not None and (alpha is AlphaMode.DROP or filled):
+        other = "--mask-from-alpha" if filled else "--alpha drop"
+        raise typer.BadParameter(f"--background has no effect with {other}")
+    if filled and alpha is not AlphaMode.LANCZOS:
+        raise typer.BadParameter("--alpha has no effect with --mask-from-alpha")
     return Treatment(background=colour, max_pixels=max_pixels or MAX_PIXELS, alpha=alpha, **others)
 
 
@@ -221,8 +225,10 @@ def check_mask_options(mask: Path | None, invert: bool, dilate: int, from_alpha:
     """
     if mask and from_alpha:
         raise typer.BadParameter("give --mask or --mask-from-alpha, not both")
-    if (invert or dilate) and not mask:
-        raise typer.BadParameter("--mask-invert and --mask-dilate need --mask")
+    if invert and not mask:
+        raise typer.BadParameter("--mask-invert needs --mask")
+    if dilate and not (mask or from_alpha):
+        raise typer.BadParameter("--mask-dilate needs --mask or --mask-from-alpha")
 
 
 def _parse_colour(text: str) -> tuple[int, int, int]:

@@ -86,7 +86,7 @@ def restore(
     if format_:
         check_coding(target, quality, lossless, format_)
     if compare:
-        _check_compare(compare, output, overwrite)
+        _check_compare(compare, [output, source, *([mask] if mask else [])], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
     loaded = read_source(shown, treatment, mask, data)
     if format_ is None:
@@ -110,8 +110,9 @@ def restore(
         else:
             write_picture(result, output, overwrite, quality, lossless, format_)
         if compare:
-            before = loaded.picture.over(treatment.background or (0, 0, 0))
-            write_picture(before.resized(result.size).beside(result), compare, overwrite)
+            behind = treatment.background or (0, 0, 0)
+            before = loaded.picture.over(behind).resized(result.size)
+            write_picture(before.beside(result.over(behind)), compare, overwrite)
     seconds = time.monotonic() - started
     if json:
         print_json(
@@ -182,9 +183,9 @@ def _write_pipe(result: Picture, format_: Format, quality: int | None, lossless:
     write_stdout(buffer.getbuffer())
 
 
-def _check_compare(compare: Path, output: Path, overwrite: bool) -> None:
+def _check_compare(compare: Path, others: list[Path], overwrite: bool) -> None:
     from diffir_cli.imaging import check_target
 
     check_target(compare, overwrite)
-    if compare.resolve() == output.resolve():
-        raise typer.BadParameter("--compare and --output must name different files")
+    if compare.resolve() in [path.resolve() for path in others]:
+        raise typer.BadParameter("--compare must name a file of its own")

@@ -63,9 +63,7 @@ def be_quiet(quiet: bool) -> None:
         logging.getLogger().setLevel(logging.ERROR)
 
 
-def print_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True
-) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> None:
     """A table on stdout; numbers, in all columns but the first, are never cut."""
     from rich.console import Console
     from rich.table import Table

@@ -99,6 +99,10 @@ class Restorer:
         how = seed, None if mask is None else _holes(mask), AlphaMode(alpha)
         if isinstance(image, Image.Image):
             return _to_pillow(self._restored(picture_from(image), *how))
+        if not image.size:
+            raise ValueError(f"an image has pixels, not {image.shape}")
+        if image.dtype == np.float32 and not np.isfinite(image).all():
+            raise ValueError("an image has finite numbers")
         if image.dtype == np.float32 and image.ndim == 3 and image.shape[2] == 3:
             return self.network.restore(image, seed, mask=how[1])
         channels = self._restored(_picture(image), *how).channels()
@@ -119,6 +123,8 @@ def _holes(mask: NDArray[np.bool_] | Image.Image) -> NDArray[np.bool_]:
 
 
 def _picture(image: NDArray[Any]) -> Picture:
+    if image.dtype == np.float32:
+        raise ValueError(f"an image of float32 is (H, W, 3), not {image.shape}")
     if image.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"an image is of uint8, uint16 or float32, not {image.dtype}")
     if image.ndim == 2:

@@ -11,15 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from diffir_cli.engine.memory import CONDITION_NUMBERS
 from diffir_cli.engine.stream import spans
 from diffir_cli.networks.cpen import CPEN
 
-_NUMBERS = 2**25
-"""Numbers of the widest feature of a strip, 128 MiB in fp32; below that the image is one strip."""
-
 
 @torch.inference_mode()
-def condition(cpen: CPEN, pixels: Tensor, numbers: int = _NUMBERS) -> Tensor:
+def condition(cpen: CPEN, pixels: Tensor, numbers: int = CONDITION_NUMBERS) -> Tensor:
     """What `CPEN.forward` gives, with bounded memory.
 
     Args:

@@ -26,6 +26,9 @@ def choose_device(wish: str) -> torch.device:
     Raises:
         DeviceError: when the wish is unknown, or this machine has no such device.
     """
+    # As `--gpu-id 0` of other tools.
+    if wish.isascii() and wish.isdigit():
+        wish = f"cuda:{wish}"
     if wish == "auto":
         found = (kind for kind in ("cuda", "xpu", "mps") if _count(kind))
         return torch.device(next(found, "cpu"))

@@ -24,12 +24,22 @@ level 1, the twice as wide map that it is copied into, and level 2 half as large
 _STRIP_MAPS = 64
 """Numbers that the windows and strips of a chain of stages hold, for each number of a strip."""
 
+CONDITION_NUMBERS = 2**25
+"""Numbers of CPEN's widest feature that are worked on at a time where memory does not matter."""
+
+_FEWEST_CONDITION_NUMBERS = 2**20
+_CONDITION_BYTES, _CONDITION_BASE = 11, 2**25
+"""Bytes that CPEN takes for each of them, and in any case, as measured: input and output of its
+widest layer, and what the library of convolutions keeps."""
+
 _GIB = 2**30
 _SHARE = 0.9
 """Of what is free, how much is used unless a limit is given."""
 CANVAS_SHARE = 0.25
 """Of the budget, how much the result of tiles may take before it is put into a file."""
 _SMALLEST_TILE = 64
+"""Smaller ones are not chosen, but can be asked for."""
+_SMALLEST_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,8 @@ class Plan:
     """Bytes, beside weights and pictures."""
     tile: int = 0
     """Side of a tile in LQ pixels; 0 for the whole image at once."""
+    condition: int = CONDITION_NUMBERS
+    """Numbers of CPEN's widest feature that are worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,15 @@ class Wish:
     """Side of tiles in LQ pixels; 0 for none ever, None for tiles only where nothing else fits."""
     overlap: int = 32
     """LQ pixels that two tiles share."""
+
+    def __post_init__(self) -> None:
+        if min(self.max_memory, self.tile or 0, self.overlap) < 0:
+            raise ValueError("neither memory nor tiles nor their overlap can be negative")
+        if self.tile and self.tile < max(2 * self.overlap, _SMALLEST_SIDE):
+            raise ValueError(
+                f"tiles of {self.tile} pixels are too small: at least {_SMALLEST_SIDE}, and twice "
+                f"their overlap of {self.overlap}"
+            )
 
 
 def needed_bytes(
@@ -84,6 +105,22 @@ def needed_bytes(
     )
 
 
+def condition_numbers(budget: int | None) -> int:
+    """How much of its widest feature CPEN may work on at a time: within half of the budget."""
+    if budget is None:
+        return CONDITION_NUMBERS
+    return min(CONDITION_NUMBERS, max(budget // (2 * _CONDITION_BYTES), _FEWEST_CONDITION_NUMBERS))
+
+
+def condition_bytes(config: ModelConfig, width: int, height: int, numbers: int) -> int:
+    """What CPEN takes for an image, with so many numbers of its widest feature at a time."""
+    wide, high = width // config.lq_unshuffle, height // config.lq_unshuffle
+    row = wide * config.ipr_dim
+    halo = 2 * (2 * config.cpen_blocks + 4)
+    rows = min(max(numbers // max(row, 1), 1) + halo, high)
+    return _CONDITION_BYTES * rows * row + _CONDITION_BASE
+
+
 def plan_run(
     config: ModelConfig,
     width: int,
@@ -102,12 +139,22 @@ def plan_run(
     need = partial(needed_bytes, config, engine=engine, itemsize=itemsize, strip=strip)
     available = available_bytes(device)
     budget = wish.max_memory or (None if available is None else int(_SHARE * available))
+    # CPEN looks at the whole image even where the DIRformer does not.
+    numbers = condition_numbers(budget)
+    looking = condition_bytes(config, width, height, numbers)
     if wish.tile:
         side = max(_multiple(wish.tile, config), config.multiple)
-        return Plan(need(min(side, width), min(side, height)), side)
-    whole = need(width, height)
+        tiled = max(need(min(side, width), min(side, height)), looking)
+        if wish.max_memory and tiled > wish.max_memory:
+            raise DeviceError(
+                f"tiles of {side} pixels need about {_said(tiled)}, and --max-memory allows "
+                f"{_said(wish.max_memory)}",
+                "use a smaller --tile, or raise --max-memory",
+            )
+        return Plan(tiled, side, numbers)
+    whole = max(need(width, height), looking)
     if budget is None or whole <= budget:
-        return Plan(whole)
+        return Plan(whole, 0, numbers)
     lq, hq = (
         4 * width * height * channels for channels in (config.in_channels, 3 * config.scale**2)
     )
@@ -116,9 +163,9 @@ def plan_run(
     side = _multiple(max(width, height), config)
     while wish.tile is None and side > max(_SMALLEST_TILE, 2 * wish.overlap):
         side = _multiple(side * 3 // 4, config)
-        needed = canvas + need(min(side, width), min(side, height))
+        needed = max(canvas + need(min(side, width), min(side, height)), looking)
         if needed <= budget:
-            return Plan(needed, side)
+            return Plan(needed, side, numbers)
     raise DeviceError(
         f"an image of {width}×{height} pixels needs about {_said(whole)} on {device}, "
         f"and {_said(budget)} may be used",

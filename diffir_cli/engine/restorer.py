@@ -104,6 +104,23 @@ class ModelRestorer:
             raise ValueError("an inpainting network, and no other, takes a mask")
         if mask is not None and mask.shape != lq.shape[:2]:
             raise ValueError(f"a mask of {mask.shape} does not fit an image of {lq.shape[:2]}")
+        try:
+            return self._restore(lq, seed, gt, mask)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        raise DeviceError(
+            f"{self.device} ran out of memory at {lq.shape[1]}×{lq.shape[0]} pixels",
+            "use a smaller --tile, or a machine with more memory",
+        )
+
+    def _restore(
+        self,
+        lq: NDArray[Any],
+        seed: int,
+        gt: NDArray[Any] | None,
+        mask: NDArray[np.bool_] | None,
+    ) -> NDArray[Any]:
         tensor = _to_tensor(lq)
         if mask is not None:
             holes = torch.tensor(mask)[None, None].float()
@@ -144,7 +161,7 @@ class ModelRestorer:
         plan = self._plan(width, height)
         self.tiles, self.redone = plan.tile, 0
         with tf32(False):
-            ipr = self._ipr(padded, seed, gt)
+            ipr = self._ipr(padded, seed, gt, plan.condition)
         restored = partial(self._finite, ipr=ipr)
         with tf32(self.precision is Precision.TF32):
             hq = self._tiled(padded, plan.tile, restored) if plan.tile else restored(padded)
@@ -154,15 +171,15 @@ class ModelRestorer:
         how = self.engine, self.dtype.itemsize, strip_numbers()
         return plan_run(self.config, width, height, self.device, self.wish, *how)
 
-    def _ipr(self, padded: Tensor, seed: int, gt: Tensor | None) -> Tensor:
+    def _ipr(self, padded: Tensor, seed: int, gt: Tensor | None, numbers: int) -> Tensor:
         """Z or Ẑ of the whole image, (1, 4C')."""
         config = self.config
         if isinstance(self.model, DiffIRS1):
             if gt is None:
                 raise ValueError("a stage-1 network reads its IPR from the ground truth")
             truth = pad(gt, config, config.scale).to(self.device)
-            return condition(self.model.cpen, stage1_input(padded, truth, config))
-        found = condition(self.model.cpen, stage2_input(padded, config))
+            return condition(self.model.cpen, stage1_input(padded, truth, config), numbers)
+        found = condition(self.model.cpen, stage2_input(padded, config), numbers)
         return self.model.sample(found, initial_noise(config, seed).to(self.device))
 
     def _finite(self, lq: Tensor, ipr: Tensor) -> Tensor:
@@ -234,18 +251,26 @@ def _unless_out_of_memory(
     """The network's result, or None where an allocator had nothing left."""
     try:
         return network(lq, ipr)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
     # Behind the block, so that nothing of the failed attempt is alive any more.
     return None
 
 
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "MPS backend out of memory",
+    # oneDNN, which allocates where it makes a primitive.
+    "could not create a primitive",
+    "could not create a memory object",
+)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an allocator had nothing left; and nothing else."""
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        said in str(error) for said in ("DefaultCPUAllocator", "MPS backend out of memory")
-    )
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
 def initial_noise(config: ModelConfig, seed: int) -> Tensor:

@@ -32,6 +32,8 @@ def starts(side: int, tile: int, overlap: int) -> list[int]:
 def ramp(length: int, overlap: int, at_start: bool, at_end: bool) -> Tensor:
     """Weights of a tile along a side, (length,): a raised cosine where another tile overlaps."""
     weights = torch.ones(length)
+    if not overlap:
+        return weights
     rise = 0.5 - 0.5 * torch.cos(math.pi * (torch.arange(overlap) + 0.5) / overlap)
     if at_start:
         weights[:overlap] = rise

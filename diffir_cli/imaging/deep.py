@@ -10,12 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.metadata import Metadata
 
 Deep = NDArray[np.uint16]
+
+# Its lines on stderr would stand beside our own.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _TURNS: dict[int, tuple[int, bool]] = {
     1: (0, False),
@@ -28,6 +31,10 @@ _TURNS: dict[int, tuple[int, bool]] = {
     8: (1, False),
 }
 """EXIF orientation to quarter turns against the clock, and a mirror left to right behind them."""
+
+
+_WHITE_IS_ZERO, _ASSOCIATED = 0, 1
+"""Of TIFF: how grey is counted, and colours that are multiplied by alpha."""
 
 
 def decode_deep(data: bytes, path: Path, image: Image.Image) -> tuple[Deep, Deep | None]:
@@ -47,9 +54,14 @@ def decode_deep(data: bytes, path: Path, image: Image.Image) -> tuple[Deep, Deep
             f"{path} cannot be read with its 16 bits a channel",
             "save it as a 16-bit PNG with another program",
         )
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
+        pixels = 65_535 - pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     colours, alpha = pixels[:, :, 2::-1], pixels[:, :, 3] if pixels.shape[2] == 4 else None
+    if alpha is not None and _ASSOCIATED in tags.get(TiffImagePlugin.EXTRASAMPLES, ()):
+        colours = _straight(colours, alpha)
     if alpha is None:
         alpha = _keyed_out(colours, image.info.get("transparency"))
     turns, mirror = _TURNS.get(image.getexif().get(0x0112, 1), (0, False))
@@ -87,6 +99,12 @@ def _decoded(data: bytes) -> Any:
         return None
 
 
+def _straight(colours: Deep, alpha: Deep) -> Deep:
+    """Colours that were multiplied by alpha, divided by it again."""
+    opacity = np.maximum(alpha, 1).astype(np.float32)[:, :, None] / 65_535
+    return np.rint(colours / opacity).clip(0, 65_535).astype(np.uint16)
+
+
 def _keyed_out(colours: Deep, key: object) -> Deep | None:
     """Alpha of a picture in which one colour stands for nothing."""
     if isinstance(key, int):
@@ -115,6 +133,9 @@ def _with_chunks(png: bytes, metadata: Metadata) -> bytes:
         chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
     if metadata.software:
         chunks += _chunk(b"tEXt", b"Software\0" + metadata.software.encode("latin-1", "replace"))
+    if metadata.dpi:
+        metres = (round(value / 0.0254) for value in metadata.dpi)
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *metres, 1))
     behind_header = 8 + 25
     return png[:behind_header] + chunks + png[behind_header:]
 

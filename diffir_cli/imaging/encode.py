@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def encode(
         if picture.deep and pixels.shape[2] == 2:
             # Grey with alpha in 16 bits is more than most programs read of a TIFF.
             pixels = np.concatenate([np.repeat(pixels[:, :, :1], 3, 2), pixels[:, :, 1:]], axis=2)
-        encode_tiff(pixels, picture.metadata, file)
+        encode_tiff(pixels, _fitting(format_, picture.metadata, pixels.shape[2]), file)
     elif picture.deep:
         file.write(encode_deep(pixels, picture.metadata))
     else:
@@ -58,7 +59,16 @@ def encode(
         if lossless and format_.lossy:
             # Else colours under full transparency would be lost.
             settings |= {"lossless": True} | ({"exact": True} if format_.name == "WEBP" else {})
-        image.save(file, format_.name, **settings, **_described(format_.name, picture.metadata))
+        said = _fitting(format_, picture.metadata, pixels.shape[2])
+        image.save(file, format_.name, **settings, **_described(format_.name, said))
+
+
+def _fitting(format_: Format, metadata: Metadata, channels: int) -> Metadata:
+    """The metadata without a profile for grey where the file has colours."""
+    coloured = channels > 2 or not format_.grey
+    if metadata.icc and coloured and metadata.icc[16:20] == b"GRAY":
+        return replace(metadata, icc=None)
+    return metadata
 
 
 def _described(kind: str, metadata: Metadata) -> dict[str, Any]:
@@ -81,4 +91,6 @@ def _described(kind: str, metadata: Metadata) -> dict[str, Any]:
         found["exif"] = exif
     if metadata.icc:
         found["icc_profile"] = metadata.icc
+    if metadata.dpi and kind in ("PNG", "JPEG"):
+        found["dpi"] = metadata.dpi
     return found

@@ -23,6 +23,9 @@ class Format:
         deep: Whether it holds 16 bits a channel.
         lossy: Whether it has a quality.
         lossless: Whether it can lose nothing.
+        grey: Whether it holds grey as one channel.
+        longest_note: Bytes that EXIF and XMP may have each; None for no limit.
+        any_profile: Whether it keeps any colour profile, not sRGB alone.
         extra: Whether it needs a library that is not always there.
     """
 
@@ -33,16 +36,21 @@ class Format:
     deep: bool = False
     lossy: bool = False
     lossless: bool = True
+    grey: bool = True
+    longest_note: int | None = None
+    any_profile: bool = True
     extra: bool = False
 
 
 FORMATS = (
     Format("PNG", (".png",), deep=True),
-    Format("JPEG", (".jpg", ".jpeg"), 65_535, alpha=False, lossy=True, lossless=False),
-    Format("WEBP", (".webp",), 16_383, lossy=True),
+    Format(
+        "JPEG", (".jpg", ".jpeg"), 65_500, False, lossy=True, lossless=False, longest_note=65_502
+    ),
+    Format("WEBP", (".webp",), 16_383, lossy=True, grey=False),
     Format("TIFF", (".tif", ".tiff"), deep=True),
-    Format("AVIF", (".avif",), 65_535, lossy=True, lossless=False),
-    Format("JXL", (".jxl",), lossy=True, extra=True),
+    Format("AVIF", (".avif",), 32_768, lossy=True, lossless=False, grey=False),
+    Format("JXL", (".jxl",), lossy=True, any_profile=False, extra=True),
     Format("BMP", (".bmp",), alpha=False),
 )
 """What is written."""

@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.picture import Picture
-from diffir_cli.imaging.read import read_picture
+from diffir_cli.imaging.read import MAX_PIXELS, read_picture
 
 
-def mask_from_alpha(picture: Picture, path: Path) -> NDArray[np.bool_]:
+def mask_from_alpha(picture: Picture, path: Path, dilate: int = 0) -> NDArray[np.bool_]:
     """The holes that a picture's own transparency marks, (height, width): whatever is not opaque.
+
+    Args:
+        picture: The picture.
+        path: What messages call it.
+        dilate: By how many pixels the holes grow.
 
     Raises:
         InputError: when nothing or everything is transparent.
@@ -22,11 +27,17 @@ def mask_from_alpha(picture: Picture, path: Path) -> NDArray[np.bool_]:
     if picture.alpha is None:
         raise InputError(f"{path} has no transparency", "erase what is to be filled, or use --mask")
     holes = picture.alpha < np.iinfo(picture.alpha.dtype).max
-    return _with_both(holes, f"the transparency of {path}", "erase what is to be filled")
+    return _with_both(
+        _grown(holes, dilate), f"the transparency of {path}", "erase what is to be filled"
+    )
 
 
 def read_mask(
-    path: Path, size: tuple[int, int], invert: bool = False, dilate: int = 0
+    path: Path,
+    size: tuple[int, int],
+    invert: bool = False,
+    dilate: int = 0,
+    limits: tuple[int, bool] = (MAX_PIXELS, False),
 ) -> NDArray[np.bool_]:
     """The holes that a mask file marks.
 
@@ -36,6 +47,7 @@ def read_mask(
         size: (width, height) of the picture.
         invert: Whatever is not white is a hole instead.
         dilate: By how many pixels the holes grow.
+        limits: Most pixels, and whether a file that ends early is read as far as it goes.
 
     Returns:
         (height, width), True in the holes.
@@ -43,7 +55,8 @@ def read_mask(
     Raises:
         InputError: when it cannot be read, has another size, or marks nothing or everything.
     """
-    mask = read_picture(path, deep=True)
+    # What is transparent in a mask marks nothing.
+    mask = read_picture(path, True, *limits).over((0, 0, 0))
     if mask.size != size:
         raise InputError(
             f"the mask {path} has {mask.size[0]}×{mask.size[1]} pixels, "
@@ -52,10 +65,18 @@ def read_mask(
         )
     level = mask.rgb.max(axis=2)
     holes = level < np.iinfo(level.dtype).max if invert else level > 0
-    if dilate:
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * dilate + 1,) * 2)
-        holes = cv2.dilate(holes.astype(np.uint8), kernel) > 0
-    return _with_both(holes, f"the mask {path}", "paint white what is to be filled, black the rest")
+    return _with_both(
+        _grown(holes, dilate),
+        f"the mask {path}",
+        "paint white what is to be filled, black the rest",
+    )
+
+
+def _grown(holes: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    if not pixels:
+        return holes
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1,) * 2)
+    return cv2.dilate(holes.astype(np.uint8), kernel) > 0
 
 
 def _with_both(holes: NDArray[np.bool_], name: str, hint: str) -> NDArray[np.bool_]:

@@ -63,8 +63,10 @@ class Picture:
         return replace(self, rgb=np.stack(planes, axis=2), alpha=alpha, metadata=metadata)
 
     def beside(self, other: Picture) -> Picture:
-        """Both pictures next to each other, without transparency; `other` has the same height."""
-        return Picture(np.concatenate([self.rgb, other.rgb], axis=1), metadata=self.metadata)
+        """Both pictures next to each other; `other` has the same height, and says what is said."""
+        rgb = np.concatenate([self.rgb, other.rgb], axis=1)
+        said = other.metadata
+        return Picture(rgb, metadata=said.of_result((rgb.shape[1], rgb.shape[0]), said.software))
 
     def channels(self) -> NDArray[Any]:
         """(H, W, 1 to 4): grey or colours as the file had them, and alpha where there is any."""

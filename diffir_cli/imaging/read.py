@@ -24,7 +24,7 @@ from diffir_cli.imaging.formats import (
     load_extra_decoders,
     looks_extra,
 )
-from diffir_cli.imaging.metadata import read_metadata
+from diffir_cli.imaging.metadata import read_directories, read_metadata
 from diffir_cli.imaging.picture import Picture
 
 MAX_PIXELS = 178_956_970
@@ -96,6 +96,8 @@ def picture_from(image: Image.Image) -> Picture:
     """
     if image.mode in ("I", "F"):
         raise InputError("an image has 32 bits a channel", "convert it to 8 or 16 bits first")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
     if not image.mode.startswith("I;16"):
         return _shallow(image, ImageOps.exif_transpose(image))
     upright = ImageOps.exif_transpose(image)
@@ -151,6 +153,7 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
                 f"convert it to {16 if deep else 8} bits first",
             )
         frames = getattr(image, "n_frames", 1)
+        read_directories(image)
         upright = ImageOps.exif_transpose(image)
         if depth == 16:
             icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
@@ -161,8 +164,8 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
         else:
             picture = _shallow(image, upright)
         kind = image.format or ""
-        if image.info.get("bit_depth", 8) > 8:
-            _log.warning("%s holds %d bits a channel: 8 are used", path, image.info["bit_depth"])
+        if image.info.get("bit_depth", 8) > 8 or (kind == "AVIF" and _is_deep_avif(path, data)):
+            _log.warning("%s holds more than 8 bits a channel: 8 are used", path)
     # The further pictures of an MPO are previews or the view of a second lens.
     if frames > 1 and kind != "MPO":
         _log.warning("%s holds %d pictures: only the first is used", path, frames)
@@ -190,6 +193,16 @@ def open_picture(path: Path, data: bytes | None, max_pixels: int) -> Image.Image
         image.close()
         raise _too_large(path, f"{width}×{height} pixels", max_pixels)
     return image
+
+
+def _is_deep_avif(path: Path, data: bytes | None) -> bool:
+    """Whether the decoder's configuration of an AVIF says so; Pillow does not."""
+    start = data
+    if start is None:
+        with path.open("rb") as file:
+            start = file.read(2**16)
+    place = start.find(b"av1C")
+    return place >= 0 and bool(start[place + 6 : place + 7] > b"" and start[place + 6] & 0x40)
 
 
 def _shallow(image: Image.Image, upright: Image.Image) -> Picture:

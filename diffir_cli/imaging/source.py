@@ -13,7 +13,7 @@ from diffir_cli.imaging.formats import Format
 from diffir_cli.imaging.masks import mask_from_alpha, read_mask
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.read import MAX_PIXELS, read_picture
-from diffir_cli.imaging.write import check_fit
+from diffir_cli.imaging.write import check_fit, check_said
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,14 @@ def read_source(
     picture = read_picture(path, True, *limits, data)
     if treatment.mask_from_alpha:
         # What is filled is no longer transparent.
-        return Source(replace(picture, alpha=None), mask_from_alpha(picture, path))
+        return Source(
+            replace(picture, alpha=None), mask_from_alpha(picture, path, treatment.mask_dilate)
+        )
     if treatment.alpha is AlphaMode.DROP:
         picture = replace(picture, alpha=None)
     if mask is None:
         return Source(picture)
-    how = treatment.mask_invert, treatment.mask_dilate
+    how = treatment.mask_invert, treatment.mask_dilate, limits
     return Source(picture, read_mask(mask, picture.size, *how))
 
 
@@ -101,3 +103,5 @@ def check_source(
     picture = source.picture
     alpha = picture.alpha is not None and treatment.background is None
     check_fit(path, source.size_of_result(treatment, scale), alpha, picture.deep, format_)
+    said = picture.metadata.stripped() if treatment.strip_metadata else picture.metadata
+    check_said(path, format_, said)

@@ -20,6 +20,7 @@ LARGEST = 2**32 - 2**24
 
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop)
 _XMP, _BYTE, _UNDEFINED = 700, 1, 7
+_INCH = 2
 _DEFLATE, _DIFFERENCES, _GREY, _RGB, _UNASSOCIATED = 8, 2, 1, 2, 2
 
 
@@ -53,6 +54,9 @@ def _describe(tags: TiffImagePlugin.ImageFileDirectory_v2, metadata: Metadata) -
         exif.load(metadata.exif)
         for tag, value in exif.items():
             tags[tag] = dict(exif.get_ifd(tag)) if tag in _DIRECTORIES else value
+    if metadata.dpi:
+        tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = metadata.dpi
+        tags[ExifTags.Base.ResolutionUnit] = _INCH
     if metadata.software:
         tags[ExifTags.Base.Software] = metadata.software
     if metadata.icc:

@@ -12,6 +12,7 @@ from diffir_cli.errors import InputError
 from diffir_cli.files import whole_file
 from diffir_cli.imaging.encode import encode
 from diffir_cli.imaging.formats import Format, format_of
+from diffir_cli.imaging.metadata import Metadata, is_srgb
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.tiff import LARGEST
 
@@ -35,6 +36,8 @@ def check_target(path: Path, overwrite: bool, wish: str | None = None) -> Format
         raise InputError(
             f"{path} is a folder, not a file", f"name a file in it: {path / 'out.png'}"
         )
+    if exists and path.exists() and not path.is_file():
+        raise InputError(f"{path} is a device or the like, not a file", "name a file")
     format_ = format_of(path, wish)
     if not path.parent.is_dir():
         raise InputError(
@@ -101,6 +104,26 @@ def check_fit(
         )
 
 
+def check_said(path: Path, format_: Format, metadata: Metadata) -> None:
+    """Refuse what is said about a picture where the target's format cannot hold it.
+
+    Raises:
+        InputError: when EXIF or XMP is too long for it, or it would lose a colour profile.
+    """
+    for name, block in (("EXIF", metadata.exif), ("XMP", metadata.xmp)):
+        if block and format_.longest_note and len(block) > format_.longest_note:
+            raise InputError(
+                f"{path} cannot hold the {len(block):,} bytes of {name} of the input: "
+                f"{format_.name} ends at {format_.longest_note:,}",
+                "add --strip-metadata, or write a PNG or TIFF",
+            )
+    if metadata.icc and not (format_.any_profile or is_srgb(metadata.icc)):
+        raise InputError(
+            f"{path} would lose the colour profile of the input, and its colours would shift",
+            f"write a PNG instead: {path.with_suffix('.png')}",
+        )
+
+
 def check_coding(
     path: Path, quality: int | None, lossless: bool, format_: Format | None = None
 ) -> None:
@@ -144,6 +167,7 @@ def write_picture(
     """
     format_ = check_target(path, overwrite, format_.endings[0] if format_ else None)
     check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
+    check_said(path, format_, picture.metadata)
     try:
         with whole_file(path, overwrite, settled) as file:
             _encode(picture, format_, file, path, quality, lossless)

@@ -1,0 +1,490 @@
+"""`diffir batch`: the results of `restore`, a plan before the work, nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import threading
+import unicodedata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import Result
+
+from diffir_cli.errors import InputError
+from diffir_cli.imaging import read_picture
+from tests.conftest import noise_image, run_cli
+
+# As something untyped, since its names are replaced here.
+run_module: Any = importlib.import_module("diffir_cli.batch.run")
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A folder of pictures of several kinds, with a folder below it."""
+    folder = tmp_path / "album"
+    (folder / "below").mkdir(parents=True)
+    Image.fromarray(noise_image(12, 20)).save(folder / "a.png")
+    Image.fromarray(noise_image(16, 16, seed=1)).save(folder / "b.jpg")
+    Image.fromarray(noise_image(9, 13, 4, seed=2)).save(folder / "c.webp", lossless=True)
+    Image.fromarray(noise_image(8, 8, 1, seed=3)).save(folder / "below" / "a.png")
+    return folder
+
+
+@pytest.fixture
+def batch(s2_file: Path) -> Any:
+    """Runs `diffir batch` with the tiny network."""
+
+    def run(*arguments: object) -> Result:
+        return run_cli("batch", "-w", s2_file, "-d", "cpu", *arguments)
+
+    return run
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Content of all files that are not hidden, by path below the folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def _lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_each_result_has_the_bytes_of_restore(
+    album: Path, batch: Any, s2_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = batch(album, "-r", "-o", out, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    made = tree(out)
+    assert set(made) == {"a.png", "b.jpg", "c.webp", "below/a.png"}
+    for name, data in made.items():
+        alone = tmp_path / f"alone{Path(name).suffix}"
+        command = ("restore", album / name, "-w", s2_file, "-o", alone, "--seed", 3, "--overwrite")
+        assert run_cli(*command).exit_code == 0
+        assert data == alone.read_bytes(), name
+
+
+@pytest.mark.parametrize("extra", [["--workers", 2], ["-j", 1], ["--device", "cpu,cpu"]])
+def test_processes_and_threads_change_no_byte(
+    extra: list[Any], album: Path, batch: Any, tmp_path: Path
+) -> None:
+    assert batch(album, "-r", "-o", tmp_path / "one").exit_code == 0
+    result = batch(album, "-r", "-o", tmp_path / "other", "--threads", 1, *extra)
+    assert result.exit_code == 0, result.output
+    assert tree(tmp_path / "other") == tree(tmp_path / "one")
+
+
+def test_without_recursive_the_folders_below_are_left_alone(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    assert batch(album, "-o", tmp_path / "out").exit_code == 0
+    assert set(tree(tmp_path / "out")) == {"a.png", "b.jpg", "c.webp"}
+
+
+def test_patterns_and_single_files_are_taken(album: Path, batch: Any, tmp_path: Path) -> None:
+    result = batch(album / "*.p*g", album / "b.jpg", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert set(tree(tmp_path / "out")) == {"a.png", "b.jpg"}
+
+
+def test_hidden_system_and_other_files_are_no_pictures(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    for name in ("._a.png", ".hidden.png", "Thumbs.db", "desktop.ini", "notes.txt"):
+        (album / name).write_bytes(b"no picture")
+    (album / "b.jpg").rename(album / "content decides")
+    result = batch(album, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert set(tree(tmp_path / "out")) == {"a.png", "c.webp", "content decides.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{stem}_{task}x{scale}", "below/a_srx4.png"),
+        ("{ext}/{weights}-{stem}", "below/png/tiny-a.png"),
+        ("{reldir}-{stem}", "below-a.png"),
+        ("{{{stem}}}", "below/{a}.png"),
+    ],
+)
+def test_names_follow_the_template(
+    template: str, expected: str, album: Path, batch: Any, tmp_path: Path
+) -> None:
+    result = batch(album, "-r", "-o", tmp_path / "out", "--name", template)
+    assert result.exit_code == 0, result.output
+    assert expected in tree(tmp_path / "out")
+
+
+def test_a_name_is_not_cut_at_its_first_dot(batch: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("scan.01.png", "scan.02.PNG"):
+        Image.fromarray(noise_image(8, 8)).save(folder / name)
+    assert batch(folder, "-o", tmp_path / "out").exit_code == 0
+    assert set(tree(tmp_path / "out")) == {"scan.01.png", "scan.02.png"}
+
+
+@pytest.mark.parametrize(
+    ("names", "extra"),
+    [
+        (("a.jpg", "a.webp"), ["-f", "png"]),
+        (("A.png", "a.png"), []),
+        ((unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")), []),
+    ],
+)
+def test_two_sources_of_one_result_are_refused_with_both_named(
+    names: tuple[str, str], extra: list[str], batch: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in names:
+        Image.fromarray(noise_image(8, 8)).save(folder / name)
+    result = batch(folder, "-o", tmp_path / "out", *extra)
+    assert result.exit_code == 3
+    assert all(name in result.stderr for name in names) and "would both become" in result.stderr
+    assert tree(tmp_path / "out") == {}
+
+
+def test_same_names_of_two_folders_are_refused_unless_the_tree_is_kept(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    result = batch(album, album / "below", "-o", tmp_path / "out")
+    assert result.exit_code == 3 and "would both become" in result.stderr
+    assert batch(album, "-r", "-o", tmp_path / "out").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["{nonsense}", "{stem", "../{stem}", "{stem}/.."])
+def test_a_template_that_makes_no_sense_is_refused(
+    name: str, album: Path, batch: Any, tmp_path: Path
+) -> None:
+    result = batch(album, "-o", tmp_path / "out", "--name", name)
+    assert result.exit_code == 3 and "--name" in result.stderr
+    assert tree(tmp_path / "out") == {}
+
+
+def test_a_source_is_never_replaced_but_in_place(album: Path, batch: Any) -> None:
+    before = tree(album)
+    result = batch(album, "-o", album)
+    assert result.exit_code == 3 and "would replace a source" in result.stderr
+    assert tree(album) == before
+    result = batch(album, "--in-place")
+    assert result.exit_code == 0, result.output
+    assert read_picture(album / "a.png").size == (80, 48)
+    made = tree(album)
+    # Once restored it is not restored again.
+    assert batch(album, "--in-place").exit_code == 0
+    assert tree(album) == made
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], ["-o", "x", "--in-place"], ["--in-place", "--name", "x"], ["-o", "x", "--shard", "3/2"]],
+)
+def test_options_that_contradict_each_other_are_a_usage_error(
+    wrong: list[str], album: Path, batch: Any
+) -> None:
+    assert batch(album, *wrong).exit_code == 2
+
+
+def test_nothing_to_do_is_one_error(batch: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source in ("empty", "absent"):
+        result = batch(tmp_path / source, "-o", tmp_path / "out")
+        assert result.exit_code == 3 and "hint: " in result.stderr
+
+
+def test_a_dry_run_tells_everything_and_writes_nothing(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    (album / "bad.png").write_bytes(b"no picture")
+    before = set(tmp_path.rglob("*"))
+    table = batch(album, "-r", "-o", tmp_path / "out", "--dry-run")
+    assert table.exit_code == 0 and "no image" in table.stdout
+    assert "4 pictures to restore" in table.stderr and "free" in table.stderr
+    *planned, summary = _lines(batch(album, "-r", "-o", tmp_path / "out", "--dry-run", "--json"))
+    assert [line["state"] for line in planned].count("new") == 4
+    assert summary["to_do"] == 4 and summary["will_fail"] == 1
+    assert summary["pixels"] == 12 * 20 + 16 * 16 + 9 * 13 + 8 * 8
+    assert summary["estimated_seconds"] > 0 and summary["free_bytes"] > 0
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_what_a_format_cannot_hold_is_known_before_and_fails_alone(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    *planned, _ = _lines(batch(album, "-o", out, "-f", "jpg", "--dry-run", "--json"))
+    assert sum("transparency" in line["error"] for line in planned) == 1
+    result = batch(album, "-o", out, "-f", "jpg")
+    assert result.exit_code == 3
+    assert set(tree(out)) == {"a.jpg", "b.jpg"}
+    assert batch(album, "-o", out, "-f", "jpg", "--background", "white").exit_code == 0
+    assert set(tree(out)) == {"a.jpg", "b.jpg", "c.jpg"}
+
+
+def test_json_is_a_line_for_each_picture_and_a_summary_last(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    (album / "bad.png").write_bytes(b"no picture")
+    result = batch(album, "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 3
+    *lines, summary = _lines(result)
+    assert {Path(line["output"]).name: line["status"] for line in lines} == {
+        "a.png": "done",
+        "b.jpg": "done",
+        "bad.png": "failed",
+        "c.webp": "done",
+    }
+    assert (summary["done"], summary["failed"], summary["interrupted"]) == (3, 1, False)
+
+
+def test_the_same_command_again_does_nothing(album: Path, batch: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert batch(album, "-o", out).exit_code == 0
+    times = {path: path.stat().st_mtime_ns for path in out.glob("*.*")}
+    result = batch(album, "-o", out, "--json")
+    assert result.exit_code == 0
+    assert _lines(result)[-1]["finished_before"] == 3
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.*")} == times
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("source", "the picture has changed"),
+        ("seed", "other options"),
+        ("weights", "other weights"),
+    ],
+)
+def test_what_has_changed_is_done_again_and_said_so(
+    change: str, said: str, album: Path, batch: Any, s2_file: Path, tmp_path: Path
+) -> None:
+    out, extra = tmp_path / "out", []
+    assert batch(album, "-o", out).exit_code == 0
+    before = tree(out)
+    if change == "source":
+        Image.fromarray(noise_image(12, 20, seed=9)).save(album / "a.png")
+    elif change == "seed":
+        extra = ["--seed", "5"]
+    else:
+        copy = tmp_path / "other.safetensors"
+        data = bytearray(s2_file.read_bytes())
+        data[-1] ^= 1
+        copy.write_bytes(data)
+        extra = ["-w", str(copy)]
+    result = batch(album, "-o", out, *extra)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+    again = [line for line in result.stderr.splitlines() if "made again" in line]
+    assert len(again) == (1 if change == "source" else 3)
+    assert tree(out)["a.png"] != before["a.png"]
+
+
+def test_a_source_that_was_only_touched_is_not_done_again(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert batch(album, "-o", out).exit_code == 0
+    os.utime(album / "a.png", (1, 1))
+    assert _lines(batch(album, "-o", out, "--json"))[-1]["finished_before"] == 3
+
+
+def test_a_result_that_was_changed_since_is_in_the_way(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert batch(album, "-o", out).exit_code == 0
+    (out / "a.png").write_bytes(b"retouched by hand")
+    result = batch(album, "-o", out)
+    assert result.exit_code == 3 and "exists already" in result.stderr
+    assert (out / "a.png").read_bytes() == b"retouched by hand"
+
+
+@pytest.mark.parametrize("policy", ["skip", "overwrite", "rename", "error"])
+def test_foreign_files_get_what_was_asked_for(
+    policy: str, album: Path, batch: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"foreign")
+    result = batch(album, "-o", out, "--on-exist", policy)
+    made = tree(out)
+    assert result.exit_code == (3 if policy == "error" else 0), result.output
+    assert (made["a.png"] == b"foreign") is (policy != "overwrite")
+    assert ("a-1.png" in made) is (policy == "rename")
+    assert ("b.jpg" in made) is (policy != "error")
+    if policy == "rename":
+        again = _lines(batch(album, "-o", out, "--on-exist", policy, "--json"))
+        assert again[-1]["finished_before"] == 3
+        assert set(tree(out)) == set(made)
+
+
+def test_a_torn_last_line_and_a_damaged_one_are_healed(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert batch(album, "-o", out).exit_code == 0
+    journal = out / ".diffir-journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"\x00garbage\n" + lines[0] + lines[1] + lines[2][:40])
+    result = batch(album, "-o", out, "--on-exist", "overwrite", "--json")
+    assert result.exit_code == 0
+    assert _lines(result)[-1]["finished_before"] == 2
+    whole = journal.read_bytes().splitlines()
+    assert [json.loads(line)["output"] for line in whole[1:]]
+
+
+def test_a_second_run_into_the_same_folder_is_refused(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    from diffir_cli.batch.lock import locked
+
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(out):
+        result = batch(album, "-o", out)
+    assert result.exit_code == 3
+    assert f"process {os.getpid()} on" in result.stderr
+    # Nothing of the first run is in the way once it has ended.
+    assert batch(album, "-o", out).exit_code == 0
+
+
+def test_fail_fast_stops_at_the_first_failure(album: Path, batch: Any, tmp_path: Path) -> None:
+    (album / "0.png").write_bytes(b"no picture")
+    result = batch(album, "-o", tmp_path / "out", "--fail-fast", "--json")
+    assert result.exit_code == 3
+    assert _lines(result)[-1]["not_begun"] == 3
+    assert tree(tmp_path / "out") == {}
+
+
+def test_shards_share_the_work_without_overlap(album: Path, batch: Any, tmp_path: Path) -> None:
+    for number in range(20):
+        Image.fromarray(noise_image(8, 8, seed=number)).save(album / f"{number}.png")
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    counts = []
+    for part in ("1/3", "2/3", "3/3"):
+        result = batch(album, "-r", "-o", out, "--shard", part, "--json")
+        assert result.exit_code == 0, result.output
+        counts.append(_lines(result)[-1]["done"])
+    assert sum(counts) == 24 and min(counts) > 0
+    assert batch(album, "-r", "-o", whole).exit_code == 0
+    assert tree(out) == tree(whole)
+    # An undivided run knows what the shards have done.
+    assert _lines(batch(album, "-r", "-o", out, "--json"))[-1]["finished_before"] == 24
+
+
+def test_masks_are_found_by_name_and_a_missing_one_fails_alone(
+    inpaint_file: Path, tmp_path: Path
+) -> None:
+    photos, masks, out = (tmp_path / name for name in ("photos", "masks", "out"))
+    photos.mkdir()
+    masks.mkdir()
+    hole = np.zeros((16, 16), np.uint8)
+    hole[4:8, 4:8] = 255
+    for name in ("a", "b", "c"):
+        Image.fromarray(noise_image(16, 16)).save(photos / f"{name}.png")
+    Image.fromarray(hole).save(masks / "a.png")
+    Image.fromarray(hole).save(masks / "b_mask.png")
+    command = ("batch", photos, "-o", out, "--task", "inpaint", "-w", inpaint_file, "--mask", masks)
+    result = run_cli(*command)
+    assert result.exit_code == 3
+    assert "c.png has no mask in" in result.stderr
+    assert set(tree(out)) == {"a.png", "b.png"}
+    hole[8:12, 8:12] = 255
+    Image.fromarray(hole).save(masks / "a.png")
+    assert "a.png is made again: the mask has changed" in run_cli(*command).stderr
+
+
+def test_broken_files_are_named_and_the_others_done(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    good = len(list(album.glob("*.*")))
+    (album / "truncated.png").write_bytes((album / "a.png").read_bytes()[:-200])
+    (album / "empty.jpg").write_bytes(b"")
+    (album / "text.png").write_text("no picture", encoding="utf-8")
+    (album / "dangling.png").symlink_to("nowhere.png")
+    bomb = Image.new("1", (30_000, 30_000))
+    bomb.save(album / "bomb.png")
+    bad = {"truncated.png", "empty.jpg", "text.png", "dangling.png", "bomb.png"}
+    result = batch(album, "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 3
+    *lines, summary = _lines(result)
+    failures = {Path(line["input"]).name for line in lines if line["status"] == "failed"}
+    assert failures == bad
+    assert all(line["error"] for line in lines if line["status"] == "failed")
+    assert summary["done"] == good
+    assert len(tree(tmp_path / "out")) == good
+
+
+def test_an_unexpected_error_of_one_picture_does_not_stop_the_others(
+    album: Path, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = run_module.compute
+
+    def fail_once(job: Any, *rest: Any) -> Any:
+        if job.output == "a.png":
+            raise RuntimeError("something nobody thought of")
+        return compute(job, *rest)
+
+    monkeypatch.setattr(run_module, "compute", fail_once)
+    result = batch(album, "-o", tmp_path / "out")
+    assert result.exit_code == 3
+    assert "RuntimeError: something nobody thought of" in result.stderr
+    assert set(tree(tmp_path / "out")) == {"b.jpg", "c.webp"}
+
+
+def test_a_full_disk_fails_cleanly_and_is_tried_again_only_with_space(
+    album: Path, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    save, compute = run_module.save, run_module.compute
+    disk: Any = SimpleNamespace(free=0)
+
+    def full(job: Any, *rest: Any) -> float:
+        if job.output == "a.png":
+            error = InputError(f"cannot write {job.target}: No space left on device")
+            raise error from OSError(28, "No space left on device")
+        return save(job, *rest)
+
+    def count(job: Any, *rest: Any) -> Any:
+        computed.append(job.output)
+        return compute(job, *rest)
+
+    monkeypatch.setattr(run_module, "save", full)
+    monkeypatch.setattr(run_module, "compute", count)
+    monkeypatch.setattr(run_module.shutil, "disk_usage", lambda _path: disk)
+    result = batch(album, "-o", tmp_path / "out", "-j", 1)
+    assert result.exit_code == 3
+    # One more may be under way before the failure of the first is known.
+    assert computed in (["a.png"], ["a.png", "b.jpg"])
+    assert "no space left for" in result.stderr
+    disk.free = 2**40
+    assert batch(album, "-o", tmp_path / "other").exit_code == 3
+    assert set(tree(tmp_path / "other")) == {"b.jpg", "c.webp"}
+
+
+def test_a_page_shows_pictures_and_failures(album: Path, batch: Any, tmp_path: Path) -> None:
+    (album / "bad.png").write_bytes(b"no picture")
+    report = tmp_path / "report.html"
+    assert batch(album, "-o", tmp_path / "out", "--report", report).exit_code == 3
+    page = report.read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert {image["name"] for image in data["images"]} == {"a.png", "b.jpg", "c.webp"}
+    assert all(image["before"].startswith("data:image/jpeg") for image in data["images"])
+    assert [name for name, _ in data["failures"]] == [str(album / "bad.png")]
+
+
+def test_no_thread_is_left_behind(album: Path, batch: Any, tmp_path: Path) -> None:
+    before = threading.active_count()
+    assert batch(album, "-o", tmp_path / "out").exit_code == 0
+    assert threading.active_count() == before

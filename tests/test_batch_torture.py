@@ -1,0 +1,219 @@
+"""`diffir batch` under whatever can happen to a long run: killed, stopped, without space."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffir_cli.batch.journal import Record, append
+from tests.conftest import noise_image
+from tests.test_batch import tree
+
+KILLS = int(os.environ.get("DIFFIR_TORTURE_KILLS", "6"))
+"""30 is a long torture; few are enough to notice when something breaks."""
+PICTURES = 60
+LONG_RUN = int(os.environ.get("DIFFIR_TORTURE_PICTURES", "200"))
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Path:
+    folder = tmp_path / "crowd"
+    (folder / "below").mkdir(parents=True)
+    for number in range(PICTURES):
+        place = folder / "below" if number % 3 == 0 else folder
+        Image.fromarray(noise_image(24, 24 + number % 5, seed=number)).save(
+            place / f"{number:02}.png"
+        )
+    return folder
+
+
+def _forked(*arguments: object) -> int:
+    """A child that has torch loaded already and runs a command; its process."""
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        from diffir_cli.cli import app
+
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+        os.setsid()
+        app([str(argument) for argument in arguments])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 98
+    finally:
+        os._exit(code)
+
+
+def _wait(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture
+def command(crowd: Path, s2_file: Path) -> Callable[[Path], tuple[Any, ...]]:
+    how = ("-w", s2_file, "-d", "cpu", "--threads", 1, "-q")
+    return lambda out: ("batch", crowd, "-r", "-o", out, *how)
+
+
+def _whole(out: Path, expected: dict[str, bytes]) -> None:
+    """Whatever is there under its name is whole."""
+    for name, data in tree(out).items():
+        assert data == expected[name], f"{name} is only a part"
+
+
+def test_killed_at_any_moment_and_resumed_the_folder_is_that_of_an_undisturbed_run(
+    command: Callable[[Path], tuple[Any, ...]], tmp_path: Path
+) -> None:
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    assert _wait(_forked(*command(undisturbed))) == 0
+    expected = tree(undisturbed)
+    assert len(expected) == PICTURES
+    draw = random.Random(0)
+    done = 0
+    for number in range(KILLS):
+        child = _forked(*command(out))
+        # A moment at which some more are done, anywhere in the work on one of them.
+        goal = done + draw.randint(0, max(1, 2 * PICTURES // KILLS - 2))
+        deadline = time.monotonic() + 20
+        while len(tree(out)) < min(goal, PICTURES - 1) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(draw.random() * 0.02)
+        os.kill(child, signal.SIGKILL)
+        _wait(child)
+        _whole(out, expected)
+        done = len(tree(out))
+        assert done > 0 or number < KILLS - 1
+    assert _wait(_forked(*command(out))) == 0
+    assert tree(out) == expected
+    assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_ends_with_130_and_nothing_partial(
+    kind: signal.Signals, times: int, command: Callable[[Path], tuple[Any, ...]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    child = _forked(*command(out))
+    while len(tree(out)) < 3:
+        time.sleep(0.001)
+    for _ in range(times):
+        os.kill(child, kind)
+        time.sleep(0.002)
+    assert _wait(child) == 130
+    made = tree(out)
+    assert 3 <= len(made) < PICTURES
+    assert not list(out.rglob("*.part"))
+    assert _wait(_forked(*command(out))) == 0
+    assert len(tree(out)) == PICTURES
+    assert all(tree(out)[name] == data for name, data in made.items())
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_pictures_done(
+    crowd: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = ("-m", "diffir_cli", "batch", str(crowd), "-r", "-o", str(out), "-w", str(s2_file))
+    how = ("-d", "cpu", "--threads", "1", "--workers", "2")
+    with subprocess.Popen([sys.executable, *command, *how], stderr=subprocess.PIPE) as run:
+        while len(tree(out)) < 5 and run.poll() is None:
+            time.sleep(0.005)
+        workers = [child for child in _children(run.pid) if "spawn_main" in _command(child)]
+        assert workers
+        os.kill(workers[0], signal.SIGKILL)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    assert len(tree(out)) == PICTURES
+    assert b"died" in said
+
+
+def _children(process: int) -> Iterator[int]:
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = entry.read_text(encoding="ascii", errors="replace")
+        except OSError:
+            continue
+        if int(text.rsplit(")", 1)[1].split()[1]) == process:
+            yield int(entry.parent.name)
+
+
+def _command(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_a_small_full_disk_leaves_nothing_corrupt(
+    command: Callable[[Path], tuple[Any, ...]], tmp_path: Path
+) -> None:
+    out, undisturbed = tmp_path / "disk", tmp_path / "undisturbed"
+    out.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", out], capture_output=True
+    ).returncode:
+        pytest.skip("may not mount a file system")
+    try:
+        assert _wait(_forked(*command(undisturbed))) == 0
+        expected = tree(undisturbed)
+        assert _wait(_forked(*command(out))) == 3
+        assert 0 < len(tree(out)) < PICTURES
+        _whole(out, expected)
+        assert not list(out.rglob("*.part"))
+        subprocess.run(["mount", "-o", "remount,size=20m", out], check=True)
+        assert _wait(_forked(*command(out))) == 0
+        assert tree(out) == expected
+    finally:
+        subprocess.run(["umount", "-l", out], check=True)
+
+
+def test_memory_stays_flat_over_many_pictures(s2_file: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "many", tmp_path / "out"
+    folder.mkdir()
+    for number in range(LONG_RUN):
+        Image.fromarray(noise_image(48, 64, seed=number)).save(folder / f"{number:03}.png")
+    how = ("-w", s2_file, "-d", "cpu", "--threads", 1, "-q")
+    child = _forked("batch", folder, "-o", out, *how)
+    early, late = 0, 0
+    while True:
+        finished, status = os.waitpid(child, os.WNOHANG)
+        if finished:
+            break
+        count = len(list(out.glob("*.png"))) if out.exists() else 0
+        resident = _resident(child)
+        if count <= 50:
+            early = max(early, resident)
+        else:
+            late = max(late, resident)
+        time.sleep(0.005)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert len(tree(out)) == LONG_RUN
+    assert 0 < late <= 1.05 * early
+
+
+def _resident(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
+
+
+def test_a_journal_line_without_its_result_counts_for_nothing(
+    command: Callable[[Path], tuple[Any, ...]], tmp_path: Path
+) -> None:
+    """As after a stop between the line and the rename."""
+    out = tmp_path / "out"
+    out.mkdir()
+    append(out / ".diffir-journal.jsonl", Record("00.png", "below/00.png", output_sha256="0" * 64))
+    assert _wait(_forked(*command(out))) == 0
+    assert len(tree(out)) == PICTURES
