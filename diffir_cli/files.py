@@ -31,8 +31,7 @@ def whole_file(
         FileExistsError: when it may not be replaced and there is one by then.
         OSError: when it cannot be written.
     """
-    # Its length does not depend on that of the name, which may be as long as the system allows.
-    temporary = path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{_SUFFIX}")
+    temporary = unfinished_name(path)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -40,13 +39,29 @@ def whole_file(
             os.fsync(file.fileno())
         if settled:
             settled(temporary)
-        if overwrite:
-            temporary.replace(path)
-        else:
-            _move_new(temporary, path)
+        give_name(temporary, path, overwrite)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def unfinished_name(path: Path) -> Path:
+    """A name beside a file that is still to be written, which no other process uses."""
+    # Its length does not depend on that of the name, which may be as long as the system allows.
+    return path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{_SUFFIX}")
+
+
+def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Give a finished file its name.
+
+    Raises:
+        FileExistsError: when it may not replace one that has it.
+        OSError: when it cannot be moved.
+    """
+    if overwrite:
+        temporary.replace(path)
+    else:
+        _move_new(temporary, path)
 
 
 _PREFIX, _SUFFIX = ".diffir-", ".part"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffir_cli.batch.cluster import Cluster, run_on_ray
 from diffir_cli.batch.journal import Journal
 from diffir_cli.batch.lock import locked
 from diffir_cli.batch.plan import Job, Naming, find_sources, of_shard, plan_jobs, probe_all
@@ -54,6 +55,8 @@ class Request:
     """Threads for reading, and as many for writing."""
     fail_fast: bool = False
     """Whether the first failure ends the run."""
+    cluster: Cluster | None = None
+    """A Ray cluster that does the work; None for this machine."""
 
     @property
     def home(self) -> Path:
@@ -162,7 +165,9 @@ def run_plan(
         done(outcome)
 
     try:
-        if request.devices:
+        if request.cluster:
+            run_on_ray(todo, work, request.cluster, stop, finished)
+        elif request.devices:
             works = [replace(work, device=device) for device in request.devices]
             Crew(works, request.helpers, stop).run(iter(todo), begin, finished)
         else:

@@ -174,20 +174,29 @@ def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) 
 
     def note(temporary: Path) -> None:
         if work.journal:
-            found = temporary.stat()
-            finished = dataclasses.replace(
-                record,
-                output_sha256=file_sha256(temporary),
-                output_size=found.st_size,
-                output_mtime_ns=found.st_mtime_ns,
-                seconds=round(seconds + time.monotonic() - started, 3),
-            )
-            append(work.journal, finished)
+            passed = seconds + time.monotonic() - started
+            append(work.journal, finished_record(record, temporary, passed))
 
     job.target.parent.mkdir(parents=True, exist_ok=True)
     how = job.overwrite, work.quality, work.lossless, job.format
     write_picture(result, job.target, *how, settled=note)
     return seconds + time.monotonic() - started
+
+
+def finished_record(record: Record, file: Path, seconds: float) -> Record:
+    """What the journal says of a picture once its result is in a file.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    found = file.stat()
+    return dataclasses.replace(
+        record,
+        output_sha256=file_sha256(file),
+        output_size=found.st_size,
+        output_mtime_ns=found.st_mtime_ns,
+        seconds=round(seconds, 3),
+    )
 
 
 def failed(job: Job, work: Work, error: DiffIRError) -> Outcome:

@@ -76,6 +76,21 @@ Shard = Annotated[
         "--shard", metavar="K/N", help="Only part K of N, for N machines.", show_default=False
     ),
 ]
+Ray = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="auto|ADDRESS",
+        help="Let a Ray cluster do the work, whose machines see the same files.",
+        show_default=False,
+    ),
+]
+RayWorkers = Annotated[
+    int, typer.Option("--ray-workers", min=0, help="Networks on the cluster; 0 for all its room.")
+]
+GpusPerWorker = Annotated[
+    float, typer.Option("--gpus-per-worker", min=0, help="GPUs of each; 0 for CPUs.")
+]
 Report = Annotated[
     Path | None,
     typer.Option(
@@ -112,6 +127,9 @@ def batch(
     jobs: Jobs = 2,
     workers: Workers = 1,
     shard: Shard = "",
+    ray: Ray = "",
+    ray_workers: RayWorkers = 0,
+    gpus_per_worker: GpusPerWorker = 0,
     outscale: options.OutScale = None,
     max_pixels: options.MaxPixels = None,
     allow_truncated: options.AllowTruncated = False,
@@ -147,11 +165,16 @@ def batch(
         strip_metadata=strip_metadata,
     )
     from diffir_cli.batch.batch import Request, held
+    from diffir_cli.batch.cluster import Cluster
     from diffir_cli.batch.plan import Naming
     from diffir_cli.batch.work import Work
     from diffir_cli.files import check_new_file
     from diffir_cli.weightfile import locate_weights
 
+    if (ray_workers or gpus_per_worker) and not ray:
+        raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
+    if ray and workers > 1:
+        raise typer.BadParameter("give --workers or --ray-workers, not both")
     if report:
         check_new_file(report, True)
     chosen = locate_weights(weights, task)
@@ -173,6 +196,7 @@ def batch(
         devices=devices * workers if len(devices) > 1 or workers > 1 else (),
         helpers=jobs,
         fail_fast=fail_fast,
+        cluster=Cluster(ray, ray_workers, gpus_per_worker) if ray else None,
     )
     if dry_run:
         show_plan(request, restorer, json)

@@ -1,0 +1,248 @@
+"""Many pictures on many machines: a pool of Ray's actors, one network each.
+
+An actor writes a result under a name that nobody else uses; only here it is noted in the journal
+and gets its own. So a picture whose actor died is simply done again, and none is written twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import pickle
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.batch.journal import Record, append
+from diffir_cli.batch.plan import Job
+from diffir_cli.batch.work import Outcome, Work, compute, failed, finished_record, load
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import DeviceError, DiffIRError, InputError
+from diffir_cli.files import give_name, unfinished_name
+from diffir_cli.imaging import write_picture
+
+_ATTEMPTS = 3
+"""How often a picture is given to another actor when its own has died."""
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where actors run.
+
+    Attributes:
+        address: Of a Ray cluster; `auto` for the one that this machine belongs to, or else one of
+            this machine alone.
+        workers: How many actors; 0 for as many as there is room for.
+        gpus: GPUs of each; 0 for CPU shares.
+    """
+
+    address: str
+    workers: int = 0
+    gpus: float = 0
+
+
+def run_on_ray(
+    jobs: Sequence[Job],
+    work: Work,
+    cluster: Cluster,
+    stop: threading.Event,
+    done: Callable[[Outcome], None],
+) -> None:
+    """Restore jobs on a cluster.
+
+    Args:
+        jobs: Which; their files must have the same paths on all machines.
+        work: How; its journal is written here alone.
+        cluster: Where.
+        stop: Once it is set, no more results are taken.
+        done: Called with what became of each.
+
+    Raises:
+        DeviceError: when Ray is not installed or the cluster cannot be reached.
+    """
+    ray = _connected(cluster.address)
+    share: dict[str, Any] = {"num_gpus": cluster.gpus} if cluster.gpus else {}
+    share["num_cpus"] = work.threads or 1
+    most = cluster.workers or _room(ray, cluster.gpus, share["num_cpus"])
+    pool = _Pool(ray, replace(work, journal=None), share, min(most, len(jobs)))
+    waiting = deque((job, 0) for job in jobs)
+    while (waiting or pool.busy) and not stop.is_set():
+        for job, cost, returned in pool.advance(waiting):
+            if returned is not None:
+                done(_adopted(*returned, work))
+            elif cost + 1 < _ATTEMPTS:
+                _log.warning("the worker that restored %s died: it is begun again", job.source)
+                waiting.appendleft((job, cost + 1))
+            else:
+                fault = DiffIRError(f"{job.source} has killed {_ATTEMPTS} workers")
+                done(failed(job, work, fault))
+
+
+Returned = tuple[Outcome, Record | None, Path | None]
+"""What became of a picture, what the journal will say, and where the result waits for its name."""
+
+
+class _Pool:
+    """Actors with a network each, which are replaced when they die."""
+
+    def __init__(self, ray: Any, work: Work, share: dict[str, Any], size: int) -> None:
+        self.ray = ray
+        # The weights go to each machine once.
+        self.work = ray.put(work)
+        self.kind = ray.remote(_Actor).options(max_restarts=0, **share)
+        self.busy: dict[Any, tuple[Any, Job, int]] = {}
+        self._coming: dict[Any, Any] = {}
+        self._stillborn = 0
+        for _ in range(size):
+            self._hire()
+
+    def _hire(self) -> None:
+        """Ask for an actor, which gets work only once it has said that it is there."""
+        actor = self.kind.remote(self.work)
+        self._coming[actor.is_ready.remote()] = actor
+
+    def advance(
+        self, waiting: deque[tuple[Job, int]]
+    ) -> Iterator[tuple[Job, int, Returned | None]]:
+        """Wait for something to happen; jobs that ended, with None for those whose actor died.
+
+        Raises:
+            DiffIRError: when actors cannot make their network.
+        """
+        refs = [*self._coming, *self.busy]
+        for ref in self.ray.wait(refs, num_returns=1, timeout=1.0)[0]:
+            coming = self._coming.pop(ref, None)
+            actor, job, cost = (coming, None, 0) if coming else self.busy.pop(ref)
+            try:
+                returned = self.ray.get(ref)
+            except self.ray.exceptions.RayTaskError as error:
+                raise DiffIRError(f"a worker of the cluster failed: {error.cause}") from error
+            except self.ray.exceptions.RayError as error:
+                # One that dies before it is there would die again and again.
+                self._stillborn += coming is not None
+                if self._stillborn > _ATTEMPTS:
+                    raise DiffIRError(f"no worker of the cluster comes up: {error}") from error
+                self._hire()
+                returned, actor = None, None
+            if actor is not None and waiting:
+                following, paid = waiting.popleft()
+                self.busy[actor.restore.remote(pickle.dumps(following))] = actor, following, paid
+            if job is not None:
+                yield job, cost, None if returned is None else pickle.loads(returned)
+
+
+def _connected(address: str) -> Any:
+    """Ray, joined to its cluster."""
+    # Nothing is told to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError as error:
+        raise DeviceError("Ray is not installed", "pip install 'diffir[ray]'") from error
+    _check_reachable(address)
+    how = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
+    try:
+        ray.init(address=address, **how)
+    except ConnectionError as error:
+        if address != "auto":
+            raise DeviceError(
+                f"no Ray cluster at {address}: {error}", "ray start --head, or --ray auto"
+            ) from error
+        ray.init(**how)
+    return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nobody listens, for which Ray would wait a minute."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise DeviceError(
+            f"no Ray cluster at {address}: {error.strerror or error}",
+            "ray start --head, or --ray auto",
+        ) from error
+
+
+def _room(ray: Any, gpus: float, cpus: int) -> int:
+    """How many actors the cluster has room for, one CPU left for the rest of the work."""
+    found = ray.cluster_resources()
+    if gpus:
+        return max(1, int(found.get("GPU", 0) / gpus))
+    return max(1, int((found.get("CPU", 1) - 1) / cpus))
+
+
+class _Actor:
+    """A network on one machine."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.restorer: ModelRestorer = work.restorer()
+
+    def is_ready(self) -> bool:
+        """Answered once the network is made."""
+        return True
+
+    def restore(self, job: bytes) -> bytes:
+        """A job to what became of it, both pickled."""
+        return pickle.dumps(self._restored(pickle.loads(job)))
+
+    def _restored(self, job: Job) -> Returned:
+        try:
+            if job.error:
+                raise InputError(job.error)
+            started = time.monotonic()
+            loaded = load(job, self.work)
+            result = compute(job, self.work, self.restorer, loaded)
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            staged = unfinished_name(job.target)
+            how = False, self.work.quality, self.work.lossless, job.format
+            write_picture(result, staged, *how)
+        except DiffIRError as error:
+            return failed(job, self.work, error), None, None
+        # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
+        except Exception as error:
+            fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
+            return failed(job, self.work, fault), None, None
+        seconds = time.monotonic() - started
+        outcome = Outcome(
+            job,
+            seconds=round(seconds, 3),
+            size=result.size,
+            tiles=self.restorer.tiles,
+            redone=self.restorer.redone,
+        )
+        return outcome, finished_record(loaded.record, staged, seconds), staged
+
+
+def _adopted(outcome: Outcome, record: Record | None, staged: Path | None, work: Work) -> Outcome:
+    """Note a result in the journal and give it its name."""
+    job = outcome.job
+    if record is None or staged is None:
+        return failed(job, work, DiffIRError(outcome.error, outcome.hint))
+    try:
+        if work.journal:
+            append(work.journal, record)
+        give_name(staged, job.target, job.overwrite)
+    except FileExistsError:
+        with suppress(OSError):
+            staged.unlink()
+        fault = InputError(f"{job.target} exists already", "add --on-exist overwrite")
+        return failed(job, work, fault)
+    except OSError as error:
+        return failed(job, work, InputError(f"cannot write {job.target}: {error.strerror}"))
+    with suppress(OSError):
+        staged.unlink(missing_ok=True)
+    return outcome
