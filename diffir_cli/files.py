@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +40,9 @@ def whole_file(
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if overwrite and path.exists():
+            # A private file stays private.
+            shutil.copymode(path, temporary)
         if settled:
             settled(temporary)
         give_name(temporary, path, overwrite)
@@ -48,7 +54,7 @@ def whole_file(
 def unfinished_name(path: Path) -> Path:
     """A name beside a file that is still to be written, which no other process uses."""
     # Its length does not depend on that of the name, which may be as long as the system allows.
-    return path.with_name(f"{_PREFIX}{secrets.token_hex(4)}{_SUFFIX}")
+    return path.with_name(f"{_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
 
 
 def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
@@ -67,17 +73,36 @@ def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
 _PREFIX, _SUFFIX = ".diffir-", ".part"
 
 
-def remove_unfinished(folder: Path, age: float = 0) -> None:
-    """Remove what killed processes left of files in a folder.
+_OLD = 24 * 3600
+"""Seconds after which an unfinished file of another machine is taken for forgotten."""
 
-    Args:
-        folder: Where no other process writes, or none for so long.
-        age: Seconds since such a file was last written to.
-    """
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that are gone left of files in a folder."""
     for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime >= age:
+        with suppress(OSError, ValueError):
+            host, process, _ = path.name.removeprefix(_PREFIX).split("-")
+            own = host == _host() and (int(process) == os.getpid() or not _is_alive(int(process)))
+            if own or time.time() - path.stat().st_mtime > _OLD:
                 path.unlink()
+
+
+def _host() -> str:
+    """A short word for this machine."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        # There a signal of zero would end it.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_atomically(path: Path, data: bytes) -> None:

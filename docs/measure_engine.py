@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.engine.streaming import StreamingDIRformer
 from diffir_cli.networks import DIRformer
@@ -41,8 +42,10 @@ def roof() -> float:
     return 2 * 2048**3 / best / 1e9
 
 
-def measure(name: str, side: int, dtype: torch.dtype, repeats: int) -> tuple[float, float, float]:
-    """Median seconds of plain modules and strips, and the median of their ratios."""
+def measure(
+    name: str, side: int, dtype: torch.dtype, repeats: int
+) -> tuple[float, float, float, float]:
+    """GFLOP, median seconds of plain modules and strips, and the median of their ratios."""
     config = read_registry()[name].model
     torch.manual_seed(0)
     network = DIRformer(config).eval()
@@ -56,10 +59,14 @@ def measure(name: str, side: int, dtype: torch.dtype, repeats: int) -> tuple[flo
         return hq
 
     with torch.inference_mode():
-        plain(), stream(lq, ipr)
+        stream(lq, ipr)
+        with FlopCounterMode(display=False) as counter:
+            network(lq, ipr)
+        plain()
         pairs = [(seconds(plain), seconds(lambda: stream(lq, ipr))) for _ in range(repeats)]
     first, second = (statistics.median(times) for times in zip(*pairs, strict=True))
-    return first, second, statistics.median(one / other for one, other in pairs)
+    ratio = statistics.median(one / other for one, other in pairs)
+    return counter.get_total_flops() / 1e9, first, second, ratio
 
 
 def main() -> None:
@@ -72,12 +79,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = torch.bfloat16 if options.bf16 else torch.float32
-    print(f"{options.threads} threads, {dtype}, GEMM {roof():.0f} GFLOP/s\n")
-    print("| network | input | plain (s) | strips (s) | ratio |\n|---|---|---:|---:|---:|")
+    limit = roof()
+    print(f"{options.threads} threads, {dtype}, GEMM {limit:.0f} GFLOP/s\n")
+    print("| network | input | GFLOP | plain (s) | strips (s) | ratio | GFLOP/s | of the roof |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
     for name, side in WORK:
         if name.startswith(options.only):
-            one, other, ratio = measure(name, side, dtype, options.repeats)
-            print(f"| {name} | {side}×{side} | {one:.2f} | {other:.2f} | {ratio:.2f} |", flush=True)
+            work, one, other, ratio = measure(name, side, dtype, options.repeats)
+            speed = work / other
+            print(
+                f"| {name} | {side}×{side} | {work:.1f} | {one:.2f} | {other:.2f} | {ratio:.2f} "
+                f"| {speed:.0f} | {100 * speed / limit:.0f} % |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -139,6 +139,27 @@ def test_a_worker_that_is_killed_is_replaced_and_its_pictures_done(
     assert b"died" in said
 
 
+def test_a_killed_run_with_workers_leaves_no_orphan_and_goes_on(
+    crowd: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "diffir_cli", "batch", str(crowd), "-r", "-o", str(out)]
+    command += ["-w", str(s2_file), "-d", "cpu", "--threads", "1", "--workers", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
+        while len(tree(out)) < 5 and run.poll() is None:
+            time.sleep(0.005)
+        workers = [child for child in _children(run.pid) if "spawn_main" in _command(child)]
+        run.kill()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{worker}/task").exists() for worker in workers):
+        assert time.monotonic() < deadline, "an orphan goes on"
+        time.sleep(0.05)
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(tree(out)) == PICTURES
+    assert not list(out.rglob("*.part"))
+
+
 def _children(process: int) -> Iterator[int]:
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:

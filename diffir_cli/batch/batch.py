@@ -15,7 +15,15 @@ import numpy as np
 from diffir_cli.batch.cluster import Cluster, run_on_ray
 from diffir_cli.batch.journal import Journal
 from diffir_cli.batch.lock import locked
-from diffir_cli.batch.plan import Job, Naming, find_sources, of_shard, plan_jobs, probe_all
+from diffir_cli.batch.plan import (
+    Job,
+    Naming,
+    find_sources,
+    fixed_part,
+    of_shard,
+    plan_jobs,
+    probe_all,
+)
 from diffir_cli.batch.resume import Remaining, remaining
 from diffir_cli.batch.run import Pipeline
 from diffir_cli.batch.work import Outcome, Work
@@ -24,9 +32,6 @@ from diffir_cli.config import OnExist
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import InputError
 from diffir_cli.files import make_folder, remove_unfinished
-
-_OLD = 24 * 3600
-"""Seconds after which an unfinished file of another shard is taken for forgotten."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,7 @@ class Request:
     @property
     def home(self) -> Path:
         """Where journal and lock lie: the folder of results, or that of the sources."""
-        if self.folder is not None:
-            return self.folder
-        first = Path(self.inputs[0])
-        return first if first.is_dir() else first.parent
+        return self.folder if self.folder is not None else fixed_part(self.inputs[0])
 
     @property
     def shard_name(self) -> str:
@@ -119,16 +121,22 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
         InputError: when there is nothing to restore, or something stands in the way.
     """
     found = find_sources(request.inputs, request.recursive, request.folder)
+    journal = Journal(request.home, request.shard_name, heal=not dry)
+    if request.folder is not None:
+        made = {str((request.folder / output).absolute()) for output in journal.records}
+        found = [item for item in found if item.named or str(item.path.absolute()) not in made]
     number, count = request.shard
+    everything = found
     if count > 1:
         found = of_shard(found, number, count)
+    own = set(found)
+    others = [item for item in everything if item not in own]
     treatment = request.work.treatment
     probed = list(probe_all(found, treatment.max_pixels, 4 * request.helpers))
     if not probed and count == 1:
         hint = "" if request.recursive else "add -r to look into the folders below"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
-    jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks)
-    journal = Journal(request.home, request.shard_name, heal=not dry)
+    jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks, others)
     options, weights = request.work.digest(), request.work.weights.sha256
     how = request.on_exist, request.folder is None
     return Plan(remaining(jobs, journal.records, options, weights, *how), journal)
@@ -157,7 +165,7 @@ def run_plan(
     """
     todo = plan.remaining.todo
     work = replace(request.work, journal=plan.journal.path)
-    _clean(todo, request)
+    _clean(todo)
 
     def finished(outcome: Outcome) -> None:
         if outcome.error and request.fail_fast:
@@ -173,14 +181,13 @@ def run_plan(
         else:
             Pipeline(work, restorer, request.helpers, stop, begin, finished).run(iter(todo))
     finally:
-        _clean(todo, request)
+        _clean(todo)
 
 
-def _clean(jobs: Sequence[Job], request: Request) -> None:
-    """Remove what killed runs left half written; nobody else writes there while it is held."""
-    age = _OLD if request.shard_name else 0
+def _clean(jobs: Sequence[Job]) -> None:
+    """Remove what killed processes left half written."""
     for folder in {job.target.parent for job in jobs}:
-        remove_unfinished(folder, age)
+        remove_unfinished(folder)
 
 
 def seconds_per_pixel(restorer: ModelRestorer) -> float:

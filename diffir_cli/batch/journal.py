@@ -7,6 +7,7 @@ does no harm.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -72,6 +73,7 @@ class Journal:
             if heal:
                 _heal(self.path)
             self.records = _read_all(folder)
+            """What was finished under each name, the newest last; a failure takes nothing back."""
         except OSError as error:
             raise InputError(
                 f"cannot read the journal {self.path}: {error.strerror}", "look at its permissions"
@@ -84,14 +86,31 @@ def append(path: Path, record: Record) -> None:
     Raises:
         OSError: when it cannot be written.
     """
-    line = json.dumps(_without_defaults(record), ensure_ascii=True) + "\n"
+    line = (json.dumps(_without_defaults(record), ensure_ascii=True) + "\n").encode("ascii")
+    if _is_torn(path):
+        line = b"\n" + line
     # One write to the end of the file, so that lines of several processes do not mix.
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, line.encode("ascii"))
+        written = os.write(descriptor, line)
+        if written < len(line):
+            # A full disk takes a part without a word.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
+    try:
+        with path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except FileNotFoundError:
+        return False
 
 
 def is_intact(record: Record, target: Path) -> bool:
@@ -105,10 +124,21 @@ def is_intact(record: Record, target: Path) -> bool:
     return (found.st_size, found.st_mtime_ns) == (record.output_size, record.output_mtime_ns)
 
 
+def is_of(record: Record, source: Path) -> bool:
+    """Whether a line speaks of a source: of the same path, or moved and with the same content.
+
+    Raises:
+        OSError: when the source cannot be read.
+    """
+    if record.input in (str(source), str(source.absolute())):
+        return True
+    return source.stat().st_size == record.size and file_sha256(source) == record.sha256
+
+
 def is_current(record: Record, source: Path, mask: Path | None, options: str, weights: str) -> str:
     """Why a finished file must be done again; empty where nothing has changed.
 
-    A source of the same size and time is taken for unchanged without being read.
+    A source of the same path, size and time is taken for unchanged without being read.
 
     Raises:
         OSError: when the source cannot be read.
@@ -118,7 +148,8 @@ def is_current(record: Record, source: Path, mask: Path | None, options: str, we
     if record.options != options:
         return "other options"
     found = source.stat()
-    same_time = found.st_mtime_ns == record.mtime_ns
+    same_path = record.input in (str(source), str(source.absolute()))
+    same_time = same_path and found.st_mtime_ns == record.mtime_ns
     if found.st_size != record.size or not (same_time or file_sha256(source) == record.sha256):
         return "the picture has changed"
     if (file_sha256(mask) if mask else "") != record.mask_sha256:
@@ -155,9 +186,9 @@ def _heal(path: Path) -> None:
             file.truncate(whole)
 
 
-def _read_all(folder: Path) -> dict[str, Record]:
-    """The newest record of each result, of all journals of a folder."""
-    records: dict[str, Record] = {}
+def _read_all(folder: Path) -> dict[str, list[Record]]:
+    """What was finished under each name, of all journals of a folder."""
+    records: dict[str, list[Record]] = {}
     names = {field.name for field in fields(Record)}
     for path in sorted(folder.glob(f"{_PREFIX}*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
@@ -167,5 +198,6 @@ def _read_all(folder: Path) -> dict[str, Record]:
             except (ValueError, TypeError):
                 _log.warning("line %d of %s is damaged and counts for nothing", number, path)
                 continue
-            records[record.output] = record
+            if record.output_sha256:
+                records.setdefault(record.output, []).append(record)
     return records

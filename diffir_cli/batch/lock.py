@@ -43,6 +43,7 @@ def locked(folder: Path, shard: str = "") -> Iterator[None]:
             f"cannot write into {folder}: {error.strerror}", "name another folder"
         ) from error
     try:
+        _check_others(folder, path, undivided=not shard)
         with suppress(OSError):
             who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             owner.write_text(json.dumps(who), encoding="utf-8")
@@ -52,6 +53,28 @@ def locked(folder: Path, shard: str = "") -> Iterator[None]:
         with suppress(OSError):
             owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _check_others(folder: Path, own: Path, undivided: bool) -> None:
+    """Refuse shards beside an undivided run, and the other way round.
+
+    Raises:
+        InputError: when there are such.
+    """
+    others = folder.glob(".diffir-lock-*") if undivided else [folder / ".diffir-lock"]
+    for other in others:
+        if other == own or not other.exists():
+            continue
+        probe = FileLock(other)
+        try:
+            probe.acquire(timeout=0)
+        except Timeout:
+            owner = other.with_name(other.name.replace("lock", "owner") + ".json")
+            raise InputError(
+                f"another run is writing into {folder}: {_said(owner)}",
+                "wait for it, or name another folder",
+            ) from None
+        probe.release()
 
 
 def _said(owner: Path) -> str:

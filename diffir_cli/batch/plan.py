@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
+import os
 import re
 import string
 import unicodedata
@@ -22,6 +24,7 @@ from diffir_cli.imaging.source import Treatment
 from diffir_cli.imaging.write import check_coding, check_fit
 
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+_log = logging.getLogger(__name__)
 _FIELDS = ("reldir", "stem", "ext", "task", "scale", "weights")
 
 
@@ -91,39 +94,63 @@ def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> l
     Args:
         inputs: As the user wrote them.
         recursive: Whether folders are searched to the bottom.
-        skip: A folder whose files are no sources: that of the results.
+        skip: A folder whose files are no sources where one above it is searched: that of the
+            results.
 
     Raises:
         InputError: when one of them names nothing.
     """
-    found: dict[Path, Found] = {}
-    barred = skip.resolve() if skip else None
+    found: dict[str, Found] = {}
+    barred = None if skip is None else Path(os.path.realpath(skip))
     for text in inputs:
-        path, count = Path(text), len(found)
+        path = Path(text)
         if path.is_dir():
-            for file in sorted(_files_in(path, recursive)):
-                if (
-                    barred is None
-                    or barred == path.resolve()
-                    or barred not in file.resolve().parents
-                ):
-                    below = PurePosixPath(file.relative_to(path).as_posix())
-                    found.setdefault(file.absolute(), Found(file, below, False))
-            continue
-        matches = [path] if path.exists() or path.is_symlink() else _matches(text)
-        if not matches:
-            raise InputError(f"no such file or folder: {text}", "check its name")
-        for file in matches:
-            if not file.is_dir():
-                found.setdefault(file.absolute(), Found(file, PurePosixPath(file.name), True))
-        if len(found) == count and all(file.is_dir() for file in matches):
-            raise InputError(f"{text} names folders only", "name the folders themselves")
+            root, named = path, False
+            files = sorted(_files_in(path, recursive))
+        else:
+            named = os.path.lexists(path)
+            root, files = (path.parent, [path]) if named else (fixed_part(text), _matches(text))
+            if not files:
+                raise InputError(f"no such file or folder: {text}", "check its name")
+            if all(file.is_dir() for file in files):
+                raise InputError(f"{text} names folders only", "name the folders themselves")
+        # Results inside a folder that is searched are no sources.
+        inside = barred is not None and Path(os.path.realpath(root)) in barred.parents
+        for file in files:
+            if file.is_dir() or (not named and inside and barred in _real(file).parents):
+                continue
+            keeps_tree = root is path or (recursive and not named)
+            below = file.relative_to(root) if keeps_tree else Path(file.name)
+            item = Found(file, PurePosixPath(below.as_posix()), named)
+            found.setdefault(str(file.absolute()), item)
     return list(found.values())
 
 
+def fixed_part(pattern: str) -> Path:
+    """The folder below which a pattern looks."""
+    path = Path(pattern)
+    while glob.has_magic(str(path)):
+        path = path.parent
+    return path if path.is_dir() else path.parent
+
+
+def _real(path: Path) -> Path:
+    # Unlike `resolve` it bears a link that leads to itself.
+    return Path(os.path.realpath(path))
+
+
+def _is_left_out(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM
+
+
 def _files_in(folder: Path, recursive: bool) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.name.startswith(".") or path.name.lower() in _SYSTEM:
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        _log.warning("%s is left out: %s", folder, error.strerror)
+        return
+    for path in entries:
+        if _is_left_out(path):
             continue
         if path.is_dir():
             # A link to a folder could lead round in a circle.
@@ -135,7 +162,8 @@ def _files_in(folder: Path, recursive: bool) -> Iterator[Path]:
 
 def _matches(pattern: str) -> list[Path]:
     # A whole pattern, which may begin with a slash.
-    return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+    return [path for path in map(Path, matches) if not _is_left_out(path)]
 
 
 def of_shard(found: Sequence[Found], number: int, count: int) -> list[Found]:
@@ -179,6 +207,7 @@ def plan_jobs(
     naming: Naming,
     treatment: Treatment,
     masks: Path | None,
+    others: Sequence[Found] = (),
 ) -> list[Job]:
     """What becomes of each picture.
 
@@ -188,6 +217,7 @@ def plan_jobs(
         naming: How they are called and written.
         treatment: What is done with them.
         masks: A mask for all, or a folder of them.
+        others: What other shards restore.
 
     Raises:
         InputError: when two results would have one name, or a result would replace a source.
@@ -198,14 +228,22 @@ def plan_jobs(
     for item, probe in probed:
         job = _job(item, probe, folder, naming, treatment)
         if masks and not job.error:
-            mask = masks if twins is None else _twin(item.path.stem, twins)
+            mask = masks if twins is None else _twin(item.below, twins)
             fault = "" if mask else f"{item.path} has no mask in {masks}"
             job = replace(job, mask=mask, error=fault)
         jobs.append(job)
-    _check_collisions(jobs)
     if folder is not None:
-        _check_sources(jobs)
+        named = [(job.source, job.output) for job in jobs]
+        named += [(item.path, _unprobed_name(item, naming)) for item in others]
+        _check_collisions(named, folder)
+        _check_sources(jobs, [item.path for item in others])
     return jobs
+
+
+def _unprobed_name(item: Found, naming: Naming) -> str:
+    """How the result of another shard is called, told from its source's name alone."""
+    ending = "." + naming.format.lower().removeprefix(".") if naming.format else item.path.suffix
+    return _name(item, naming) + ending.lower()
 
 
 def _job(
@@ -221,9 +259,14 @@ def _job(
             raise
         format_, error = format_like("PNG"), fault.message
     if folder is None:
-        output, target = str(item.below), item.path
-        if isinstance(probe, Probe) and format_like(probe.format).name != _own(probe.format):
-            error = f"{item.path} is {probe.format}, which cannot be written in its place"
+        # What a link leads to is restored, and the link stays.
+        target = _real(item.path)
+        output = str(target)
+        if isinstance(probe, Probe):
+            if format_like(probe.format).name != _own(probe.format):
+                error = f"{item.path} is {probe.format}, which cannot be written in its place"
+            elif probe.frames > 1:
+                error = f"{item.path} holds {probe.frames} pictures, of which one would remain"
     else:
         ending = _ending(item.path, format_)
         output = _name(item, naming) + ending
@@ -298,42 +341,46 @@ def _name(item: Found, naming: Naming) -> str:
     return str(path)
 
 
-def _masks_in(folder: Path) -> dict[str, list[Path]]:
-    masks: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            masks.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+def _masks_in(folder: Path) -> dict[str, Path]:
+    """Masks by their path below the folder, without ending."""
+    masks: dict[str, Path] = {}
+    for path in sorted(_files_in(folder, True)):
+        below = path.relative_to(folder).with_suffix("").as_posix()
+        masks.setdefault(unicodedata.normalize("NFC", below), path)
     return masks
 
 
-def _twin(stem: str, masks: dict[str, list[Path]]) -> Path | None:
-    """The mask of the same name, or of that name with `_mask` behind it."""
-    stem = unicodedata.normalize("NFC", stem)
-    for name in (stem, f"{stem}_mask"):
+def _twin(below: PurePosixPath, masks: dict[str, Path]) -> Path | None:
+    """The mask of the same name, or of that name with `_mask` behind it; first in the same tree."""
+    path = unicodedata.normalize("NFC", str(below.with_suffix("")))
+    stem = unicodedata.normalize("NFC", below.stem)
+    for name in (path, f"{path}_mask", stem, f"{stem}_mask"):
         if name in masks:
-            return masks[name][0]
+            return masks[name]
     return None
 
 
-def _check_collisions(jobs: Sequence[Job]) -> None:
-    taken: dict[str, Job] = {}
-    for job in jobs:
+def _check_collisions(named: Sequence[tuple[Path, str]], folder: Path) -> None:
+    taken: dict[str, Path] = {}
+    for source, output in named:
         # As file systems that ignore case, or how accents are written, would see it.
-        key = unicodedata.normalize("NFC", job.output).casefold()
-        other = taken.setdefault(key, job)
-        if other is not job:
+        key = unicodedata.normalize("NFC", output).casefold()
+        other = taken.setdefault(key, source)
+        if other is not source:
             raise InputError(
-                f"{other.source} and {job.source} would both become {job.target}",
+                f"{other} and {source} would both become {folder / output}",
                 "add --name '{stem}_{ext}', or -r to keep folders apart",
             )
 
 
-def _check_sources(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
+def _check_sources(jobs: Sequence[Job], others: Sequence[Path]) -> None:
+    """Refuse results that would replace a source, of any shard, or a mask."""
+    kept = {_real(path) for job in jobs for path in (job.source, job.mask) if path}
+    kept |= {_real(path) for path in others}
     for job in jobs:
-        if job.target.resolve() in sources:
+        if _real(job.target) in kept:
             raise InputError(
-                f"{job.target} would replace a source",
+                f"{job.target} would replace a source or a mask",
                 "name another folder with -o, or say --in-place",
             )
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact
+from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact, is_of
 from diffir_cli.batch.plan import Job
 from diffir_cli.config import OnExist
 from diffir_cli.errors import InputError
+
+Records = Mapping[str, Sequence[Record]]
+"""What was finished under each name, the newest last."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Remaining:
 
 def remaining(
     jobs: Sequence[Job],
-    records: dict[str, Record],
+    records: Records,
     options: str,
     weights: str,
     on_exist: OnExist,
@@ -49,16 +53,19 @@ def remaining(
     found = Remaining([], [], [])
     in_the_way = []
     taken = {job.output for job in jobs}
-    for job in jobs:
-        record = records.get(job.output)
-        if on_exist is OnExist.RENAME and not (record and _is_ours(record, job)):
-            job = _renamed(job, taken, records)
-            record = records.get(job.output)
-        if not (job.target.exists() or job.target.is_symlink()):
+    for planned in jobs:
+        job, record = planned, _made(planned, records)
+        if on_exist is OnExist.RENAME and record is None:
+            job = _renamed(planned, taken, records)
+            record = _made(job, records)
+        if not os.path.lexists(job.target):
             found.todo.append(job)
-        elif record and _is_ours(record, job):
+        elif job.error:
+            # Whatever was made of it before stays.
+            found.todo.append(job)
+        elif record:
             # In place, the source is the result and cannot have changed.
-            why = "" if in_place or job.error else _why(record, job, options, weights)
+            why = "" if in_place else is_current(record, job.source, job.mask, options, weights)
             if why:
                 found.todo.append(replace(job, overwrite=True, redone=why))
             else:
@@ -80,25 +87,26 @@ def remaining(
     return found
 
 
-def _is_ours(record: Record, job: Job) -> bool:
+def _made(job: Job, records: Records) -> Record | None:
+    """How the file that has a job's name was made of its source, where it was."""
+    for record in reversed(records.get(job.output, [])):
+        try:
+            if _is_the_file(record, job) and (job.error or is_of(record, job.source)):
+                return record
+        except OSError:
+            continue
+    return None
+
+
+def _is_the_file(record: Record, job: Job) -> bool:
     """Whether a file is the one that the journal speaks of, even if it was copied since."""
     if is_intact(record, job.target):
         return True
-    try:
-        same_size = job.target.stat().st_size == record.output_size
-        return same_size and file_sha256(job.target) == record.output_sha256
-    except OSError:
-        return False
+    same_size = job.target.stat().st_size == record.output_size
+    return same_size and file_sha256(job.target) == record.output_sha256
 
 
-def _why(record: Record, job: Job, options: str, weights: str) -> str:
-    try:
-        return is_current(record, job.source, job.mask, options, weights)
-    except OSError:
-        return "its source cannot be read"
-
-
-def _renamed(job: Job, taken: set[str], records: dict[str, Record]) -> Job:
+def _renamed(job: Job, taken: set[str], records: Records) -> Job:
     """The job with the first number behind its name that is free, or that it had before."""
     path, folder = PurePosixPath(job.output), job.target
     for _ in path.parts:
@@ -106,9 +114,8 @@ def _renamed(job: Job, taken: set[str], records: dict[str, Record]) -> Job:
     for number in itertools.count():
         output = str(path.with_name(f"{path.stem}-{number}{path.suffix}")) if number else job.output
         named = replace(job, output=output, target=folder / output)
-        record = records.get(output)
-        before = record is not None and record.input == str(job.source) and _is_ours(record, named)
-        if before or not (named.target.exists() or (number and output in taken)):
+        free = not (os.path.lexists(named.target) or (number and output in taken))
+        if free or _made(named, records):
             taken.add(output)
             return named
     raise AssertionError

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Protocol
 
 from diffir_cli.batch.journal import Record
 from diffir_cli.batch.plan import Job
@@ -27,6 +27,20 @@ _PIXELS_AHEAD = 2**26
 """LQ pixels that may wait in memory, beside one picture of any size."""
 _SPARE = 2**20
 """Bytes that must be free besides what the last result on a full disk took."""
+
+
+def _loaded(job: Job, work: Work) -> Loaded:
+    """A picture, unless it is known that it cannot be read, which may take for ever to find out."""
+    if job.error:
+        raise InputError(job.error)
+    return load(job, work)
+
+
+class Stop(Protocol):
+    """An event of this process or of several."""
+
+    def is_set(self) -> bool:
+        """Whether the work is to end."""
 
 
 class Pipeline:
@@ -46,7 +60,7 @@ class Pipeline:
         work: Work,
         restorer: ModelRestorer,
         helpers: int,
-        stop: threading.Event,
+        stop: Stop,
         begin: Callable[[Job], None],
         done: Callable[[Outcome], None],
     ) -> None:
@@ -79,14 +93,13 @@ class Pipeline:
             job = next(jobs, None)
             if job is None:
                 return
-            self._ahead.append((job, reading.submit(load, job, self.work)))
+            self._ahead.append((job, reading.submit(_loaded, job, self.work)))
 
     def _restore(self, job: Job, reading: Future[Loaded], writing: ThreadPoolExecutor) -> None:
         self.begin(job)
         try:
-            if job.error:
-                raise InputError(job.error)
-            self._check_disk(job)
+            if not job.error:
+                self._check_disk(job)
             loaded = reading.result()
             started = time.monotonic()
             result = compute(job, self.work, self.restorer, loaded)

@@ -128,7 +128,7 @@ def load(job: Job, work: Work) -> Loaded:
         data = job.source.read_bytes()
     source = read_source(job.source, work.treatment, job.mask, data)
     record = Record(
-        input=str(job.source),
+        input=str(job.source.absolute()),
         output=job.output,
         size=len(data),
         mtime_ns=found.st_mtime_ns,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from diffir_cli.batch.plan import Job
@@ -25,8 +27,8 @@ from diffir_cli.errors import DiffIRError
 _ATTEMPTS = 3
 """How many processes a picture may cost."""
 
-_MORE, _STOP = "more", "stop"
-"""What a process asks for, and what it is told in place of a job."""
+_MORE = "more"
+"""What a process asks for."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class Crew:
         self._lock = threading.Lock()
         self._events: queue.Queue[Any] = queue.Queue()
         self._processes: set[BaseProcess] = set()
+        self._context = multiprocessing.get_context("spawn")
+        self._halt = self._context.Event()
 
     def run(
         self, jobs: Iterator[Job], begin: Callable[[Job], None], done: Callable[[Outcome], None]
@@ -57,14 +61,33 @@ class Crew:
             DiffIRError: when no process could begin its work.
         """
         self._jobs = jobs
+        works = list(self.works)
+        while works:
+            self._faults: dict[int, DiffIRError] = {}
+            self._round(works, begin, done)
+            able = [work for place, work in enumerate(works) if place not in self._faults]
+            if self.stop.is_set() or not self._again:
+                return
+            if not able:
+                raise next(iter(self._faults.values()))
+            # What was given back when the others had no more to do.
+            works = able
+
+    def _round(
+        self, works: Sequence[Work], begin: Callable[[Job], None], done: Callable[[Outcome], None]
+    ) -> None:
+        """Until there are no more jobs, or no process is able to work."""
         threads = [
-            threading.Thread(target=self._tend, args=(work,), daemon=True) for work in self.works
+            threading.Thread(target=self._tend, args=(place, work), daemon=True)
+            for place, work in enumerate(works)
         ]
         for thread in threads:
             thread.start()
-        left, fault = len(threads), None
+        left = len(threads)
         try:
             while left:
+                if self.stop.is_set():
+                    self._halt.set()
                 # With a limit, since a wait without one hears no signal on some systems.
                 try:
                     event = self._events.get(timeout=0.5)
@@ -72,8 +95,6 @@ class Crew:
                     continue
                 if event is None:
                     left -= 1
-                elif isinstance(event, DiffIRError):
-                    fault = event
                 elif isinstance(event, Outcome):
                     done(event)
                 else:
@@ -81,8 +102,6 @@ class Crew:
         except BaseException:
             self._end()
             raise
-        if fault:
-            raise fault
 
     def _end(self) -> None:
         """Stop at once, leaving nothing half written."""
@@ -102,14 +121,13 @@ class Crew:
             job = next(self._jobs, None)
             return None if job is None else (job, 0)
 
-    def _tend(self, work: Work) -> None:
+    def _tend(self, place: int, work: Work) -> None:
         """Keep a process at work, and begin another where it dies."""
-        context = multiprocessing.get_context("spawn")
         try:
-            while (first := self._next()) is not None:
-                ours, theirs = context.Pipe()
-                process = context.Process(
-                    target=_work, args=(theirs, work, self.helpers), daemon=True
+            while place not in self._faults and (first := self._next()) is not None:
+                ours, theirs = self._context.Pipe()
+                process = self._context.Process(
+                    target=_work, args=(theirs, work, self.helpers, self._halt), daemon=True
                 )
                 with self._lock:
                     if self.stop.is_set():
@@ -119,7 +137,7 @@ class Crew:
                 theirs.close()
                 held = {first[0].output: first}
                 try:
-                    self._talk(ours, held, first)
+                    self._talk(ours, held, first, place)
                 except (EOFError, OSError):
                     process.join()
                     self._return(held, work)
@@ -131,7 +149,9 @@ class Crew:
         finally:
             self._events.put(None)
 
-    def _talk(self, ours: Connection, held: dict[str, tuple[Job, int]], first: Any) -> None:
+    def _talk(
+        self, ours: Connection, held: dict[str, tuple[Job, int]], first: Any, place: int
+    ) -> None:
         """Send jobs, one more than are asked for, and pass on what comes back."""
         ours.send(first[0])
         while True:
@@ -139,7 +159,7 @@ class Crew:
             if event is None:
                 return
             if isinstance(event, DiffIRError):
-                self._events.put(event)
+                self._faults[place] = event
                 with self._lock:
                     self._again += held.values()
                 return
@@ -147,8 +167,7 @@ class Crew:
                 following = self._next()
                 if following:
                     held[following[0].output] = following
-                nothing = _STOP if self.stop.is_set() else None
-                ours.send(following[0] if following else nothing)
+                ours.send(following[0] if following else None)
                 continue
             if isinstance(event, Outcome):
                 held.pop(event.job.output, None)
@@ -170,10 +189,12 @@ class Crew:
                 self._events.put(failed(job, work, fault))
 
 
-def _work(pipe: Connection, work: Work, helpers: int) -> None:
+def _work(pipe: Connection, work: Work, helpers: int, halt: Event) -> None:
     """What a process does: jobs in, events out, until there are no more."""
     # The one that talks to the user decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     lock = threading.Lock()
 
     def tell(event: object) -> None:
@@ -185,18 +206,22 @@ def _work(pipe: Connection, work: Work, helpers: int) -> None:
     except DiffIRError as error:
         tell(error)
         return
-    stop = threading.Event()
-    Pipeline(work, restorer, helpers, stop, tell, tell).run(_jobs(pipe, stop, tell))
+    Pipeline(work, restorer, helpers, halt, tell, tell).run(_jobs(pipe, tell))
     tell(None)
 
 
-def _jobs(pipe: Connection, stop: threading.Event, tell: Callable[[object], None]) -> Iterator[Job]:
+def _end_with_parent() -> None:
+    """An orphan must not go on writing: nobody would know of it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _jobs(pipe: Connection, tell: Callable[[object], None]) -> Iterator[Job]:
     while True:
         job = pipe.recv()
         if job is None:
-            return
-        if job == _STOP:
-            stop.set()
             return
         yield job
         tell(_MORE)

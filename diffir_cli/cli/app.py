@@ -88,6 +88,7 @@ def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
+    logging.addLevelName(logging.INFO, "info")
     try:
         app()
     except KeyboardInterrupt:

@@ -146,9 +146,10 @@ def batch(
     json: options.Json = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No bar, but lines.")] = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Restore many images, and go on where the same command stopped."""
-    be_quiet(quiet)
+    be_quiet(quiet, verbose)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
     part = _check(output, in_place, shard, name, format_name, report)
@@ -173,8 +174,10 @@ def batch(
 
     if (ray_workers or gpus_per_worker) and not ray:
         raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
-    if ray and workers > 1:
-        raise typer.BadParameter("give --workers or --ray-workers, not both")
+    if ray and (workers > 1 or "," in device):
+        raise typer.BadParameter("--ray has its own workers: leave --workers and devices out")
+    if report and report.suffix.lower() not in (".html", ".htm"):
+        raise typer.BadParameter(f"--report writes a page: name it .html, not {report}")
     if report:
         check_new_file(report, True)
     chosen = locate_weights(weights, task)
@@ -237,7 +240,7 @@ def _run(request: Request, restorer: ModelRestorer, report: Path | None, talk: T
 
     started = time.monotonic()
     plan = make_plan(request)
-    talk.planned(plan)
+    talk.planned(plan, request.naming.scale, request.home)
     outcomes: list[Outcome] = []
     todo = plan.remaining.todo
     stop = threading.Event()
@@ -266,6 +269,8 @@ def _run(request: Request, restorer: ModelRestorer, report: Path | None, talk: T
         from diffir_cli.batch.report import write_report
 
         write_report(report, request, outcomes, summary)
+    if talk.fault:
+        raise talk.fault
     if talk.json:
         print_json(summary)
     elif not talk.quiet:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffir_cli.cli.progress import Progress
 from diffir_cli.cli.talk import print_json, print_table, say
+from diffir_cli.errors import DiffIRError
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Plan, Request
@@ -18,8 +20,10 @@ class Talk:
 
     def __init__(self, json: bool, quiet: bool, no_progress: bool) -> None:
         self.json, self.quiet, self.no_progress = json, quiet, no_progress
+        self.fault: DiffIRError | None = None
+        """Why JSON could not be written any more."""
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, plan: Plan, scale: float, home: Path) -> None:
         """Say what will not be done, and what again."""
         left = plan.remaining
         again = [job for job in left.todo if job.redone]
@@ -29,6 +33,10 @@ class Talk:
             say(f"{len(left.finished)} pictures were finished before")
         if left.kept:
             say(f"{len(left.kept)} pictures are left out, since a file has their name")
+        say(f"{len(left.todo)} pictures to restore, {plan.pixels / 1e6:.1f} megapixels")
+        needed, free = plan.output_bytes(scale), plan.free_bytes(home)
+        if needed > free:
+            say(f"they may need {needed >> 20} MiB, and only {free >> 20} MiB are free")
         for job in again:
             say(f"{job.output} is made again: {job.redone}")
 
@@ -43,8 +51,12 @@ class Talk:
             progress.note(
                 f"{job.target}: {width}×{height} pixels in {outcome.seconds:.1f} s{tiles}"
             )
-        if self.json:
-            print_json(_of_outcome(outcome))
+        if self.json and not self.fault:
+            try:
+                print_json(_of_outcome(outcome))
+            except DiffIRError as error:
+                self.fault = error
+                progress.line(f"error: {error.message}; the run goes on without")
 
 
 def say_summary(summary: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ def restore(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Restore one image."""
     from diffir_cli.imaging import check_coding, check_fit, write_picture
@@ -66,7 +67,7 @@ def restore(
     from diffir_cli.weightfile import locate_weights
 
     started = time.monotonic()
-    be_quiet(quiet)
+    be_quiet(quiet, verbose)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)

@@ -27,6 +27,8 @@ def print_json(value: Mapping[str, Any]) -> None:
     Raises:
         DiffIRError: when stdout cannot take it.
     """
+    if sys.stdout is None:
+        raise DiffIRError("standard output is closed, which --json writes to", "leave --json out")
     try:
         typer.echo(json.dumps(value, allow_nan=False))
         sys.stdout.flush()
@@ -57,10 +59,16 @@ def write_stdout(data: bytes | memoryview) -> None:
         ) from error
 
 
-def be_quiet(quiet: bool) -> None:
-    """Silence warnings, but not errors, where a user asked for it."""
-    if quiet:
-        logging.getLogger().setLevel(logging.ERROR)
+def be_quiet(quiet: bool, verbose: bool = False) -> None:
+    """Silence warnings, but not errors, or say more, where a user asked for it.
+
+    Raises:
+        BadParameter: when a user asked for both.
+    """
+    if quiet and verbose:
+        raise typer.BadParameter("give --quiet or --verbose, not both")
+    if quiet or verbose:
+        logging.getLogger().setLevel(logging.ERROR if quiet else logging.INFO)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> None:

@@ -160,6 +160,10 @@ class ModelRestorer:
         padded = to_device(pad(lq, self.config), self.device)
         plan = self._plan(width, height)
         self.tiles, self.redone = plan.tile, 0
+        _log.info(
+            "%d×%d pixels need about %d MiB on %s in %s",
+            *(width, height, plan.needed >> 20, self.device, self.precision.value),
+        )
         with tf32(False):
             ipr = self._ipr(padded, seed, gt, plan.condition)
         restored = partial(self._finite, ipr=ipr)

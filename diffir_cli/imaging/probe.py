@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffir_cli.errors import InputError
 from diffir_cli.imaging.read import open_picture, pillow_limits, refusing, told_depth
 
 
@@ -20,6 +21,8 @@ class Probe:
     """Whether it has transparency."""
     deep: bool
     """Whether it has 16 bits a channel."""
+    frames: int = 1
+    """Pictures in the file, of which the first counts; previews of a photo left out."""
 
 
 def probe_picture(path: Path, max_pixels: int) -> Probe:
@@ -28,6 +31,8 @@ def probe_picture(path: Path, max_pixels: int) -> Probe:
     Raises:
         InputError: when it is no picture, cannot be read, or is too large.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is a device or the like, not a file", "name a file")
     with (
         refusing(path, None, max_pixels),
         pillow_limits(max_pixels, False),
@@ -37,7 +42,9 @@ def probe_picture(path: Path, max_pixels: int) -> Probe:
         if image.getexif().get(_ORIENTATION, 1) >= _LYING:
             width, height = height, width
         deep = told_depth(image) == 16
-        return Probe((width, height), image.format or "", image.has_transparency_data, deep)
+        kind = image.format or ""
+        frames = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
+        return Probe((width, height), kind, image.has_transparency_data, deep, frames)
 
 
 _ORIENTATION, _LYING = 0x0112, 5
