@@ -13,17 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from diffir_cli.batch.cluster import Cluster, run_on_ray
+from diffir_cli.batch.find import find_sources, fixed_part, of_shard, probe_all
 from diffir_cli.batch.journal import Journal
 from diffir_cli.batch.lock import locked
-from diffir_cli.batch.plan import (
-    Job,
-    Naming,
-    find_sources,
-    fixed_part,
-    of_shard,
-    plan_jobs,
-    probe_all,
-)
+from diffir_cli.batch.plan import Job, Naming, plan_jobs
 from diffir_cli.batch.resume import Remaining, remaining
 from diffir_cli.batch.run import Pipeline
 from diffir_cli.batch.work import Outcome, Work

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import logging
-import os
-import re
 import string
 import unicodedata
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from diffir_cli.batch.find import Found, files_in, real_path
 from diffir_cli.config import Task
-from diffir_cli.errors import DiffIRError, InputError
-from diffir_cli.imaging.formats import IMAGE_SUFFIXES, Format, format_like, format_of
-from diffir_cli.imaging.probe import Probe, probe_picture
+from diffir_cli.errors import InputError
+from diffir_cli.imaging.formats import Format, format_like, format_of
+from diffir_cli.imaging.probe import Probe
 from diffir_cli.imaging.source import Treatment
 from diffir_cli.imaging.write import check_coding, check_fit
 
-_SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
-_log = logging.getLogger(__name__)
 _FIELDS = ("reldir", "stem", "ext", "task", "scale", "weights")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A file that may be a picture."""
-
-    path: Path
-    """As it was found."""
-    below: PurePosixPath
-    """Its path below the folder that was named; its bare name where a file was."""
-    named: bool
-    """Whether it was named itself, so that it must be a picture."""
 
 
 @dataclass(frozen=True)
@@ -84,121 +63,6 @@ class Naming:
     """Of lossy formats."""
     lossless: bool = False
     """Whether formats that can lose nothing do so."""
-
-
-def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> list[Found]:
-    """All files that inputs name: files, folders and patterns, each once.
-
-    Hidden files and those of operating systems are left out of folders.
-
-    Args:
-        inputs: As the user wrote them.
-        recursive: Whether folders are searched to the bottom.
-        skip: A folder whose files are no sources where one above it is searched: that of the
-            results.
-
-    Raises:
-        InputError: when one of them names nothing.
-    """
-    found: dict[str, Found] = {}
-    barred = None if skip is None else Path(os.path.realpath(skip))
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            root, named = path, False
-            files = sorted(_files_in(path, recursive))
-        else:
-            named = os.path.lexists(path)
-            root, files = (path.parent, [path]) if named else (fixed_part(text), _matches(text))
-            if not files:
-                raise InputError(f"no such file or folder: {text}", "check its name")
-            if all(file.is_dir() for file in files):
-                raise InputError(f"{text} names folders only", "name the folders themselves")
-        # Results inside a folder that is searched are no sources.
-        inside = barred is not None and Path(os.path.realpath(root)) in barred.parents
-        for file in files:
-            if file.is_dir() or (not named and inside and barred in _real(file).parents):
-                continue
-            keeps_tree = root is path or (recursive and not named)
-            below = file.relative_to(root) if keeps_tree else Path(file.name)
-            item = Found(file, PurePosixPath(below.as_posix()), named)
-            found.setdefault(str(file.absolute()), item)
-    return list(found.values())
-
-
-def fixed_part(pattern: str) -> Path:
-    """The folder below which a pattern looks."""
-    path = Path(pattern)
-    while glob.has_magic(str(path)):
-        path = path.parent
-    return path if path.is_dir() else path.parent
-
-
-def _real(path: Path) -> Path:
-    # Unlike `resolve` it bears a link that leads to itself.
-    return Path(os.path.realpath(path))
-
-
-def _is_left_out(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in _SYSTEM
-
-
-def _files_in(folder: Path, recursive: bool) -> Iterator[Path]:
-    try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        _log.warning("%s is left out: %s", folder, error.strerror)
-        return
-    for path in entries:
-        if _is_left_out(path):
-            continue
-        if path.is_dir():
-            # A link to a folder could lead round in a circle.
-            if recursive and not path.is_symlink():
-                yield from _files_in(path, True)
-        else:
-            yield path
-
-
-def _matches(pattern: str) -> list[Path]:
-    # A whole pattern, which may begin with a slash.
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    return [path for path in map(Path, matches) if not _is_left_out(path)]
-
-
-def of_shard(found: Sequence[Found], number: int, count: int) -> list[Found]:
-    """The part of shard `number` of `count`, which depends on each path below its folder alone."""
-
-    def shard(item: Found) -> int:
-        digest = hashlib.sha256(str(item.below).encode("utf-8", "surrogateescape")).digest()
-        return int.from_bytes(digest[:8], "big") % count + 1
-
-    return [item for item in found if shard(item) == number]
-
-
-def probe_all(
-    found: Sequence[Found], limit: int, workers: int
-) -> Iterator[tuple[Found, Probe | str]]:
-    """What the header of each file says, or why it cannot be read; others than pictures left out.
-
-    A file that was not named itself must have the content or the ending of a picture.
-    """
-    look = partial(_probed, limit=limit)
-    with ThreadPoolExecutor(workers) as pool:
-        items = iter(found)
-        # A listing may be long: never more than a part of it at once.
-        while part := list(islice(items, 1024)):
-            for item, probe in zip(part, pool.map(look, part), strict=True):
-                known = item.named or item.path.suffix.lower() in IMAGE_SUFFIXES
-                if known or isinstance(probe, Probe):
-                    yield item, probe
-
-
-def _probed(item: Found, limit: int) -> Probe | str:
-    try:
-        return probe_picture(item.path, limit)
-    except DiffIRError as error:
-        return error.message
 
 
 def plan_jobs(
@@ -260,7 +124,7 @@ def _job(
         format_, error = format_like("PNG"), fault.message
     if folder is None:
         # What a link leads to is restored, and the link stays.
-        target = _real(item.path)
+        target = real_path(item.path)
         output = str(target)
         if isinstance(probe, Probe):
             if format_like(probe.format).name != _own(probe.format):
@@ -344,7 +208,7 @@ def _name(item: Found, naming: Naming) -> str:
 def _masks_in(folder: Path) -> dict[str, Path]:
     """Masks by their path below the folder, without ending."""
     masks: dict[str, Path] = {}
-    for path in sorted(_files_in(folder, True)):
+    for path in sorted(files_in(folder, True)):
         below = path.relative_to(folder).with_suffix("").as_posix()
         masks.setdefault(unicodedata.normalize("NFC", below), path)
     return masks
@@ -375,24 +239,11 @@ def _check_collisions(named: Sequence[tuple[Path, str]], folder: Path) -> None:
 
 def _check_sources(jobs: Sequence[Job], others: Sequence[Path]) -> None:
     """Refuse results that would replace a source, of any shard, or a mask."""
-    kept = {_real(path) for job in jobs for path in (job.source, job.mask) if path}
-    kept |= {_real(path) for path in others}
+    kept = {real_path(path) for job in jobs for path in (job.source, job.mask) if path}
+    kept |= {real_path(path) for path in others}
     for job in jobs:
-        if _real(job.target) in kept:
+        if real_path(job.target) in kept:
             raise InputError(
                 f"{job.target} would replace a source or a mask",
                 "name another folder with -o, or say --in-place",
             )
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Number and count of `3/8`.
-
-    Raises:
-        ValueError: when it is no such part.
-    """
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= number <= count <= 10**6:
-        raise ValueError(text)
-    return number, count

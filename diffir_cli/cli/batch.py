@@ -217,7 +217,7 @@ def _check(
     report: Path | None,
 ) -> tuple[int, int]:
     """Number and count of the shard, where the options fit together."""
-    from diffir_cli.batch.plan import parse_shard
+    from diffir_cli.batch.find import parse_shard
 
     if (output is None) is not in_place:
         raise typer.BadParameter("give -o DIR, or --in-place")
