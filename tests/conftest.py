@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +117,28 @@ def inpaint_file(tmp_path: Path) -> Path:
     )
     save_weights(tmp_path / "inpaint.safetensors", DiffIRS2(config), {})
     return tmp_path / "inpaint.safetensors"
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A folder of pictures of several kinds, with a folder below it."""
+    folder = tmp_path / "album"
+    (folder / "below").mkdir(parents=True)
+    Image.fromarray(noise_image(12, 20)).save(folder / "a.png")
+    Image.fromarray(noise_image(16, 16, seed=1)).save(folder / "b.jpg")
+    Image.fromarray(noise_image(9, 13, 4, seed=2)).save(folder / "c.webp", lossless=True)
+    Image.fromarray(noise_image(8, 8, 1, seed=3)).save(folder / "below" / "a.png")
+    return folder
+
+
+@pytest.fixture
+def batch(s2_file: Path) -> Any:
+    """Runs `diffir batch` with the tiny network."""
+
+    def run(*arguments: object) -> Result:
+        return run_cli("batch", "-w", s2_file, "-d", "cpu", *arguments)
+
+    return run
 
 
 def noise_image(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:

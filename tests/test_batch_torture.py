@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from diffir_cli.batch.journal import Record, append
+from tests.batch_helpers import tree
 from tests.conftest import noise_image
-from tests.test_batch import tree
 
 KILLS = int(os.environ.get("DIFFIR_TORTURE_KILLS", "6"))
 """30 is a long torture; few are enough to notice when something breaks."""
