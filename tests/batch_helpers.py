@@ -8,6 +8,9 @@ from typing import Any
 
 from typer.testing import Result
 
+BUCKET = "pictures"
+"""Of the S3 server that tests start."""
+
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Content of all files that are not hidden, by path below the folder."""
@@ -21,3 +24,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 def lines(result: Result) -> list[dict[str, Any]]:
     """The objects that a run with `--json` has printed."""
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def objects(store: Any, folder: str) -> dict[str, bytes]:
+    """Content of all objects that are not hidden, by path below the folder."""
+    store.invalidate_cache()
+    place = f"{BUCKET}/{folder}"
+    found = {key.removeprefix(f"{place}/"): store.cat_file(key) for key in store.find(place)}
+    return {key: data for key, data in found.items() if not key.startswith(".")}

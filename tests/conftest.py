@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from diffir_cli.checkpoint import save_weights
 from diffir_cli.config import ModelConfig, Norm, Tail
 from diffir_cli.networks import DiffIRS1, DiffIRS2
+from tests.batch_helpers import BUCKET
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,6 +130,36 @@ def album(tmp_path: Path) -> Path:
     Image.fromarray(noise_image(9, 13, 4, seed=2)).save(folder / "c.webp", lossless=True)
     Image.fromarray(noise_image(8, 8, 1, seed=3)).save(folder / "below" / "a.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server on this machine."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def store(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket, as a file system of fsspec."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "home"))
+    s3fs.S3FileSystem.clear_instance_cache()
+    files = s3fs.S3FileSystem()
+    files.mkdir(BUCKET)
+    yield files
+    files.rm(BUCKET, recursive=True)
 
 
 @pytest.fixture

@@ -56,6 +56,12 @@ def test_without_recursive_the_folders_below_are_left_alone(
     assert set(tree(tmp_path / "out")) == {"a.png", "b.jpg", "c.webp"}
 
 
+def test_a_suffix_stands_behind_names(album: Path, batch: Any, tmp_path: Path) -> None:
+    assert batch(album, "-o", tmp_path / "out", "--suffix", "_x4{}").exit_code == 0
+    assert set(tree(tmp_path / "out")) == {"a_x4{}.png", "b_x4{}.jpg", "c_x4{}.webp"}
+    assert batch(album, "-o", tmp_path / "out", "--suffix", "_", "--name", "{stem}!").exit_code == 2
+
+
 def test_patterns_and_single_files_are_taken(album: Path, batch: Any, tmp_path: Path) -> None:
     result = batch(album / "*.p*g", album / "b.jpg", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output

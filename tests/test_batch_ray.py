@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +15,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.batch_helpers import tree
+from diffir_cli.batch.batch import Request, make_plan
+from diffir_cli.batch.cluster import Cluster, run_on_ray
+from diffir_cli.batch.plan import Job, Naming
+from diffir_cli.batch.work import Outcome, Work
+from diffir_cli.config import Task
+from diffir_cli.imaging.source import Treatment
+from diffir_cli.weightfile import locate_weights
+from tests.batch_helpers import BUCKET, objects, tree
 from tests.conftest import noise_image, run_cli
 
 ray: Any = pytest.importorskip("ray")
@@ -86,3 +96,105 @@ def test_a_cluster_that_is_not_there_is_one_error(
     result = run_cli("batch", crowd, *how)
     assert result.exit_code == 5
     assert "no Ray cluster at 127.0.0.1:1" in result.stderr
+
+
+def test_machines_read_and_write_an_object_store(
+    crowd: Path, store: Any, cluster: Any, s2_file: Path, tmp_path: Path
+) -> None:
+    for path in sorted(crowd.iterdir())[6:]:
+        path.unlink()
+    alone = tmp_path / "alone"
+    how = ("batch", "-w", s2_file, "-d", "cpu", "--threads", 1)
+    assert run_cli(*how, crowd, "-o", alone).exit_code == 0
+    store.put(f"{crowd}/", f"{BUCKET}/crowd/", recursive=True)
+    place = f"s3://{BUCKET}"
+    on_ray = ("--ray", cluster.address, "--ray-workers", 2)
+    result = run_cli(*how, f"{place}/crowd", "-o", f"{place}/out", *on_ray)
+    assert result.exit_code == 0, result.output
+    assert objects(store, "out") == tree(alone)
+    assert not [key for key in store.find(f"{BUCKET}/out") if key.endswith(".part")]
+    again = run_cli(*how, f"{place}/crowd", "-o", f"{place}/out")
+    assert "6 pictures were finished before" in again.stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadlyWork(Work):
+    """Work that ends the process which does it, until it has ended so many."""
+
+    deaths: Path = Path()
+    most: int = 0
+
+    def digest(self) -> str:
+        if os.getpid() != int((self.deaths / "driver").read_text()):
+            found = len(list(self.deaths.glob("death-*")))
+            if found < self.most:
+                (self.deaths / f"death-{found}").touch()
+                os._exit(1)
+        return super().digest()
+
+
+@dataclasses.dataclass
+class Run:
+    """Jobs for a cluster of one actor, and what became of them."""
+
+    jobs: list[Job]
+    work: DeadlyWork
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+
+    def on(self, cluster: Any, stop: threading.Event) -> None:
+        where = Cluster(cluster.address, workers=1)
+        run_on_ray(self.jobs, self.work, where, stop, self.outcomes.append)
+
+
+@pytest.fixture
+def run(crowd: Path, s2_file: Path, tmp_path: Path) -> Run:
+    (tmp_path / "driver").write_text(str(os.getpid()))
+    (crowd / "bad.png").unlink()
+    for path in sorted(crowd.iterdir())[4:]:
+        path.unlink()
+    weights = locate_weights(str(s2_file), Task.SR)
+    work = DeadlyWork(Task.SR, weights, Treatment(), device="cpu", threads=1, deaths=tmp_path)
+    naming = Naming("{stem}", Task.SR, "tiny", 4)
+    (tmp_path / "out").mkdir()
+    plan = make_plan(Request((str(crowd),), tmp_path / "out", naming, work))
+    return Run(plan.remaining.todo, work)
+
+
+def test_an_actor_that_dies_with_a_picture_gives_it_to_another(
+    run: Run, cluster: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.work = dataclasses.replace(run.work, most=2)
+    with caplog.at_level(logging.WARNING, "diffir_cli"):
+        run.on(cluster, threading.Event())
+    assert len(list(tmp_path.glob("death-*"))) == 2
+    assert caplog.text.count("died: it is begun again") == 2
+    assert [outcome.error for outcome in run.outcomes] == [""] * 4
+    assert len(tree(tmp_path / "out")) == 4
+
+
+def test_a_picture_that_kills_three_actors_is_given_up(
+    run: Run, cluster: Any, tmp_path: Path
+) -> None:
+    run.work = dataclasses.replace(run.work, most=3)
+    run.on(cluster, threading.Event())
+    errors = [outcome.error for outcome in run.outcomes]
+    assert len([error for error in errors if "has killed 3 workers" in error]) == 1
+    assert len(tree(tmp_path / "out")) == 3
+
+
+def test_a_stop_finishes_what_actors_are_at_and_begins_nothing_else(
+    run: Run, cluster: Any, tmp_path: Path
+) -> None:
+    stop = threading.Event()
+
+    class Stopping(list[Outcome]):
+        def append(self, outcome: Outcome) -> None:
+            super().append(outcome)
+            stop.set()
+
+    run.outcomes = Stopping()
+    run.on(cluster, stop)
+    # The first, and the one that its actor had been given behind it.
+    assert [outcome.error for outcome in run.outcomes] == ["", ""]
+    assert len(tree(tmp_path / "out")) == 2
+    assert not list((tmp_path / "out").glob("*.part"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from PIL import Image
 
 from diffir_cli.batch.journal import Record, append
 from tests.batch_helpers import tree
-from tests.conftest import noise_image
+from tests.conftest import noise_image, run_cli
 
 KILLS = int(os.environ.get("DIFFIR_TORTURE_KILLS", "6"))
 """30 is a long torture; few are enough to notice when something breaks."""
@@ -39,8 +41,8 @@ def crowd(tmp_path: Path) -> Path:
     return folder
 
 
-def _forked(*arguments: object) -> int:
-    """A child that has torch loaded already and runs a command; its process."""
+def _forked(*arguments: object, user: int = 0) -> int:
+    """A child that has torch loaded already and runs a command, as another user; its process."""
     child = os.fork()
     if child:
         return child
@@ -50,6 +52,8 @@ def _forked(*arguments: object) -> int:
 
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         os.setsid()
+        if user:
+            os.setuid(user)
         app([str(argument) for argument in arguments])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 98
@@ -119,6 +123,46 @@ def test_a_signal_ends_with_130_and_nothing_partial(
     assert _wait(_forked(*command(out))) == 0
     assert len(tree(out)) == PICTURES
     assert all(tree(out)[name] == data for name, data in made.items())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_first_signal_finishes_the_picture_in_work_and_the_second_does_not(
+    times: int, s2_file: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "album", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(noise_image(24, 24)).save(folder / "a.png")
+    Image.fromarray(noise_image(900, 900)).save(folder / "b.png", compress_level=0)
+    child = _forked("batch", folder, "-o", out, "-w", s2_file, "-d", "cpu", "--threads", 1, "-q")
+    while not tree(out):
+        time.sleep(0.001)
+    for _ in range(times):
+        # Meanwhile the large one is in the network, for seconds.
+        time.sleep(0.3)
+        os.kill(child, signal.SIGINT)
+    assert _wait(child) == (0 if times == 1 else 130)
+    assert set(tree(out)) == ({"a.png", "b.png"} if times == 1 else {"a.png"})
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_file_that_may_not_be_read_fails_alone(s2_file: Path) -> None:
+    # Not in pytest's own folder, into which only its user may look.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        for number in range(3):
+            Image.fromarray(noise_image(8, 8, seed=number)).save(folder / f"{number}.png")
+        (folder / "1.png").chmod(0)
+        weights = Path(shutil.copy(s2_file, folder))
+        how = ("-w", weights, "-d", "cpu", "--json", "-q")
+        # Another user may not be able to import what is not imported yet.
+        assert run_cli("batch", folder / "0.png", "-o", folder / "warm", *how).exit_code == 0
+        nobody = 0 if os.getuid() else 65534
+        child = _forked("batch", folder, "-o", folder / "out", *how, user=nobody)
+        assert _wait(child) == 3
+        assert set(tree(folder / "out")) == {"0.png", "2.png"}
+        journal = (folder / "out" / ".diffir-journal.jsonl").read_text(encoding="utf-8")
+        assert f"not allowed to read {folder / '1.png'}" in journal
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_pictures_done(

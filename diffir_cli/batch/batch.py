@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +14,12 @@ import numpy as np
 
 from diffir_cli.batch.cluster import Cluster, run_on_ray
 from diffir_cli.batch.find import find_sources, fixed_part, of_shard, probe_all
-from diffir_cli.batch.journal import Journal
+from diffir_cli.batch.journal import Journal, pull_journals, push_journal
 from diffir_cli.batch.lock import locked
 from diffir_cli.batch.plan import Job, Naming, plan_jobs
 from diffir_cli.batch.resume import Remaining, remaining
 from diffir_cli.batch.run import Pipeline
+from diffir_cli.batch.stores import home_of, is_remote, parse_place, reaching
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import Crew
 from diffir_cli.config import OnExist
@@ -57,9 +58,14 @@ class Request:
     """A Ray cluster that does the work; None for this machine."""
 
     @property
+    def place(self) -> Path:
+        """The folder of results, or that of the sources."""
+        return self.folder if self.folder is not None else fixed_part(parse_place(self.inputs[0]))
+
+    @property
     def home(self) -> Path:
-        """Where journal and lock lie: the folder of results, or that of the sources."""
-        return self.folder if self.folder is not None else fixed_part(self.inputs[0])
+        """Where journal and lock lie: in that folder, or on this machine for an object store."""
+        return home_of(self.place)
 
     @property
     def shard_name(self) -> str:
@@ -86,9 +92,11 @@ class Plan:
         """A guess at the bytes of the results: about two for each pixel."""
         return round(2 * self.pixels * scale**2)
 
-    def free_bytes(self, home: Path) -> int:
-        """Free where the results go."""
-        return shutil.disk_usage(next(path for path in [home, *home.parents] if path.exists())).free
+    def free_bytes(self, place: Path) -> int | None:
+        """Free where the results go; None for an object store."""
+        if is_remote(place):
+            return None
+        return shutil.disk_usage(next(p for p in [place, *place.parents] if p.exists())).free
 
 
 @contextmanager
@@ -99,7 +107,7 @@ def held(request: Request) -> Iterator[None]:
         InputError: when it cannot be made or written into, or another run holds it.
     """
     make_folder(request.home)
-    with locked(request.home, request.shard_name):
+    with locked(request.home, request.shard_name, request.place):
         yield
 
 
@@ -114,6 +122,8 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
         InputError: when there is nothing to restore, or something stands in the way.
     """
     found = find_sources(request.inputs, request.recursive, request.folder)
+    if not dry:
+        pull_journals(request.place, request.home)
     journal = Journal(request.home, request.shard_name, heal=not dry)
     if request.folder is not None:
         made = {str((request.folder / output).absolute()) for output in journal.records}
@@ -129,10 +139,11 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
     if not probed and count == 1:
         hint = "" if request.recursive else "add -r to look into the folders below"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
-    jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks, others)
     options, weights = request.work.digest(), request.work.weights.sha256
     how = request.on_exist, request.folder is None
-    return Plan(remaining(jobs, journal.records, options, weights, *how), journal)
+    with reaching(request.place):
+        jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks, others)
+        return Plan(remaining(jobs, journal.records, options, weights, *how), journal)
 
 
 def run_plan(
@@ -158,7 +169,7 @@ def run_plan(
     """
     todo = plan.remaining.todo
     work = replace(request.work, journal=plan.journal.path)
-    _clean(todo)
+    _clean(todo, request)
 
     def finished(outcome: Outcome) -> None:
         if outcome.error and request.fail_fast:
@@ -174,13 +185,18 @@ def run_plan(
         else:
             Pipeline(work, restorer, request.helpers, stop, begin, finished).run(iter(todo))
     finally:
-        _clean(todo)
+        _clean(todo, request)
+        push_journal(request.place, plan.journal.path)
 
 
-def _clean(jobs: Sequence[Job]) -> None:
+def _clean(jobs: Sequence[Job], request: Request) -> None:
     """Remove what killed processes left half written."""
+    if is_remote(request.place) and not request.cluster:
+        # Nothing is half written there, and to look would take a listing.
+        return
     for folder in {job.target.parent for job in jobs}:
-        remove_unfinished(folder)
+        with suppress(InputError), reaching(folder):
+            remove_unfinished(folder)
 
 
 def seconds_per_pixel(restorer: ModelRestorer) -> float:

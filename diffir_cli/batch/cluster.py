@@ -17,16 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from diffir_cli.batch.journal import Record, append
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.work import Outcome, Work, compute, failed, finished_record, load
+from diffir_cli.batch.stores import is_remote
+from diffir_cli.batch.work import Outcome, Staged, Work, compute, failed, load, settle, stage
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DeviceError, DiffIRError, InputError
-from diffir_cli.files import give_name, unfinished_name
-from diffir_cli.imaging import write_picture
 
 _ATTEMPTS = 3
 """How often a picture is given to another actor when its own has died."""
@@ -64,7 +61,7 @@ def run_on_ray(
         jobs: Which; their files must have the same paths on all machines.
         work: How; its journal is written here alone.
         cluster: Where.
-        stop: Once it is set, no more results are taken.
+        stop: Once it is set, pictures that actors are at are finished and no other begun.
         done: Called with what became of each.
 
     Raises:
@@ -76,7 +73,10 @@ def run_on_ray(
     most = cluster.workers or _room(ray, cluster.gpus, share["num_cpus"])
     pool = _Pool(ray, replace(work, journal=None), share, min(most, len(jobs)))
     waiting = deque((job, 0) for job in jobs)
-    while (waiting or pool.busy) and not stop.is_set():
+    while waiting or pool.busy:
+        if stop.is_set():
+            # What actors are at is finished, and nothing else begun.
+            waiting.clear()
         for job, cost, returned in pool.advance(waiting):
             if returned is not None:
                 done(_adopted(*returned, work))
@@ -88,8 +88,8 @@ def run_on_ray(
                 done(failed(job, work, fault))
 
 
-Returned = tuple[Outcome, Record | None, Path | None]
-"""What became of a picture, what the journal will say, and where the result waits for its name."""
+Returned = tuple[Outcome, Staged | None]
+"""What became of a picture, and its result, which waits for its name."""
 
 
 class _Pool:
@@ -203,20 +203,17 @@ class _Actor:
         try:
             if job.error:
                 raise InputError(job.error)
-            started = time.monotonic()
             loaded = load(job, self.work)
+            started = time.monotonic()
             result = compute(job, self.work, self.restorer, loaded)
-            job.target.parent.mkdir(parents=True, exist_ok=True)
-            staged = unfinished_name(job.target)
-            how = False, self.work.quality, self.work.lossless, job.format
-            write_picture(result, staged, *how)
+            seconds = loaded.seconds + time.monotonic() - started
+            staged = stage(job, self.work, loaded.record, result, seconds)
         except DiffIRError as error:
-            return failed(job, self.work, error), None, None
+            return failed(job, self.work, error), None
         # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
         except Exception as error:
             fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
-            return failed(job, self.work, fault), None, None
-        seconds = time.monotonic() - started
+            return failed(job, self.work, fault), None
         outcome = Outcome(
             job,
             seconds=round(seconds, 3),
@@ -224,25 +221,27 @@ class _Actor:
             tiles=self.restorer.tiles,
             redone=self.restorer.redone,
         )
-        return outcome, finished_record(loaded.record, staged, seconds), staged
+        return outcome, staged
 
 
-def _adopted(outcome: Outcome, record: Record | None, staged: Path | None, work: Work) -> Outcome:
+def _adopted(outcome: Outcome, staged: Staged | None, work: Work) -> Outcome:
     """Note a result in the journal and give it its name."""
     job = outcome.job
-    if record is None or staged is None:
+    if staged is None:
         return failed(job, work, DiffIRError(outcome.error, outcome.hint))
     try:
-        if work.journal:
-            append(work.journal, record)
-        give_name(staged, job.target, job.overwrite)
+        settle(job, work, staged)
     except FileExistsError:
         with suppress(OSError):
-            staged.unlink()
+            staged.file.unlink()
         fault = InputError(f"{job.target} exists already", "add --on-exist overwrite")
         return failed(job, work, fault)
+    except DiffIRError as error:
+        return failed(job, work, error)
     except OSError as error:
         return failed(job, work, InputError(f"cannot write {job.target}: {error.strerror}"))
-    with suppress(OSError):
-        staged.unlink(missing_ok=True)
+    if not is_remote(staged.file):
+        # A link under its old name is left where the new one is a link too.
+        with suppress(OSError):
+            staged.file.unlink(missing_ok=True)
     return outcome

@@ -14,6 +14,16 @@ from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from diffir_cli.batch.stores import (
+    below,
+    fetch,
+    is_remote,
+    matching_objects,
+    objects_in,
+    parse_place,
+    reaching,
+    real_path,
+)
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging.formats import IMAGE_SUFFIXES
 from diffir_cli.imaging.probe import Probe, probe_picture
@@ -49,42 +59,52 @@ def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> l
         InputError: when one of them names nothing.
     """
     found: dict[str, Found] = {}
-    barred = None if skip is None else Path(os.path.realpath(skip))
+    barred = None if skip is None else real_path(skip)
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            root, named = path, False
-            files = sorted(files_in(path, recursive))
-        else:
-            named = os.path.lexists(path)
-            root, files = (path.parent, [path]) if named else (fixed_part(text), _matches(text))
-            if not files:
-                raise InputError(f"no such file or folder: {text}", "check its name")
-            if all(file.is_dir() for file in files):
-                raise InputError(f"{text} names folders only", "name the folders themselves")
+        listed = _listed(text, recursive)
         # Results inside a folder that is searched are no sources.
-        inside = barred is not None and Path(os.path.realpath(root)) in barred.parents
-        for file in files:
-            if file.is_dir() or (not named and inside and barred in real_path(file).parents):
+        inside = barred is not None and real_path(listed.root) in barred.parents
+        for file in listed.files:
+            if not listed.named and inside and barred in real_path(file).parents:
                 continue
-            keeps_tree = root is path or (recursive and not named)
-            below = file.relative_to(root) if keeps_tree else Path(file.name)
-            item = Found(file, PurePosixPath(below.as_posix()), named)
-            found.setdefault(str(file.absolute()), item)
+            place = below(file, listed.root) if listed.keeps_tree else PurePosixPath(file.name)
+            found.setdefault(str(file.absolute()), Found(file, place, listed.named))
     return list(found.values())
 
 
-def fixed_part(pattern: str) -> Path:
+@dataclass(frozen=True)
+class _Listed:
+    """What one input names."""
+
+    root: Path
+    files: list[Path]
+    named: bool
+    keeps_tree: bool
+
+
+def _listed(text: str, recursive: bool) -> _Listed:
+    path = parse_place(text)
+    with reaching(path):
+        if path.is_dir():
+            return _Listed(path, sorted(files_in(path, recursive)), False, True)
+        named = path.exists() if is_remote(path) else os.path.lexists(path)
+    if named:
+        return _Listed(path.parent, [path], True, False)
+    found = _matches(path)
+    files = [file for file in found if is_remote(file) or not file.is_dir()]
+    if not found:
+        raise InputError(f"no such file or folder: {text}", "check its name")
+    if not files:
+        raise InputError(f"{text} names folders only", "name the folders themselves")
+    return _Listed(fixed_part(path), files, False, recursive)
+
+
+def fixed_part(pattern: Path) -> Path:
     """The folder below which a pattern looks."""
-    path = Path(pattern)
+    path = pattern
     while glob.has_magic(str(path)):
         path = path.parent
     return path if path.is_dir() else path.parent
-
-
-def real_path(path: Path) -> Path:
-    """Where links lead in the end; unlike `resolve` it bears one that leads to itself."""
-    return Path(os.path.realpath(path))
 
 
 def _is_left_out(path: Path) -> bool:
@@ -93,6 +113,12 @@ def _is_left_out(path: Path) -> bool:
 
 def files_in(folder: Path, recursive: bool) -> Iterator[Path]:
     """All files of a folder but hidden ones and those of operating systems."""
+    if is_remote(folder):
+        for path in objects_in(folder, recursive):
+            hidden = any(part.startswith(".") for part in below(path, folder).parts)
+            if not (hidden or _is_left_out(path)):
+                yield path
+        return
     try:
         entries = list(folder.iterdir())
     except OSError as error:
@@ -109,10 +135,13 @@ def files_in(folder: Path, recursive: bool) -> Iterator[Path]:
             yield path
 
 
-def _matches(pattern: str) -> list[Path]:
-    # A whole pattern, which may begin with a slash.
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    return [path for path in map(Path, matches) if not _is_left_out(path)]
+def _matches(path: Path) -> list[Path]:
+    if is_remote(path):
+        matches = matching_objects(path)
+    else:
+        # A whole pattern, which may begin with a slash.
+        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    return [path for path in matches if not _is_left_out(path)]
 
 
 def probe_all(
@@ -135,9 +164,31 @@ def probe_all(
 
 def _probed(item: Found, limit: int) -> Probe | str:
     try:
-        return probe_picture(item.path, limit)
+        if not is_remote(item.path):
+            return probe_picture(item.path, limit)
+        return _probed_object(item, limit)
     except DiffIRError as error:
         return error.message
+
+
+def _probed_object(item: Found, limit: int) -> Probe:
+    """As the first bytes say, or all of them where those do not tell.
+
+    Raises:
+        InputError: when it is no picture, or the store does not give it.
+    """
+    start = fetch(item.path, _HEAD)
+    try:
+        return probe_picture(item.path, limit, start)
+    except InputError:
+        likely = item.named or item.path.suffix.lower() in IMAGE_SUFFIXES
+        if len(start) < _HEAD or not likely:
+            raise
+    return probe_picture(item.path, limit, fetch(item.path))
+
+
+_HEAD = 2**17
+"""Bytes that tell of most pictures how large they are: one request."""
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from diffir_cli.batch.stores import fetch, is_remote, is_taken, matching_objects, put
 from diffir_cli.errors import InputError
+from diffir_cli.files import write_atomically
 
 _PREFIX = ".diffir-journal"
 _log = logging.getLogger(__name__)
@@ -78,6 +80,42 @@ class Journal:
             raise InputError(
                 f"cannot read the journal {self.path}: {error.strerror}", "look at its permissions"
             ) from error
+
+
+def pull_journals(folder: Path, home: Path) -> None:
+    """Bring the journals that lie beside results in a store, with what is known here added.
+
+    Raises:
+        InputError: when the store does not give them.
+        OSError: when they cannot be written here.
+    """
+    if not is_remote(folder):
+        return
+    for path in matching_objects(folder / f"{_PREFIX}*.jsonl"):
+        _unite(fetch(path), home / path.name)
+
+
+def push_journal(folder: Path, own: Path) -> None:
+    """Put a journal beside the results in a store, with what another machine has put there.
+
+    A store that does not take it is said and no more: all that counts lies here.
+    """
+    if not (is_remote(folder) and own.exists()):
+        return
+    path = folder / own.name
+    try:
+        if is_taken(path):
+            _unite(fetch(path), own)
+        put(path, own.read_bytes(), True)
+    except InputError as error:
+        _log.warning("the journal stays on this machine, %s: %s", own, error.message)
+
+
+def _unite(other: bytes, own: Path) -> None:
+    """Put lines in front of those of a journal, each once."""
+    known = own.read_bytes() if own.exists() else b""
+    lines = dict.fromkeys(other.splitlines() + known.splitlines())
+    write_atomically(own, b"".join(line + b"\n" for line in lines))
 
 
 def append(path: Path, record: Record) -> None:

@@ -16,7 +16,7 @@ from diffir_cli.errors import InputError
 
 
 @contextmanager
-def locked(folder: Path, shard: str = "") -> Iterator[None]:
+def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterator[None]:
     """Hold a folder while the block runs.
 
     The lock belongs to the process and not to its file, so that a run which was killed leaves none.
@@ -24,6 +24,7 @@ def locked(folder: Path, shard: str = "") -> Iterator[None]:
     Args:
         folder: Where results are written.
         shard: Which part of them, such as `3-of-8`.
+        called: What messages call the folder.
 
     Raises:
         InputError: when another run holds it, or the folder takes no files.
@@ -35,7 +36,7 @@ def locked(folder: Path, shard: str = "") -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(
-            f"another run is writing into {folder}: {_said(owner)}",
+            f"another run is writing into {called or folder}: {_said(owner)}",
             "wait for it, or name another folder",
         ) from None
     except OSError as error:

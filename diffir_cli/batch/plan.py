@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from diffir_cli.batch.find import Found, files_in, real_path
+from diffir_cli.batch.find import Found, files_in
+from diffir_cli.batch.stores import below, real_path
 from diffir_cli.config import Task
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.formats import Format, format_like, format_of
@@ -209,15 +210,15 @@ def _masks_in(folder: Path) -> dict[str, Path]:
     """Masks by their path below the folder, without ending."""
     masks: dict[str, Path] = {}
     for path in sorted(files_in(folder, True)):
-        below = path.relative_to(folder).with_suffix("").as_posix()
-        masks.setdefault(unicodedata.normalize("NFC", below), path)
+        name = str(below(path, folder).with_suffix(""))
+        masks.setdefault(unicodedata.normalize("NFC", name), path)
     return masks
 
 
-def _twin(below: PurePosixPath, masks: dict[str, Path]) -> Path | None:
+def _twin(place: PurePosixPath, masks: dict[str, Path]) -> Path | None:
     """The mask of the same name, or of that name with `_mask` behind it; first in the same tree."""
-    path = unicodedata.normalize("NFC", str(below.with_suffix("")))
-    stem = unicodedata.normalize("NFC", below.stem)
+    path = unicodedata.normalize("NFC", str(place.with_suffix("")))
+    stem = unicodedata.normalize("NFC", place.stem)
     for name in (path, f"{path}_mask", stem, f"{stem}_mask"):
         if name in masks:
             return masks[name]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.batch.batch import Request
+from diffir_cli.batch.stores import fetch, is_remote
 from diffir_cli.batch.work import Outcome
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.html import Gallery
@@ -48,8 +49,8 @@ def write_report(
     for outcome in shown:
         try:
             pictures = {
-                "before": _eight_bit(read_picture(outcome.job.source, deep=True).rgb),
-                "after": _eight_bit(read_picture(outcome.job.target, deep=True).rgb),
+                "before": _eight_bit(_rgb(outcome.job.source)),
+                "after": _eight_bit(_rgb(outcome.job.target)),
             }
         except InputError as error:
             # Moved or changed since.
@@ -57,6 +58,11 @@ def write_report(
             continue
         gallery.add(outcome.job.output, pictures, {"seconds": outcome.seconds})
     write_text(path, gallery.page(), overwrite=True)
+
+
+def _rgb(path: Path) -> NDArray[Any]:
+    data = fetch(path) if is_remote(path) else None
+    return read_picture(path, deep=True, data=data).rgb
 
 
 def _eight_bit(rgb: NDArray[Any]) -> NDArray[np.uint8]:

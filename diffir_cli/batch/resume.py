@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact, is_of
 from diffir_cli.batch.plan import Job
+from diffir_cli.batch.stores import is_taken
 from diffir_cli.config import OnExist
 from diffir_cli.errors import InputError
 
@@ -58,7 +58,7 @@ def remaining(
         if on_exist is OnExist.RENAME and record is None:
             job = _renamed(planned, taken, records)
             record = _made(job, records)
-        if not os.path.lexists(job.target):
+        if not is_taken(job.target):
             found.todo.append(job)
         elif job.error:
             # Whatever was made of it before stays.
@@ -114,7 +114,7 @@ def _renamed(job: Job, taken: set[str], records: Records) -> Job:
     for number in itertools.count():
         output = str(path.with_name(f"{path.stem}-{number}{path.suffix}")) if number else job.output
         named = replace(job, output=output, target=folder / output)
-        free = not (os.path.lexists(named.target) or (number and output in taken))
+        free = not (is_taken(named.target) or (number and output in taken))
         if free or _made(named, records):
             taken.add(output)
             return named

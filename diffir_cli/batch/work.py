@@ -17,13 +17,15 @@ from typing import Any
 
 from diffir_cli.batch.journal import Record, append, file_sha256
 from diffir_cli.batch.plan import Job
+from diffir_cli.batch.stores import adopt, fetch, is_remote, put, reaching
 from diffir_cli.config import Engine, Precision, Task
 from diffir_cli.engine.loading import restorer_of
 from diffir_cli.engine.memory import Wish
 from diffir_cli.engine.pictures import check_holes, treat
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError
-from diffir_cli.imaging import Picture, write_picture
+from diffir_cli.files import unfinished_name
+from diffir_cli.imaging import Picture, encode_picture, write_picture
 from diffir_cli.imaging.read import refusing
 from diffir_cli.imaging.source import Source, Treatment, check_source, read_source
 from diffir_cli.weightfile import WeightFile
@@ -94,6 +96,16 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """A result that is written and has not got its name yet."""
+
+    record: Record
+    """What the journal will say."""
+    file: Path
+    """Where it is meanwhile."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of a picture."""
 
@@ -122,22 +134,34 @@ def load(job: Job, work: Work) -> Loaded:
         InputError: when it or its mask cannot be read.
     """
     started = time.monotonic()
-    with refusing(job.source, None, work.treatment.max_pixels):
-        found = job.source.stat()
-        # Hashed and decoded from the same bytes, even if the file changes meanwhile.
-        data = job.source.read_bytes()
-    source = read_source(job.source, work.treatment, job.mask, data)
+    # Hashed and decoded from the same bytes, even if the file changes meanwhile.
+    changed, data = _content(job.source, work)
+    mask_data = _content(job.mask, work)[1] if job.mask else None
+    source = read_source(job.source, work.treatment, job.mask, data, mask_data)
     record = Record(
         input=str(job.source.absolute()),
         output=job.output,
         size=len(data),
-        mtime_ns=found.st_mtime_ns,
+        mtime_ns=changed,
         sha256=hashlib.sha256(data).hexdigest(),
-        mask_sha256=file_sha256(job.mask) if job.mask else "",
+        mask_sha256="" if mask_data is None else hashlib.sha256(mask_data).hexdigest(),
         options=work.digest(),
         weights=work.weights.sha256,
     )
     return Loaded(source, record, time.monotonic() - started)
+
+
+def _content(path: Path, work: Work) -> tuple[int, bytes]:
+    """When a file was last changed, in ns, and its bytes.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
+    if is_remote(path):
+        with reaching(path):
+            return path.stat().st_mtime_ns, fetch(path)
+    with refusing(path, None, work.treatment.max_pixels):
+        return path.stat().st_mtime_ns, fetch(path)
 
 
 def compute(job: Job, work: Work, restorer: ModelRestorer, loaded: Loaded) -> Picture:
@@ -172,18 +196,83 @@ def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) 
     """
     started = time.monotonic()
 
+    def passed() -> float:
+        return seconds + time.monotonic() - started
+
+    if is_remote(job.target):
+        data = _encoded(job, work, result)
+        finished = _uploaded_record(record, data, passed())
+        if work.journal:
+            append(work.journal, finished)
+        put(job.target, data, job.overwrite)
+        _note_time(job, work, finished)
+        return passed()
+
     def note(temporary: Path) -> None:
         if work.journal:
-            passed = seconds + time.monotonic() - started
-            append(work.journal, finished_record(record, temporary, passed))
+            append(work.journal, _finished_record(record, temporary, passed()))
 
     job.target.parent.mkdir(parents=True, exist_ok=True)
     how = job.overwrite, work.quality, work.lossless, job.format
     write_picture(result, job.target, *how, settled=note)
-    return seconds + time.monotonic() - started
+    return passed()
 
 
-def finished_record(record: Record, file: Path, seconds: float) -> Record:
+def stage(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> Staged:
+    """Write a result under a name that nobody else uses.
+
+    Raises:
+        InputError: when it cannot be written.
+        OSError: when its folder cannot be made.
+    """
+    file = unfinished_name(job.target)
+    if is_remote(file):
+        data = _encoded(job, work, result)
+        put(file, data, True)
+        return Staged(_uploaded_record(record, data, seconds), file)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(result, file, False, work.quality, work.lossless, job.format)
+    return Staged(_finished_record(record, file, seconds), file)
+
+
+def settle(job: Job, work: Work, staged: Staged) -> None:
+    """Note a result in the journal and give it its name.
+
+    Raises:
+        FileExistsError: when it may not replace a file that has it.
+        InputError: when a store does not do it.
+        OSError: when a folder does not.
+    """
+    if work.journal:
+        append(work.journal, staged.record)
+    adopt(staged.file, job.target, job.overwrite)
+    if is_remote(job.target):
+        _note_time(job, work, staged.record)
+
+
+def _encoded(job: Job, work: Work, result: Picture) -> bytes:
+    return encode_picture(result, job.target, job.format, work.quality, work.lossless)
+
+
+def _uploaded_record(record: Record, data: bytes, seconds: float) -> Record:
+    """What the journal says of a picture before a store has taken it."""
+    return dataclasses.replace(
+        record,
+        output_sha256=hashlib.sha256(data).hexdigest(),
+        output_size=len(data),
+        seconds=round(seconds, 3),
+    )
+
+
+def _note_time(job: Job, work: Work, record: Record) -> None:
+    """Note when a store has taken a result, so that it need not be read to know it again."""
+    if work.journal:
+        with suppress(DiffIRError), reaching(job.target):
+            changed = job.target.stat().st_mtime_ns
+            append(work.journal, dataclasses.replace(record, output_mtime_ns=changed))
+
+
+def _finished_record(record: Record, file: Path, seconds: float) -> Record:
     """What the journal says of a picture once its result is in a file.
 
     Raises:

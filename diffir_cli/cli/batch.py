@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,12 +29,19 @@ FAILED, INTERRUPTED = 3, 130
 
 Inputs = Annotated[
     list[str],
-    typer.Argument(metavar="IN...", help="Pictures, folders or patterns such as 'scans/*.tif'."),
+    typer.Argument(
+        metavar="IN...",
+        help="Pictures, folders or patterns such as 'scans/*.tif', also s3:// or gs://.",
+    ),
 ]
 Folder = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--output", "-o", metavar="DIR", help="Folder for the results.", show_default=False
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder for the results, or a URI such as s3://bucket/folder.",
+        show_default=False,
     ),
 ]
 InPlace = Annotated[
@@ -50,8 +58,17 @@ Name = Annotated[
         help="Names of results, with {stem}, {ext}, {reldir}, {task}, {scale} and {weights}.",
     ),
 ]
+Suffix = Annotated[
+    str,
+    typer.Option(
+        "--suffix",
+        metavar="TEXT",
+        help="What results have behind the names of their sources, such as _x4.",
+        show_default=False,
+    ),
+]
 Masks = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--mask",
         metavar="FILE|DIR",
@@ -108,6 +125,7 @@ def batch(
     in_place: InPlace = False,
     recursive: Recursive = False,
     name: Name = "{stem}",
+    suffix: Suffix = "",
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -152,7 +170,14 @@ def batch(
     be_quiet(quiet, verbose)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
-    part = _check(output, in_place, shard, name, format_name, report)
+    from diffir_cli.batch.stores import parse_place
+
+    if suffix:
+        if name != "{stem}":
+            raise typer.BadParameter("give --name or --suffix, not both")
+        name += suffix.replace("{", "{{").replace("}", "}}")
+    folder = None if output is None else parse_place(output)
+    part = _check(folder, in_place, shard, name, format_name, report)
     treatment = options.treatment_of(
         seed=seed,
         alpha=alpha,
@@ -184,16 +209,18 @@ def batch(
     devices = tuple(device.split(","))
     how = devices[0], precision, engine, limits, threads, quality, lossless
     work = Work(task, chosen, treatment, *how)
-    restorer = work.restorer()
+    # A machine that only hands out need not have the devices of those that compute.
+    at_home = replace(work, device="cpu", precision=Precision.AUTO) if ray else work
+    restorer = at_home.restorer()
     factor = outscale or restorer.config.scale
     chosen_policy = {overwrite: OnExist.OVERWRITE, skip_existing: OnExist.SKIP}.get(True, on_exist)
     request = Request(
         inputs=tuple(inputs),
-        folder=None if in_place else output,
+        folder=folder,
         naming=Naming(name, task, chosen.name, factor, format_name, quality, lossless),
         work=work,
         recursive=recursive,
-        masks=mask,
+        masks=None if mask is None else parse_place(mask),
         on_exist=chosen_policy,
         shard=part,
         devices=devices * workers if len(devices) > 1 or workers > 1 else (),
@@ -225,7 +252,7 @@ def _check(
         raise typer.BadParameter("--report shows pictures before, which --in-place replaces")
     if in_place and (name != "{stem}" or format_name):
         raise typer.BadParameter(
-            "--in-place keeps names and formats: leave --name and --format out"
+            "--in-place keeps names and formats: leave --name, --suffix and --format out"
         )
     if output is not None and output.exists() and not output.is_dir():
         raise typer.BadParameter(f"-o {output} is a file, not a folder")
@@ -240,7 +267,7 @@ def _run(request: Request, restorer: ModelRestorer, report: Path | None, talk: T
 
     started = time.monotonic()
     plan = make_plan(request)
-    talk.planned(plan, request.naming.scale, request.home)
+    talk.planned(plan, request.naming.scale, request.place)
     outcomes: list[Outcome] = []
     todo = plan.remaining.todo
     stop = threading.Event()

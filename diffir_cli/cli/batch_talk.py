@@ -23,7 +23,7 @@ class Talk:
         self.fault: DiffIRError | None = None
         """Why JSON could not be written any more."""
 
-    def planned(self, plan: Plan, scale: float, home: Path) -> None:
+    def planned(self, plan: Plan, scale: float, place: Path) -> None:
         """Say what will not be done, and what again."""
         left = plan.remaining
         again = [job for job in left.todo if job.redone]
@@ -34,8 +34,8 @@ class Talk:
         if left.kept:
             say(f"{len(left.kept)} pictures are left out, since a file has their name")
         say(f"{len(left.todo)} pictures to restore, {plan.pixels / 1e6:.1f} megapixels")
-        needed, free = plan.output_bytes(scale), plan.free_bytes(home)
-        if needed > free:
+        needed, free = plan.output_bytes(scale), plan.free_bytes(place)
+        if free is not None and needed > free:
             say(f"they may need {needed >> 20} MiB, and only {free >> 20} MiB are free")
         for job in again:
             say(f"{job.output} is made again: {job.redone}")
@@ -98,7 +98,7 @@ def show_plan(request: Request, restorer: ModelRestorer, json: bool) -> None:
     processes = max(1, len(request.devices))
     good = [job for job in left.todo if not job.error]
     seconds = seconds_per_pixel(restorer) * sum(job.pixels for job in good) / processes
-    needed, free = plan.output_bytes(request.naming.scale), plan.free_bytes(request.home)
+    needed, free = plan.output_bytes(request.naming.scale), plan.free_bytes(request.place)
     if json:
         for job in left.todo:
             state = "error" if job.error else "again" if job.redone else "new"
@@ -127,7 +127,8 @@ def show_plan(request: Request, restorer: ModelRestorer, json: bool) -> None:
         f"{_duration(seconds)}; {len(broken)} will fail, {len(left.finished)} were finished "
         f"before, {len(left.kept)} are left out"
     )
-    say(f"results take about {needed / 2**20:.0f} MiB; {free / 2**20:.0f} MiB are free")
+    room = "" if free is None else f"; {free / 2**20:.0f} MiB are free"
+    say(f"results take about {needed / 2**20:.0f} MiB{room}")
 
 
 def _duration(seconds: float) -> str:

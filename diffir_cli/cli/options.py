@@ -218,7 +218,7 @@ def limits_of(max_memory: str, tile: str, tile_overlap: int) -> tuple[int, int |
     return parse_size(max_memory), parse_tile(tile, tile_overlap), tile_overlap
 
 
-def check_mask_options(mask: Path | None, invert: bool, dilate: int, from_alpha: bool) -> None:
+def check_mask_options(mask: object | None, invert: bool, dilate: int, from_alpha: bool) -> None:
     """Refuse options of masks that contradict each other or would have no effect.
 
     Raises:

@@ -5,7 +5,13 @@ from diffir_cli.imaging.formats import format_like, format_of
 from diffir_cli.imaging.masks import mask_from_alpha, read_mask
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.read import list_pictures, picture_from, read_picture
-from diffir_cli.imaging.write import check_coding, check_fit, check_target, write_picture
+from diffir_cli.imaging.write import (
+    check_coding,
+    check_fit,
+    check_target,
+    encode_picture,
+    write_picture,
+)
 
 __all__ = [
     "Picture",
@@ -13,6 +19,7 @@ __all__ = [
     "check_fit",
     "check_target",
     "encode",
+    "encode_picture",
     "format_like",
     "format_of",
     "list_pictures",

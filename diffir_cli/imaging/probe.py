@@ -25,18 +25,23 @@ class Probe:
     """Pictures in the file, of which the first counts; previews of a photo left out."""
 
 
-def probe_picture(path: Path, max_pixels: int) -> Probe:
+def probe_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Probe:
     """Look at a file.
+
+    Args:
+        path: The file; with `data` only what messages call it.
+        max_pixels: Larger pictures are refused.
+        data: Its content, or the start of it, where that is in memory already.
 
     Raises:
         InputError: when it is no picture, cannot be read, or is too large.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if data is None and path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is a device or the like, not a file", "name a file")
     with (
-        refusing(path, None, max_pixels),
+        refusing(path, data, max_pixels),
         pillow_limits(max_pixels, False),
-        open_picture(path, None, max_pixels) as image,
+        open_picture(path, data, max_pixels) as image,
     ):
         width, height = image.size
         if image.getexif().get(_ORIENTATION, 1) >= _LYING:

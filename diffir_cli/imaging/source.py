@@ -64,7 +64,11 @@ class Source:
 
 
 def read_source(
-    path: Path, treatment: Treatment, mask: Path | None = None, data: bytes | None = None
+    path: Path,
+    treatment: Treatment,
+    mask: Path | None = None,
+    data: bytes | None = None,
+    mask_data: bytes | None = None,
 ) -> Source:
     """Read a picture and its mask.
 
@@ -73,6 +77,7 @@ def read_source(
         treatment: Limits of reading, and what masks mean.
         mask: The file that marks the holes.
         data: The content of the file where that is in memory already.
+        mask_data: That of the mask.
 
     Raises:
         InputError: when picture or mask cannot be read, or do not belong together.
@@ -89,7 +94,7 @@ def read_source(
     if mask is None:
         return Source(picture)
     how = treatment.mask_invert, treatment.mask_dilate, limits
-    return Source(picture, read_mask(mask, picture.size, *how))
+    return Source(picture, read_mask(mask, picture.size, *how, mask_data))
 
 
 def check_source(

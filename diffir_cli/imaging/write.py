@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,32 @@ def write_picture(
             f"cannot write {path}: {error.strerror or error}",
             "free some space" if error.errno == errno.ENOSPC else "name another folder",
         ) from error
+
+
+def encode_picture(
+    picture: Picture,
+    path: Path,
+    format_: Format,
+    quality: int | None = None,
+    lossless: bool = False,
+) -> bytes:
+    """The content of a picture's file.
+
+    Args:
+        picture: What to write.
+        path: What messages call the file.
+        format_: Its format.
+        quality: Of a lossy format, 1 to 100; None for 95.
+        lossless: Whether a format that can loses nothing.
+
+    Raises:
+        InputError: when the format cannot hold the picture.
+    """
+    check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
+    check_said(path, format_, picture.metadata)
+    buffer = io.BytesIO()
+    _encode(picture, format_, buffer, path, quality, lossless)
+    return buffer.getvalue()
 
 
 def _encode(

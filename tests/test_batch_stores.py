@@ -1,0 +1,270 @@
+"""`diffir batch` from and into object stores, against a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.batch_helpers import BUCKET, lines, objects, tree
+from tests.conftest import noise_image, run_cli
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto.server")
+
+
+@pytest.fixture
+def uploaded(store: Any, album: Path) -> str:
+    """The album, in the store."""
+    store.put(f"{album}/", f"{BUCKET}/album/", recursive=True)
+    store.pipe_file(f"{BUCKET}/album/.hidden/x.png", (album / "a.png").read_bytes())
+    store.pipe_file(f"{BUCKET}/album/notes.txt", b"no picture")
+    return f"s3://{BUCKET}/album"
+
+
+@pytest.mark.parametrize("extra", [(), ("--workers", 2, "--threads", 1)])
+def test_a_store_gives_and_takes_the_bytes_of_folders(
+    extra: tuple[Any, ...], album: Path, uploaded: str, store: Any, batch: Any, tmp_path: Path
+) -> None:
+    assert batch(album, "-r", "-o", tmp_path / "out").exit_code == 0
+    result = batch(uploaded, "-r", "-o", f"s3://{BUCKET}/out", *extra)
+    assert result.exit_code == 0, result.output
+    assert objects(store, "out") == tree(tmp_path / "out")
+
+
+def test_a_store_and_a_folder_may_be_mixed(
+    album: Path, uploaded: str, store: Any, batch: Any, tmp_path: Path
+) -> None:
+    assert batch(album, "-o", f"s3://{BUCKET}/out").exit_code == 0
+    assert batch(uploaded, "-o", tmp_path / "out").exit_code == 0
+    assert set(tree(tmp_path / "out")) == {"a.png", "b.jpg", "c.webp"}
+    assert objects(store, "out") == tree(tmp_path / "out")
+    assert (tmp_path / "out" / ".diffir-journal.jsonl").exists()
+
+
+def test_the_same_command_does_nothing_twice_and_reads_no_result_again(
+    uploaded: str, store: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*how).exit_code == 0
+    reads = []
+    kept = type(store)._cat_file
+
+    async def noted(self: Any, path: str, *arguments: Any, **settings: Any) -> Any:
+        reads.append(path)
+        return await kept(self, path, *arguments, **settings)
+
+    monkeypatch.setattr(type(store), "_cat_file", noted)
+    type(store).clear_instance_cache()
+    result = batch(*how)
+    assert result.exit_code == 0
+    assert "4 pictures were finished before" in result.stderr
+    assert reads
+    assert not [path for path in reads if "/out/" in path and "journal" not in path]
+
+
+def test_the_journal_in_the_store_serves_another_machine(
+    uploaded: str, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*how).exit_code == 0
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
+    result = batch(*how)
+    assert result.exit_code == 0, result.output
+    assert "4 pictures were finished before" in result.stderr
+
+
+def test_a_run_that_died_behind_an_upload_goes_on_there(
+    uploaded: str, store: Any, batch: Any, tmp_path: Path
+) -> None:
+    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*how).exit_code == 0
+    # As if the last upload were done and its time not noted, and another had only been announced.
+    (journal,) = (tmp_path / "home").rglob(".diffir-journal.jsonl")
+    kept = [line for line in journal.read_text().splitlines() if "output_mtime_ns" not in line]
+    assert len(kept) == 4
+    journal.write_text("".join(line + "\n" for line in kept))
+    store.rm(f"{BUCKET}/out/.diffir-journal.jsonl")
+    store.rm(f"{BUCKET}/out/b.jpg")
+    before = objects(store, "out")
+    result = batch(*how)
+    assert result.exit_code == 0, result.output
+    assert "3 pictures were finished before" in result.stderr
+    assert "1 done" in result.stderr
+    after = objects(store, "out")
+    assert set(after) == {*before, "b.jpg"}
+
+
+def test_a_changed_object_is_restored_again(uploaded: str, store: Any, batch: Any) -> None:
+    how = (uploaded, "-o", f"s3://{BUCKET}/out")
+    assert batch(*how).exit_code == 0
+    store.pipe_file(f"{BUCKET}/album/a.png", store.cat_file(f"{BUCKET}/album/below/a.png"))
+    result = batch(*how)
+    assert result.exit_code == 0
+    assert "a.png is made again: the picture has changed" in result.stderr
+    assert "1 done, 2 finished before" in result.stderr
+
+
+def test_an_object_of_somebody_else_is_not_replaced(uploaded: str, store: Any, batch: Any) -> None:
+    store.pipe_file(f"{BUCKET}/out/a.png", b"mine")
+    refused = batch(uploaded, "-o", f"s3://{BUCKET}/out")
+    assert refused.exit_code == 3
+    assert f"s3://{BUCKET}/out/a.png exists already" in refused.stderr
+    assert set(objects(store, "out")) == {"a.png"}
+    result = batch(uploaded, "-o", f"s3://{BUCKET}/out", "--on-exist", "rename")
+    assert result.exit_code == 0
+    assert set(objects(store, "out")) == {"a.png", "a-1.png", "b.jpg", "c.webp"}
+    assert objects(store, "out")["a.png"] == b"mine"
+
+
+def test_results_never_replace_their_sources(uploaded: str, store: Any, batch: Any) -> None:
+    before = objects(store, "album")
+    result = batch(uploaded, "-o", uploaded, "--on-exist", "overwrite")
+    assert result.exit_code == 3
+    assert "would replace a source" in result.stderr
+    assert objects(store, "album") == before
+
+
+def test_in_place_replaces_objects_once(uploaded: str, store: Any, batch: Any) -> None:
+    assert batch(uploaded, "-o", f"s3://{BUCKET}/out").exit_code == 0
+    assert batch(uploaded, "--in-place").exit_code == 0
+    album = objects(store, "album")
+    assert {name: album[name] for name in ("a.png", "b.jpg")} == {
+        name: data for name, data in objects(store, "out").items() if name in ("a.png", "b.jpg")
+    }
+    again = batch(uploaded, "--in-place")
+    assert again.exit_code == 0
+    assert "3 pictures were finished before" in again.stderr
+    assert objects(store, "album") == album
+
+
+def test_bad_objects_fail_alone(uploaded: str, store: Any, batch: Any) -> None:
+    store.pipe_file(f"{BUCKET}/album/empty.png", b"")
+    store.pipe_file(f"{BUCKET}/album/text.png", b"no picture")
+    whole = store.cat_file(f"{BUCKET}/album/a.png")
+    store.pipe_file(f"{BUCKET}/album/cut.png", whole[: len(whole) // 2])
+    result = batch(uploaded, "-o", f"s3://{BUCKET}/out", "--json")
+    assert result.exit_code == 3
+    said = lines(result)
+    failed = {Path(line["input"]).name: line["error"] for line in said if "error" in line}
+    assert set(failed) == {"empty.png", "text.png", "cut.png"}
+    assert "no image" in failed["text.png"]
+    assert set(objects(store, "out")) == {"a.png", "b.jpg", "c.webp"}
+
+
+def test_a_picture_whose_size_stands_far_behind_is_planned(store: Any, batch: Any) -> None:
+    # Pillow writes the directory of a TIFF behind its pixels.
+    file = io.BytesIO()
+    Image.fromarray(noise_image(250, 260)).save(file, "TIFF")
+    store.pipe_file(f"{BUCKET}/in/large.tif", file.getvalue())
+    result = batch(f"s3://{BUCKET}/in", "-o", f"s3://{BUCKET}/out", "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    planned, summary = lines(result)
+    assert planned["pixels"] == 250 * 260
+    assert summary["free_bytes"] is None
+
+
+def test_patterns_and_single_objects_are_taken(uploaded: str, store: Any, batch: Any) -> None:
+    result = batch(f"{uploaded}/*.p*g", f"{uploaded}/b.jpg", "-o", f"s3://{BUCKET}/out")
+    assert result.exit_code == 0, result.output
+    assert set(objects(store, "out")) == {"a.png", "b.jpg"}
+
+
+def test_masks_may_lie_in_a_store(
+    inpaint_file: Path, store: Any, photos: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for photo in sorted(photos.iterdir())[:2]:
+        mask = Image.new("L", (192, 160))
+        mask.paste(255, (20, 20, 40, 40))
+        mask.save(masks / f"{photo.stem}_mask.png")
+    store.put(f"{photos}/", f"{BUCKET}/photos/", recursive=True)
+    store.put(f"{masks}/", f"{BUCKET}/masks/", recursive=True)
+    how = ("batch", "-w", inpaint_file, "--task", "inpaint", "-d", "cpu")
+    local = run_cli(*how, photos, "--mask", masks, "-o", tmp_path / "out")
+    place = f"s3://{BUCKET}"
+    remote = run_cli(*how, f"{place}/photos", "--mask", f"{place}/masks", "-o", f"{place}/out")
+    assert local.exit_code == remote.exit_code == 3
+    assert "2.png has no mask" in remote.stderr
+    assert objects(store, "out") == tree(tmp_path / "out")
+
+
+def test_file_uris_are_paths(album: Path, batch: Any, tmp_path: Path) -> None:
+    spaced = album.rename(tmp_path / "an album")
+    result = batch(spaced.as_uri(), "-o", (tmp_path / "the out").as_uri())
+    assert result.exit_code == 0, result.output
+    assert set(tree(tmp_path / "the out")) == {"a.png", "b.jpg", "c.webp"}
+    assert (tmp_path / "the out" / ".diffir-journal.jsonl").exists()
+
+
+def test_a_report_shows_pictures_of_a_store(uploaded: str, batch: Any, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert batch(uploaded, "-o", f"s3://{BUCKET}/out", "--report", page).exit_code == 0
+    assert page.read_text(encoding="utf-8").count("data:image/") >= 6
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://no-such-bucket/in", "no such file or folder: s3://no-such-bucket/in"),
+        ("s3://pictures/nothing", "no such file or folder: s3://pictures/nothing"),
+        ("foo://bucket/in", "foo://bucket/in"),
+        ("gs://bucket/in", "gcsfs"),
+        ("file://elsewhere/in", "another machine"),
+    ],
+)
+def test_what_cannot_be_reached_is_one_error(
+    place: str, said: str, store: Any, batch: Any, tmp_path: Path
+) -> None:
+    assert store
+    result = batch(place, "-o", tmp_path / "out")
+    assert result.exit_code == 3, result.output
+    assert said in result.stderr
+    assert result.stderr.startswith("error: ")
+
+
+def test_a_bucket_that_is_not_there_is_refused_before_anything_is_computed(
+    album: Path, store: Any, batch: Any
+) -> None:
+    assert store
+    result = batch(album, "-o", "s3://no-such-bucket/out")
+    assert result.exit_code == 3, result.output
+    assert "no such object or bucket: s3://no-such-bucket/out" in result.stderr
+    assert "to restore" not in result.stderr
+
+
+def test_a_store_that_stops_taking_fails_each_picture_and_leaves_a_journal_here(
+    uploaded: str, store: Any, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_self: Any, path: str, *_arguments: Any, **_settings: Any) -> None:
+        raise PermissionError(f"Access Denied: {path}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "_pipe_file", refused)
+        type(store).clear_instance_cache()
+        result = batch(uploaded, "-o", f"s3://{BUCKET}/out")
+    assert result.exit_code == 3
+    assert "0 done, 3 failed" in result.stderr
+    assert f"not allowed to use s3://{BUCKET}/out/a.png" in result.stderr
+    assert list((tmp_path / "home").rglob(".diffir-journal.jsonl"))
+    type(store).clear_instance_cache()
+    again = batch(uploaded, "-o", f"s3://{BUCKET}/out")
+    assert again.exit_code == 0, again.output
+    assert "3 done" in again.stderr
+
+
+def test_two_runs_into_one_place_exclude_each_other(uploaded: str, batch: Any) -> None:
+    from diffir_cli.batch.lock import locked
+    from diffir_cli.batch.stores import home_of, parse_place
+
+    place = parse_place(f"s3://{BUCKET}/out")
+    home = home_of(place)
+    home.mkdir(parents=True)
+    with locked(home):
+        result = batch(uploaded, "-o", f"s3://{BUCKET}/out")
+    assert result.exit_code == 3
+    assert f"another run is writing into s3://{BUCKET}/out" in result.stderr
