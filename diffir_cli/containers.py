@@ -47,7 +47,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 return tensors, dict(file.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
             raise _unreadable(path, error) from error
-    return _select(path, _unpickle(path)), {}
+    content = _unpickle(path)
+    return _select(path, content), _header_of_state(content)
 
 
 def _unpickle(path: Path) -> Any:
@@ -70,9 +71,10 @@ def _unpickle(path: Path) -> Any:
 
 def _check_records(path: Path) -> None:
     """Refuse a zip file that grows on reading: torch stores its records as they are."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        # This too stumbles over what the end of a file says.
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as file:
             packed = [record for record in file.infolist() if record.compress_type]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -155,7 +157,9 @@ def _load_inert(file: IO[bytes], **settings: Any) -> Any:
 def _select(path: Path, content: Any) -> dict[str, Tensor]:
     """The dict of tensors inside one of the official containers."""
     if isinstance(content, Mapping):
-        for level in ("params_ema", "params"):
+        # A state of this program's training has a digest of its recipe.
+        levels = ("average",) if "digest" in content else ("params_ema", "params")
+        for level in levels:
             if isinstance(content.get(level), Mapping):
                 content = content[level]
                 break
@@ -183,6 +187,12 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
         if not _is_plain(value):
             raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
     return tensors
+
+
+def _header_of_state(content: Any) -> dict[str, str]:
+    """What a training of this program says of its network."""
+    config = content.get("config") if isinstance(content, Mapping) else None
+    return {"config": config} if isinstance(config, str) else {}
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from diffir_cli.config import ModelConfig, Task
 from diffir_cli.errors import WeightsError
@@ -44,7 +48,8 @@ class WeightSpec:
     """Where the file can be had; empty where only the page is known."""
     embedded: bool = False
     """Whether the file is part of this package."""
-
+    accept: bool = False
+    """Whether a user has to agree to the licence first."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """How this project trained them: recipe, photos, minutes, hardware, scores."""
 
@@ -54,25 +59,91 @@ class WeightSpec:
         return _PACKAGE / "weights" / self.file
 
 
-@cache
-def read_registry() -> Mapping[str, WeightSpec]:
-    """Every entry by name, in the order of the file.
+def read_registry(extra: Path | None = None) -> Mapping[str, WeightSpec]:
+    """Every entry by name, in the order of the file, and then those of the user's own registry.
 
     An installed package holds a copy of the file; in a checkout it is read from the top folder.
+
+    Args:
+        extra: The user's registry, whose entries come before those of the same name; None for that
+            of `DIFFIR_REGISTRY`.
+
+    Raises:
+        WeightsError: when the user's registry cannot be read or has faults.
     """
+    own = _own_entries()
+    if extra is None and os.environ.get("DIFFIR_REGISTRY"):
+        extra = Path(os.environ["DIFFIR_REGISTRY"])
+    return own if extra is None else {**own, **_user_entries(extra)}
+
+
+@cache
+def _own_entries() -> Mapping[str, WeightSpec]:
     packaged = _PACKAGE / "weights.toml"
     path = packaged if packaged.exists() else _PACKAGE.parent / "weights.toml"
     entries = tomllib.loads(path.read_text(encoding="utf-8"))
     return {name: _parse(name, entry) for name, entry in entries.items()}
 
 
-def find_weights(name: str) -> WeightSpec:
+def _user_entries(path: Path) -> dict[str, WeightSpec]:
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(
+            f"cannot read the registry {path}: {error.strerror}", "look at --registry"
+        ) from error
+    except ValueError as error:
+        raise WeightsError(f"the registry {path} is no TOML: {error}", "mend it") from error
+    found = {}
+    for name, entry in entries.items():
+        try:
+            found[name] = _parse(name, entry)
+            _check_entry(found[name])
+        except KeyError as error:
+            raise _faulty(path, name, f"it lacks {error.args[0]!r}") from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise _faulty(path, name, str(error)) from error
+    return found
+
+
+def _faulty(path: Path, name: str, fault: str) -> WeightsError:
+    return WeightsError(
+        f"the entry [{name}] of the registry {path} has a fault: {fault}",
+        "compare it with those of weights.toml",
+    )
+
+
+def _check_entry(spec: WeightSpec) -> None:
+    """Refuse what must never become a path, a request or a promise.
+
+    Raises:
+        ValueError: when anything of the kind is there.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", spec.name):
+        raise ValueError("its name must be of a-z, 0-9, hyphens, dots and underscores")
+    if not re.fullmatch(r"[\w][\w .()+,-]{0,199}", spec.file) or spec.file.endswith((".", " ")):
+        raise ValueError(f"its file must be a bare name, not {spec.file!r}")
+    if spec.sha256 != "unpinned" and not re.fullmatch(r"[0-9a-f]{64}", spec.sha256):
+        raise ValueError("its sha256 must be 64 digits of 0-9a-f, or unpinned")
+    if spec.embedded:
+        raise ValueError("only the package has embedded weights")
+    if spec.size < 0:
+        raise ValueError("its size must not be negative")
+    for url in spec.urls:
+        kind = urlsplit(url).scheme
+        if kind not in ("http", "https", "gdrive"):
+            raise ValueError(f"its URLs must begin with https:, http: or gdrive:, unlike {url!r}")
+    if spec.scale != spec.model.scale:
+        raise ValueError(f"its scale {spec.scale} is not that of its model, {spec.model.scale}")
+
+
+def find_weights(name: str, extra: Path | None = None) -> WeightSpec:
     """The entry of a name.
 
     Raises:
         WeightsError: when there is none, with the nearest name as a hint.
     """
-    registry = read_registry()
+    registry = read_registry(extra)
     if name in registry:
         return registry[name]
     near = difflib.get_close_matches(name.lower(), registry, 1)
@@ -86,7 +157,7 @@ def default_weights(task: Task) -> WeightSpec:
     Raises:
         WeightsError: when no weights for the task are part of this package.
     """
-    known = [spec for spec in read_registry().values() if spec.task is task]
+    known = [spec for spec in _own_entries().values() if spec.task is task]
     embedded = [spec for spec in known if spec.embedded]
     if embedded:
         return embedded[0]
@@ -97,19 +168,42 @@ def default_weights(task: Task) -> WeightSpec:
 
 
 def _parse(name: str, entry: Mapping[str, Any]) -> WeightSpec:
-    model = ModelConfig.from_dict(entry["model"])
+    """An entry of a registry.
+
+    Raises:
+        KeyError: when it lacks a field.
+        ValueError: when a field has a wrong value, TypeError when it is of a wrong kind.
+    """
+    if not isinstance(entry, dict):
+        raise TypeError("it is no table")
+    if unknown := entry.keys() - _FIELDS:
+        raise ValueError(f"it has no field {min(unknown)!r}")
+    texts = {key: _text(entry, key) for key in ("summary", "license", "source", "file")}
+    urls = entry.get("urls", [])
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        raise TypeError("its urls must be a list of texts")
+    for key in ("size", "scale"):
+        if type(entry.get(key, 0)) is not int:
+            raise TypeError(f"its {key} must be a whole number")
     return WeightSpec(
         name=name,
         task=Task(entry["task"]),
         scale=entry["scale"],
-        summary=entry["summary"],
-        license=entry["license"],
-        source=entry["source"],
-        file=entry["file"],
-        model=model,
+        model=ModelConfig.from_dict(entry["model"]),
         size=entry.get("size", 0),
-        sha256=entry.get("sha256", "unpinned"),
-        urls=tuple(entry.get("urls", ())),
-        embedded=entry.get("embedded", False),
+        sha256=str(entry.get("sha256", "unpinned")),
+        urls=tuple(urls),
+        embedded=entry.get("embedded", False) is True,
+        accept=entry.get("accept", False) is True,
         training=entry.get("training", {}),
+        **texts,
     )
+
+
+_FIELDS = frozenset(one.name for one in dataclasses.fields(WeightSpec)) - {"name"}
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    if not isinstance(entry[key], str):
+        raise TypeError(f"its {key} must be a text")
+    return str(entry[key])

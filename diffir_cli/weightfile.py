@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffir_cli.config import ModelConfig, Task
-from diffir_cli.errors import ChecksumError, WeightsError
+from diffir_cli.downloads.cache import Installed, check_installed, file_sha256, find_installed
+from diffir_cli.downloads.decisions import PUBLISHED
+from diffir_cli.errors import WeightsError
 from diffir_cli.registry import WeightSpec, default_weights, find_weights, read_registry
+
+Obtain = Callable[[WeightSpec], Path]
+"""Brings weights onto this machine, or says why not."""
 
 
 @dataclass(frozen=True)
@@ -25,51 +30,47 @@ class WeightFile:
     """What the registry says of the network; None for a file of the user's."""
 
 
-def locate_weights(wish: str | None, task: Task) -> WeightFile:
+def locate_weights(
+    wish: str | None, task: Task, registry: Path | None = None, obtain: Obtain | None = None
+) -> WeightFile:
     """The file for a registry name, a path, or by default the task's embedded weights.
 
+    Args:
+        wish: What the user wrote; None for the default.
+        task: What the weights must be for.
+        registry: The user's own registry; None for that of the environment.
+        obtain: Asked for weights that are not on this machine; None for a refusal.
+
     Raises:
-        WeightsError: when the name is unknown, or the weights are not on this machine.
-        ChecksumError: when an embedded file is not what the registry promises.
+        WeightsError: when the name is unknown, or the weights cannot be had.
+        ChecksumError: when a file is not what was promised.
     """
     if wish is None:
-        return _embedded(default_weights(task))
+        return _checked(default_weights(task), None)
     path = Path(wish)
-    if wish not in read_registry() and (path.is_file() or path.suffix):
+    if wish not in (known := read_registry(registry)) and (path.is_file() or path.suffix):
         if not path.is_file():
-            raise WeightsError(f"no such weights file: {path}", f"known names: {_names(task)}")
-        return WeightFile(path.name, path, _sha256(path), None)
-    spec = find_weights(wish)
+            names = ", ".join(spec.name for spec in known.values() if spec.task is task)
+            raise WeightsError(f"no such weights file: {path}", f"known names: {names}")
+        return WeightFile(path.name, path, file_sha256(path), None)
+    spec = find_weights(wish, registry)
     if spec.task is not task:
         raise WeightsError(
             f"the weights {spec.name!r} are for task {spec.task.value!r}, not {task.value!r}",
             f"add --task {spec.task.value}",
         )
-    return _embedded(spec)
+    return _checked(spec, obtain)
 
 
-def _embedded(spec: WeightSpec) -> WeightFile:
-    if not spec.embedded:
+def _checked(spec: WeightSpec, obtain: Obtain | None) -> WeightFile:
+    found = find_installed(spec)
+    if found is None and obtain is None:
         raise WeightsError(
-            f"the weights {spec.name!r} are not part of this version",
-            f"download {spec.file} from {spec.source} and add --weights FILE",
+            f"the weights {spec.name!r} are not on this machine",
+            f"diffir download-weights {spec.name}",
         )
-    found = _sha256(spec.path)
-    if found != spec.sha256:
-        raise ChecksumError(
-            f"{spec.path} is damaged: its sha256 is {found} instead of {spec.sha256}",
-            "install diffir again",
-        )
-    return WeightFile(spec.name, spec.path, found, spec.model)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _names(task: Task) -> str:
-    return ", ".join(spec.name for spec in read_registry().values() if spec.task is task)
+    if obtain and (found is None or found.sha256 is None):
+        obtained = obtain(spec)
+        found = find_installed(spec) or Installed(obtained, PUBLISHED, None)
+    assert found is not None
+    return WeightFile(spec.name, found.path, check_installed(spec, found), spec.model)

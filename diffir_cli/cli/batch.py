@@ -17,6 +17,7 @@ from diffir_cli.cli import options
 from diffir_cli.cli.batch_talk import Talk, say_summary, show_plan
 from diffir_cli.cli.progress import make_progress
 from diffir_cli.cli.talk import be_quiet, print_json, say
+from diffir_cli.cli.weights import located
 from diffir_cli.config import AlphaMode, Engine, OnExist, Precision, Task
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def batch(
     suffix: Suffix = "",
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
+    registry: options.Registry = None,
+    no_download: options.NoDownload = False,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     engine: options.EngineName = Engine.STREAMING,
@@ -195,7 +198,6 @@ def batch(
     from diffir_cli.batch.plan import Naming
     from diffir_cli.batch.work import Work
     from diffir_cli.files import check_new_file
-    from diffir_cli.weightfile import locate_weights
 
     if (ray_workers or gpus_per_worker) and not ray:
         raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
@@ -205,7 +207,7 @@ def batch(
         raise typer.BadParameter(f"--report writes a page: name it .html, not {report}")
     if report:
         check_new_file(report, True)
-    chosen = locate_weights(weights, task)
+    chosen = located(weights, task, registry, no_download, quiet or json)
     devices = tuple(device.split(","))
     how = devices[0], precision, engine, limits, threads, quality, lossless
     work = Work(task, chosen, treatment, *how)

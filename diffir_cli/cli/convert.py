@@ -23,6 +23,7 @@ def convert(
 ) -> None:
     """Rewrite a checkpoint as safetensors."""
     from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
+    from diffir_cli.downloads.obtain import describe
     from diffir_cli.errors import InputError
     from diffir_cli.files import check_new_file
 
@@ -35,7 +36,7 @@ def convert(
     check_new_file(target, overwrite)
     checkpoint = load_checkpoint(source)
     model = rebuild(checkpoint)
-    save_weights(target, model, checkpoint.metadata, half)
+    save_weights(target, model, describe(source, checkpoint), half)
     count = sum(parameter.numel() for parameter in model.parameters())
     say(
         f"{target}: stage {checkpoint.stage}, {count:,} parameters, {target.stat().st_size:,} bytes"

@@ -10,6 +10,7 @@ import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, print_json, print_table, say, working
+from diffir_cli.cli.weights import located
 from diffir_cli.config import Precision, Task
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.perceptual import Perceptual
     from diffir_cli.evaluation.samples import Samples
+    from diffir_cli.weightfile import WeightFile
 
 _Results = Annotated[
     Path | None, typer.Argument(metavar="RESULTS", help="Finished results.", show_default=False)
@@ -68,6 +70,8 @@ def evaluate(
     mask: _Masks = None,
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
+    registry: options.Registry = None,
+    no_download: options.NoDownload = False,
     protocol: _Protocol = None,
     baseline: _Baselines = None,
     metric: _Metrics = None,
@@ -103,7 +107,8 @@ def evaluate(
     scale = 1
     used: dict[str, Any] = {}
     if results is None:
-        restorer, used = _restorer(task, weights, device, precision, threads)
+        chosen = located(weights, task, registry, no_download, quiet or json)
+        restorer, used = _restorer(chosen, task, device, precision, threads)
         scale = restorer.config.scale
         methods = _methods(
             restorer, used["weights"]["name"], baseline, task, mask is not None, seed
@@ -151,11 +156,14 @@ def _check_options(
         return
     if truth is None:
         raise typer.BadParameter("RESULTS needs its truth behind it: RESULTS GT")
-    for name in ("gt", "lq", "baseline", "weights", "precision", "seed", "threads"):
+    idle = "gt lq baseline weights registry no_download precision seed threads"
+    for name in idle.split():
         # By name: typer brings a click of its own.
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--{name} has no use beside finished results")
+            raise typer.BadParameter(
+                f"--{name.replace('_', '-')} has no use beside finished results"
+            )
 
 
 def _check_files(files: Mapping[str, Path | None], overwrite: bool) -> None:
@@ -245,13 +253,9 @@ def _write(
 
 
 def _restorer(
-    task: Task, weights: str | None, device: str, precision: Precision, threads: int | None
+    chosen: WeightFile, task: Task, device: str, precision: Precision, threads: int | None
 ) -> tuple[ModelRestorer, dict[str, Any]]:
     """The network, and what the JSON says of it."""
-    from diffir_cli.weightfile import locate_weights
-
-    chosen = locate_weights(weights, task)
-
     from diffir_cli.engine.loading import load_any_stage
 
     restorer = load_any_stage(chosen, task, device, precision, threads)

@@ -24,6 +24,22 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
+Registry = Annotated[
+    Path | None,
+    typer.Option(
+        "--registry",
+        metavar="FILE",
+        envvar="DIFFIR_REGISTRY",
+        help="A registry of your own, in the format of weights.toml.",
+        show_default=False,
+    ),
+]
+NoDownload = Annotated[
+    bool,
+    typer.Option(
+        "--no-download", "--offline", help="Use only weights that are on this machine already."
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(

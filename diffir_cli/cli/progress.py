@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,28 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+@contextmanager
+def downloading(name: str, plain: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a download, where stderr is a terminal.
+
+    Yields:
+        A function that is told the bytes that are there, and those of the whole or 0.
+    """
+    if plain or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _here, _whole: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(_plain(name), total=None, visible=False)
+        yield lambda here, whole: bar.update(
+            task, completed=here, total=whole or None, visible=True
+        )
 
 
 @contextmanager

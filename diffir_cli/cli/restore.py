@@ -12,6 +12,7 @@ import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, print_json, say, working, write_stdout
+from diffir_cli.cli.weights import located
 from diffir_cli.config import AlphaMode, Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def restore(
     output: options.Output,
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
+    registry: options.Registry = None,
+    no_download: options.NoDownload = False,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     engine: options.EngineName = Engine.STREAMING,
@@ -64,7 +67,6 @@ def restore(
     """Restore one image."""
     from diffir_cli.imaging import check_coding, check_fit, write_picture
     from diffir_cli.imaging.source import check_source, read_source
-    from diffir_cli.weightfile import locate_weights
 
     started = time.monotonic()
     be_quiet(quiet, verbose)
@@ -93,7 +95,7 @@ def restore(
     if format_ is None:
         format_ = _format_like(loaded)
         check_coding(target, quality, lossless, format_)
-    chosen = locate_weights(weights, task)
+    chosen = located(weights, task, registry, no_download, quiet or json)
     with working(f"restoring {shown.name}", quiet or json):
         from diffir_cli.engine.loading import restorer_of
         from diffir_cli.engine.memory import Wish

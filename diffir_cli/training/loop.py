@@ -7,6 +7,7 @@ CPU, without a time limit, the result is the same to the bit as that of a run ne
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -176,6 +177,7 @@ class Trainer:
         }
         state = {
             "digest": self.digest,
+            "config": json.dumps(self.recipe.model.to_dict()),
             "iteration": self.iteration,
             "seconds": self.seconds,
             "losses": self.losses,

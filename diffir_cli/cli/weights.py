@@ -1,0 +1,75 @@
+"""Weights for a command: found, or downloaded after saying so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from diffir_cli.cli.progress import downloading
+from diffir_cli.cli.talk import say
+
+if TYPE_CHECKING:
+    from diffir_cli.config import Task
+    from diffir_cli.registry import WeightSpec
+    from diffir_cli.weightfile import WeightFile
+
+
+def located(
+    weights: str | None, task: Task, registry: Path | None, no_download: bool, silent: bool
+) -> WeightFile:
+    """The weights that a user wishes for.
+
+    Raises:
+        WeightsError: when they are unknown or cannot be had.
+        ChecksumError: when a file is not what was promised.
+    """
+    from diffir_cli.weightfile import locate_weights
+
+    def obtain(spec: WeightSpec) -> Path:
+        return fetched(spec, offline=no_download, silent=silent)
+
+    return locate_weights(weights, task, registry, obtain)
+
+
+def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | None = None) -> Path:
+    """The file of an entry on this machine, with a bar where it has to come over a network.
+
+    Raises:
+        WeightsError: when it cannot be had.
+        ChecksumError: when it is another file than was promised.
+    """
+    from diffir_cli.downloads.obtain import Means, is_offline, obtain
+
+    with _said(spec, silent) as tell:
+        means = Means(offline or is_offline(), folder, tell=tell, agree=agrees)
+        return obtain(spec, means)
+
+
+@contextmanager
+def _said(spec: WeightSpec, silent: bool) -> Iterator[Callable[[int, int], None]]:
+    """Say that a download begins, as it does, and how far it is."""
+    with downloading(spec.file, silent) as advance:
+        begun = False
+
+        def tell(here: int, whole: int) -> None:
+            nonlocal begun
+            if not begun and not silent:
+                size = f"{whole / 2**20:.1f} MiB" if whole else "an unknown number of bytes"
+                say(f"downloading {spec.name}, {size}, licence: {spec.license}")
+            begun = True
+            advance(here, whole)
+
+        yield tell
+
+
+def agrees(spec: WeightSpec) -> bool:
+    """Ask a person at a terminal about a licence; nobody else agrees to anything."""
+    if sys.stdin is None or not sys.stdin.isatty() or not sys.stderr.isatty():
+        return False
+    say(f"{spec.name} is under the licence {spec.license!r}: {spec.source}")
+    return typer.confirm("do you agree to it?", err=True)

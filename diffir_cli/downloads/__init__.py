@@ -1,0 +1,1 @@
+"""Weights that are not part of this package: where they lie, and how they get there."""
