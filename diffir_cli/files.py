@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -51,10 +52,20 @@ def whole_file(
             temporary.unlink(missing_ok=True)
 
 
-def unfinished_name(path: Path) -> Path:
-    """A name beside a file that is still to be written, which no other process uses."""
+def unfinished_name(path: Path, owner: str = "") -> Path:
+    """A name beside a file that is still to be written, which no other process uses.
+
+    Args:
+        path: The name it will have.
+        owner: Whose it is, as `this_process` says there; by default that of this process.
+    """
     # Its length does not depend on that of the name, which may be as long as the system allows.
-    return path.with_name(f"{_PREFIX}{_host()}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}")
+    return path.with_name(f"{_PREFIX}{owner or this_process()}-{secrets.token_hex(4)}{_SUFFIX}")
+
+
+def this_process() -> str:
+    """What unfinished files are known by."""
+    return f"{_host()}-{os.getpid()}"
 
 
 def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
@@ -71,6 +82,8 @@ def give_name(temporary: Path, path: Path, overwrite: bool) -> None:
 
 
 _PREFIX, _SUFFIX = ".diffir-", ".part"
+UNFINISHED = f"{_PREFIX}*{_SUFFIX}"
+"""The pattern of unfinished files."""
 
 
 _OLD = 24 * 3600
@@ -79,12 +92,25 @@ _OLD = 24 * 3600
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what processes that are gone left of files in a folder."""
-    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        with suppress(OSError, ValueError):
-            host, process, _ = path.name.removeprefix(_PREFIX).split("-")
-            own = host == _host() and (int(process) == os.getpid() or not _is_alive(int(process)))
-            if own or time.time() - path.stat().st_mtime > _OLD:
+    for path in folder.glob(UNFINISHED):
+        with suppress(OSError):
+            if is_abandoned(path.name, path.stat().st_mtime):
                 path.unlink()
+
+
+def is_abandoned(name: str, changed: float) -> bool:
+    """Whether an unfinished file is nobody's but this process's.
+
+    Args:
+        name: Its name.
+        changed: When it was last written, in seconds since 1970.
+    """
+    match = re.fullmatch(f"{_PREFIX}([0-9a-f]+)-([0-9]+)-[0-9a-f]+{_SUFFIX}", name)
+    if not match:
+        return False
+    host, process = match[1], int(match[2])
+    own = host == _host() and (process == os.getpid() or not _is_alive(process))
+    return own or time.time() - changed > _OLD
 
 
 def _host() -> str:

@@ -6,6 +6,9 @@ import dataclasses
 import importlib
 import logging
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -106,14 +109,16 @@ def test_machines_read_and_write_an_object_store(
     alone = tmp_path / "alone"
     how = ("batch", "-w", s2_file, "-d", "cpu", "--threads", 1)
     assert run_cli(*how, crowd, "-o", alone).exit_code == 0
-    store.put(f"{crowd}/", f"{BUCKET}/crowd/", recursive=True)
+    for path in crowd.iterdir():
+        # Letters that patterns are made of.
+        store.put_file(str(path), f"{BUCKET}/crowd [1]/{path.name}")
     place = f"s3://{BUCKET}"
     on_ray = ("--ray", cluster.address, "--ray-workers", 2)
-    result = run_cli(*how, f"{place}/crowd", "-o", f"{place}/out", *on_ray)
+    result = run_cli(*how, f"{place}/crowd [1]", "-o", f"{place}/out [?]", *on_ray)
     assert result.exit_code == 0, result.output
-    assert objects(store, "out") == tree(alone)
-    assert not [key for key in store.find(f"{BUCKET}/out") if key.endswith(".part")]
-    again = run_cli(*how, f"{place}/crowd", "-o", f"{place}/out")
+    assert objects(store, "out [?]") == tree(alone)
+    assert not [key for key in store.find(f"{BUCKET}/out [?]") if key.endswith(".part")]
+    again = run_cli(*how, f"{place}/crowd [1]", "-o", f"{place}/out [?]")
     assert "6 pictures were finished before" in again.stderr
 
 
@@ -163,22 +168,22 @@ def run(crowd: Path, s2_file: Path, tmp_path: Path) -> Run:
 def test_an_actor_that_dies_with_a_picture_gives_it_to_another(
     run: Run, cluster: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run.work = dataclasses.replace(run.work, most=2)
+    run.work = dataclasses.replace(run.work, most=3)
     with caplog.at_level(logging.WARNING, "diffir_cli"):
         run.on(cluster, threading.Event())
-    assert len(list(tmp_path.glob("death-*"))) == 2
-    assert caplog.text.count("died: it is begun again") == 2
+    assert len(list(tmp_path.glob("death-*"))) == 3
+    assert caplog.text.count("died: it is begun again") == 3
     assert [outcome.error for outcome in run.outcomes] == [""] * 4
     assert len(tree(tmp_path / "out")) == 4
 
 
-def test_a_picture_that_kills_three_actors_is_given_up(
+def test_a_picture_that_kills_four_actors_is_given_up(
     run: Run, cluster: Any, tmp_path: Path
 ) -> None:
-    run.work = dataclasses.replace(run.work, most=3)
+    run.work = dataclasses.replace(run.work, most=4)
     run.on(cluster, threading.Event())
     errors = [outcome.error for outcome in run.outcomes]
-    assert len([error for error in errors if "has killed 3 workers" in error]) == 1
+    assert len([error for error in errors if "has killed 4 workers" in error]) == 1
     assert len(tree(tmp_path / "out")) == 3
 
 
@@ -198,3 +203,43 @@ def test_a_stop_finishes_what_actors_are_at_and_begins_nothing_else(
     assert [outcome.error for outcome in run.outcomes] == ["", ""]
     assert len(tree(tmp_path / "out")) == 2
     assert not list((tmp_path / "out").glob("*.part"))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_what_actors_are_at(
+    kind: signal.Signals, crowd: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    how = ["-w", str(s2_file), "-d", "cpu", "--threads", "1", "--ray", "auto", "-o", str(out)]
+    command = [sys.executable, "-m", "diffir_cli", "batch", str(crowd), *how]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        while len(tree(out)) < 3 and run.poll() is None:
+            time.sleep(0.005)
+        run.send_signal(kind)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert "not begun" in said
+    assert 3 <= len(tree(out)) < PICTURES
+    assert not list(out.glob("*.part"))
+
+
+@pytest.mark.parametrize("share", [("--gpus-per-worker", 1), ("--threads", 99)])
+def test_a_share_that_no_machine_has_is_refused(
+    share: tuple[Any, ...], crowd: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    how = ("-w", s2_file, "-o", tmp_path / "out", "--ray", "auto", *share)
+    try:
+        result = run_cli("batch", crowd, *how)
+    finally:
+        ray.shutdown()
+    assert result.exit_code == 5, result.output
+    assert "the cluster has no machine with" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["foo", "ray://"])
+def test_an_address_that_is_none_is_one_error(
+    address: str, crowd: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    result = run_cli("batch", crowd, "-w", s2_file, "-o", tmp_path / "out", "--ray", address)
+    assert result.exit_code == 5, result.output
+    assert f"no Ray cluster at {address}" in result.stderr

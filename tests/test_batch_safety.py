@@ -206,3 +206,50 @@ def test_a_short_write_of_the_journal_is_an_error_and_tears_one_line_only(
     monkeypatch.setattr(journal.os, "write", write)
     journal.append(path, journal.Record("c", "c", output_sha256="3"))
     assert set(journal.Journal(tmp_path).records) == {"a", "c"}
+
+
+@pytest.mark.parametrize("following", ["the folder below", "the folder above", "another order"])
+def test_in_place_restores_each_picture_once_whatever_is_named(
+    following: str, album: Path, batch: Any, tmp_path: Path
+) -> None:
+    (album / "c.webp").unlink()
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(noise_image(8, 8)).save(other / "z.png")
+    first: list[Any] = [album / "below"] if following == "the folder above" else [album, other]
+    assert batch(*first, "-r", "--in-place").exit_code == 0
+    before = {**tree(album), **tree(other)}
+    named: list[Any] = {
+        "the folder below": [album / "below"],
+        "the folder above": [album],
+        "another order": [other, album],
+    }[following]
+    result = batch(*named, "-r", "--in-place")
+    assert result.exit_code == 0, result.output
+    done = {"the folder below": 1, "the folder above": 1, "another order": 4}[following]
+    assert f"{done} pictures were finished before" in result.stderr
+    after = {**tree(album), **tree(other)}
+    assert after["below/a.png"] == before["below/a.png"]
+    if following != "the folder above":
+        assert after == before
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_in_place_is_refused_where_another_run_writes_above_or_below(
+    below: bool, album: Path, batch: Any
+) -> None:
+    from diffir_cli.batch.lock import locked
+
+    with locked(album / "below" if below else album):
+        result = batch(album if below else album / "below", "-r", "--in-place")
+    assert result.exit_code == 3
+    assert "another run is writing into" in result.stderr
+
+
+@pytest.mark.parametrize("template", ["{stem:d}", "{stem!q}", "{stem.x}", "{stem[0]}"])
+def test_a_template_that_cannot_be_filled_is_one_error(
+    template: str, album: Path, batch: Any, tmp_path: Path
+) -> None:
+    result = batch(album, "-o", tmp_path / "out", "--name", template)
+    assert result.exit_code == 3
+    assert result.stderr.startswith("error: --name")

@@ -152,6 +152,7 @@ def test_bad_objects_fail_alone(uploaded: str, store: Any, batch: Any) -> None:
     failed = {Path(line["input"]).name: line["error"] for line in said if "error" in line}
     assert set(failed) == {"empty.png", "text.png", "cut.png"}
     assert "no image" in failed["text.png"]
+    assert "no image" in failed["empty.png"]
     assert set(objects(store, "out")) == {"a.png", "b.jpg", "c.webp"}
 
 
@@ -240,7 +241,11 @@ def test_a_bucket_that_is_not_there_is_refused_before_anything_is_computed(
 def test_a_store_that_stops_taking_fails_each_picture_and_leaves_a_journal_here(
     uploaded: str, store: Any, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refused(_self: Any, path: str, *_arguments: Any, **_settings: Any) -> None:
+    put = type(store)._pipe_file
+
+    async def refused(self: Any, path: str, *arguments: Any, **settings: Any) -> Any:
+        if path.endswith(".jsonl"):
+            return await put(self, path, *arguments, **settings)
         raise PermissionError(f"Access Denied: {path}")
 
     with monkeypatch.context() as patched:
@@ -257,6 +262,21 @@ def test_a_store_that_stops_taking_fails_each_picture_and_leaves_a_journal_here(
     assert "3 done" in again.stderr
 
 
+def test_a_store_that_takes_nothing_is_refused_before_anything_is_computed(
+    uploaded: str, store: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(_self: Any, path: str, *_arguments: Any, **_settings: Any) -> None:
+        raise PermissionError(f"Access Denied: {path}")
+
+    monkeypatch.setattr(type(store), "_pipe_file", refused)
+    type(store).clear_instance_cache()
+    result = batch(uploaded, "-o", f"s3://{BUCKET}/out")
+    type(store).clear_instance_cache()
+    assert result.exit_code == 3
+    assert "not allowed to use" in result.stderr
+    assert "to restore" not in result.stderr
+
+
 def test_two_runs_into_one_place_exclude_each_other(uploaded: str, batch: Any) -> None:
     from diffir_cli.batch.lock import locked
     from diffir_cli.batch.stores import home_of, parse_place
@@ -268,3 +288,132 @@ def test_two_runs_into_one_place_exclude_each_other(uploaded: str, batch: Any) -
         result = batch(uploaded, "-o", f"s3://{BUCKET}/out")
     assert result.exit_code == 3
     assert f"another run is writing into s3://{BUCKET}/out" in result.stderr
+
+
+@pytest.mark.parametrize("folder", ["album [2020]", "why?", "a*b"])
+def test_folders_with_letters_of_patterns_are_folders(
+    folder: str, album: Path, store: Any, batch: Any, tmp_path: Path
+) -> None:
+    store.put_file(str(album / "a.png"), f"{BUCKET}/in/{folder}/a.png")
+    assert batch(album / "a.png", "-o", tmp_path / "out").exit_code == 0
+    for _ in range(2):
+        result = batch(f"s3://{BUCKET}/in", "-r", "-o", f"s3://{BUCKET}/out/{folder}")
+        assert result.exit_code == 0, result.output
+    assert "1 pictures were finished before" in result.stderr
+    assert objects(store, "out") == {
+        f"{folder}/.diffir-journal.jsonl": store.cat_file(
+            f"{BUCKET}/out/{folder}/.diffir-journal.jsonl"
+        ),
+        f"{folder}/{folder}/a.png": (tmp_path / "out" / "a.png").read_bytes(),
+    }
+
+
+def test_what_another_has_put_there_meanwhile_is_not_replaced(
+    uploaded: str, store: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffir_cli.batch import work
+
+    compute = work.compute
+
+    def interrupted(*arguments: Any) -> Any:
+        # By another program, of which the listing of this one knows nothing.
+        store.pipe_file(f"{BUCKET}/out/b.jpg", b"theirs")
+        return compute(*arguments)
+
+    monkeypatch.setattr("diffir_cli.batch.run.compute", interrupted)
+    result = batch(uploaded, "-o", f"s3://{BUCKET}/out")
+    assert result.exit_code == 3
+    assert "b.jpg exists already" in result.stderr
+    assert objects(store, "out")["b.jpg"] == b"theirs"
+    # And where even the question comes too early, the store says so.
+    monkeypatch.setattr("diffir_cli.batch.stores._check_free", lambda _path: None)
+    store.rm(f"{BUCKET}/out/b.jpg")
+    again = batch(uploaded, "-o", f"s3://{BUCKET}/out")
+    assert "b.jpg exists already" in again.stderr
+    assert objects(store, "out")["b.jpg"] == b"theirs"
+
+
+@pytest.mark.parametrize("other", ["s3a", "S3"])
+def test_another_name_of_the_store_is_the_same_place(
+    other: str, uploaded: str, store: Any, batch: Any
+) -> None:
+    before = objects(store, "album")
+    result = batch(uploaded, "-o", uploaded.replace("s3", other, 1), "--on-exist", "overwrite")
+    assert result.exit_code == 3
+    assert "would replace a source" in result.stderr
+    assert objects(store, "album") == before
+
+
+@pytest.mark.parametrize("where", ["out", "in", "mask"])
+def test_a_store_that_is_not_there_is_one_error(
+    where: str,
+    store: Any,
+    album: Path,
+    inpaint_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    type(store).clear_instance_cache()
+    place = f"s3://{BUCKET}/place"
+    arguments: list[Any] = [album, "-o", tmp_path / "out", "-w", inpaint_file, "--task", "inpaint"]
+    if where == "mask":
+        arguments += ["--mask", place]
+    else:
+        arguments[0 if where == "in" else 2] = place
+        arguments += ["--mask-from-alpha"]
+    result = run_cli("batch", *arguments)
+    type(store).clear_instance_cache()
+    assert result.exit_code == 3, result.output
+    assert result.stderr.startswith(f"error: cannot reach s3://{BUCKET}/place")
+
+
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1/out", "http://127.0.0.1/out", "s3://"])
+def test_results_go_where_they_are_whole_or_not_at_all(
+    place: str, album: Path, store: Any, batch: Any
+) -> None:
+    assert store
+    result = batch(album, "-o", place)
+    assert result.exit_code == 3, result.output
+    assert "may be left with half" in result.stderr or "names no bucket" in result.stderr
+
+
+def test_a_plan_for_another_machine_is_what_that_machine_does(
+    uploaded: str, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*how).exit_code == 0
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
+    planned = batch(*how, "--dry-run", "--json")
+    assert planned.exit_code == 0, planned.output
+    assert lines(planned)[-1]["finished_before"] == 4
+
+
+def test_a_shard_that_begins_touches_no_line_of_one_that_runs(
+    uploaded: str, batch: Any, tmp_path: Path
+) -> None:
+    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    for number in (1, 2):
+        assert batch(*how, "--shard", f"{number}/2").exit_code == 0
+    (home,) = (tmp_path / "home" / "state" / "batch").iterdir()
+    one, two = (home / f".diffir-journal-{number}-of-2.jsonl" for number in (1, 2))
+    before = {path: (path.read_bytes(), path.stat().st_ino) for path in (one, two) if path.exists()}
+    assert before
+    assert batch(*how, "--shard", "2/2").exit_code == 0
+    assert {path: (path.read_bytes(), path.stat().st_ino) for path in before} == before
+    whole = batch(*how)
+    assert "4 pictures were finished before" in whole.stderr
+
+
+def test_a_torn_line_is_healed_for_stores_too(uploaded: str, batch: Any, tmp_path: Path) -> None:
+    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*how).exit_code == 0
+    (journal,) = (tmp_path / "home").rglob(".diffir-journal.jsonl")
+    with journal.open("ab") as file:
+        file.write(b'{"input": "torn')
+    for _ in range(2):
+        result = batch(*how)
+        assert result.exit_code == 0
+        assert "damaged" not in result.stderr
+        assert "4 pictures were finished before" in result.stderr

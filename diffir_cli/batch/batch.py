@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -15,17 +16,27 @@ import numpy as np
 from diffir_cli.batch.cluster import Cluster, run_on_ray
 from diffir_cli.batch.find import find_sources, fixed_part, of_shard, probe_all
 from diffir_cli.batch.journal import Journal, pull_journals, push_journal
-from diffir_cli.batch.lock import locked
+from diffir_cli.batch.lock import check_around, locked
 from diffir_cli.batch.plan import Job, Naming, plan_jobs
 from diffir_cli.batch.resume import Remaining, remaining
 from diffir_cli.batch.run import Pipeline
-from diffir_cli.batch.stores import home_of, is_remote, parse_place, reaching
+from diffir_cli.batch.stores import (
+    home_of,
+    is_remote,
+    is_taken,
+    objects_in,
+    parse_place,
+    reaching,
+    remove_abandoned,
+)
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import Crew
 from diffir_cli.config import OnExist
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import InputError
-from diffir_cli.files import make_folder, remove_unfinished
+from diffir_cli.files import make_folder, this_process
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,9 @@ def held(request: Request) -> Iterator[None]:
     """
     make_folder(request.home)
     with locked(request.home, request.shard_name, request.place):
+        # A store that takes nothing is found out before anything is computed.
+        if is_remote(request.place):
+            push_journal(request.place, Journal(request.home, request.shard_name).path)
         yield
 
 
@@ -122,8 +136,7 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
         InputError: when there is nothing to restore, or something stands in the way.
     """
     found = find_sources(request.inputs, request.recursive, request.folder)
-    if not dry:
-        pull_journals(request.place, request.home)
+    pull_journals(request.place, request.home)
     journal = Journal(request.home, request.shard_name, heal=not dry)
     if request.folder is not None:
         made = {str((request.folder / output).absolute()) for output in journal.records}
@@ -141,9 +154,38 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
     options, weights = request.work.digest(), request.work.weights.sha256
     how = request.on_exist, request.folder is None
-    with reaching(request.place):
-        jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks, others)
-        return Plan(remaining(jobs, journal.records, options, weights, *how), journal)
+    jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks, others)
+    if request.folder is None:
+        _read_beside(jobs, journal, request, dry)
+    is_there = _listed(request.folder) if request.folder else is_taken
+    return Plan(remaining(jobs, journal.records, options, weights, *how, is_there), journal)
+
+
+def _read_beside(jobs: Sequence[Job], journal: Journal, request: Request, dry: bool) -> None:
+    """Add what the journals beside pictures say, whichever run wrote them.
+
+    Raises:
+        InputError: when they cannot be read, or another run replaces pictures there.
+    """
+    places = {job.target.parent for job in jobs}
+    if not dry:
+        check_around([home_of(place) for place in places], request.home)
+    for place in places:
+        home = home_of(place)
+        pull_journals(place, home)
+        if home != request.home:
+            try:
+                journal.read(home)
+            except OSError as error:
+                raise InputError(f"cannot read a journal in {home}: {error.strerror}") from error
+
+
+def _listed(folder: Path) -> Callable[[Path], bool]:
+    """Tells whether a name is taken, with one listing where each question is a request."""
+    if not is_remote(folder):
+        return is_taken
+    names = {str(path) for path in objects_in(folder, True)}
+    return lambda path: str(path) in names
 
 
 def run_plan(
@@ -168,7 +210,12 @@ def run_plan(
         DiffIRError: when no process could begin.
     """
     todo = plan.remaining.todo
-    work = replace(request.work, journal=plan.journal.path)
+    work = replace(
+        request.work,
+        journal=plan.journal.path,
+        in_place=request.folder is None,
+        owner=this_process() if request.cluster else "",
+    )
     _clean(todo, request)
 
     def finished(outcome: Outcome) -> None:
@@ -186,7 +233,20 @@ def run_plan(
             Pipeline(work, restorer, request.helpers, stop, begin, finished).run(iter(todo))
     finally:
         _clean(todo, request)
-        push_journal(request.place, plan.journal.path)
+        _push(todo, work, request)
+
+
+def _push(jobs: Sequence[Job], work: Work, request: Request) -> None:
+    """Put journals beside results in a store."""
+    places = {job.target.parent if work.in_place else request.place for job in jobs}
+    assert work.journal is not None
+    for place in places:
+        journal = home_of(place) / work.journal.name
+        try:
+            push_journal(place, journal)
+        except InputError as error:
+            # All that counts lies here.
+            _log.warning("the journal stays on this machine, %s: %s", journal, error.message)
 
 
 def _clean(jobs: Sequence[Job], request: Request) -> None:
@@ -196,7 +256,7 @@ def _clean(jobs: Sequence[Job], request: Request) -> None:
         return
     for folder in {job.target.parent for job in jobs}:
         with suppress(InputError), reaching(folder):
-            remove_unfinished(folder)
+            remove_abandoned(folder)
 
 
 def seconds_per_pixel(restorer: ModelRestorer) -> float:

@@ -10,24 +10,24 @@ import importlib
 import logging
 import os
 import pickle
+import signal
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.stores import is_remote
+from diffir_cli.batch.stores import is_remote, remove
 from diffir_cli.batch.work import Outcome, Staged, Work, compute, failed, load, settle, stage
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DeviceError, DiffIRError, InputError
 
-_ATTEMPTS = 3
+_RETRIES = 3
 """How often a picture is given to another actor when its own has died."""
-
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +68,11 @@ def run_on_ray(
         DeviceError: when Ray is not installed or the cluster cannot be reached.
     """
     ray = _connected(cluster.address)
+    cpus = work.threads or 1
     share: dict[str, Any] = {"num_gpus": cluster.gpus} if cluster.gpus else {}
-    share["num_cpus"] = work.threads or 1
-    most = cluster.workers or _room(ray, cluster.gpus, share["num_cpus"])
+    share["num_cpus"] = cpus
+    _check_room(ray, cluster.gpus, cpus)
+    most = cluster.workers or _room(ray, cluster.gpus, cpus)
     pool = _Pool(ray, replace(work, journal=None), share, min(most, len(jobs)))
     waiting = deque((job, 0) for job in jobs)
     while waiting or pool.busy:
@@ -80,11 +82,11 @@ def run_on_ray(
         for job, cost, returned in pool.advance(waiting):
             if returned is not None:
                 done(_adopted(*returned, work))
-            elif cost + 1 < _ATTEMPTS:
+            elif cost < _RETRIES:
                 _log.warning("the worker that restored %s died: it is begun again", job.source)
                 waiting.appendleft((job, cost + 1))
             else:
-                fault = DiffIRError(f"{job.source} has killed {_ATTEMPTS} workers")
+                fault = DiffIRError(f"{job.source} has killed {cost + 1} workers")
                 done(failed(job, work, fault))
 
 
@@ -130,10 +132,12 @@ class _Pool:
             except self.ray.exceptions.RayError as error:
                 # One that dies before it is there would die again and again.
                 self._stillborn += coming is not None
-                if self._stillborn > _ATTEMPTS:
+                if self._stillborn > _RETRIES:
                     raise DiffIRError(f"no worker of the cluster comes up: {error}") from error
                 self._hire()
                 returned, actor = None, None
+            else:
+                self._stillborn = 0
             if actor is not None and waiting:
                 following, paid = waiting.popleft()
                 self.busy[actor.restore.remote(pickle.dumps(following))] = actor, following, paid
@@ -151,15 +155,48 @@ def _connected(address: str) -> Any:
         raise DeviceError("Ray is not installed", "pip install 'diffir[ray]'") from error
     _check_reachable(address)
     how = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
-    try:
-        ray.init(address=address, **how)
-    except ConnectionError as error:
-        if address != "auto":
-            raise DeviceError(
-                f"no Ray cluster at {address}: {error}", "ray start --head, or --ray auto"
-            ) from error
-        ray.init(**how)
+    with _own_signals():
+        try:
+            ray.init(address=address, **how)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if address != "auto" or not isinstance(error, ConnectionError):
+                raise DeviceError(
+                    f"no Ray cluster at {address}: {error}", "ray start --head, or --ray auto"
+                ) from error
+            ray.init(**how)
     return ray
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what signals do: Ray would let SIGTERM end the process in the middle of a picture."""
+    main = threading.current_thread() is threading.main_thread()
+    kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _check_room(ray: Any, gpus: float, cpus: int) -> None:
+    """Refuse a share that no machine has, unless the cluster could grow.
+
+    Raises:
+        DeviceError: when no machine of a cluster that is this machine alone has it.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        return
+    wish = f"{cpus} CPUs and {gpus:g} GPUs" if gpus else f"{cpus} CPUs"
+    if len(nodes) > 1:
+        _log.warning("no machine of the cluster has %s now: waiting for one", wish)
+        return
+    raise DeviceError(
+        f"the cluster has no machine with {wish}",
+        "give fewer --threads, or leave --gpus-per-worker out",
+    )
 
 
 def _check_reachable(address: str) -> None:
@@ -232,16 +269,17 @@ def _adopted(outcome: Outcome, staged: Staged | None, work: Work) -> Outcome:
     try:
         settle(job, work, staged)
     except FileExistsError:
-        with suppress(OSError):
-            staged.file.unlink()
-        fault = InputError(f"{job.target} exists already", "add --on-exist overwrite")
-        return failed(job, work, fault)
+        outcome = failed(
+            job, work, InputError(f"{job.target} exists already", "add --on-exist overwrite")
+        )
     except DiffIRError as error:
-        return failed(job, work, error)
+        outcome = failed(job, work, error)
     except OSError as error:
-        return failed(job, work, InputError(f"cannot write {job.target}: {error.strerror}"))
-    if not is_remote(staged.file):
-        # A link under its old name is left where the new one is a link too.
-        with suppress(OSError):
-            staged.file.unlink(missing_ok=True)
+        fault = InputError(f"cannot write {error.filename or job.target}: {error.strerror}")
+        fault.__cause__ = error
+        outcome = failed(job, work, fault)
+    if outcome.error or not is_remote(staged.file):
+        # Of a finished file, what is left under the old name is a link.
+        with suppress(OSError, DiffIRError):
+            remove(staged.file)
     return outcome

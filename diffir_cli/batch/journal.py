@@ -16,11 +16,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.batch.stores import fetch, is_remote, is_taken, matching_objects, put
+from diffir_cli.batch.stores import fetch, is_remote, is_taken, objects_named, put
 from diffir_cli.errors import InputError
-from diffir_cli.files import write_atomically
+from diffir_cli.files import make_folder, write_atomically
 
 _PREFIX = ".diffir-journal"
+_PULLED = ".store.jsonl"
+"""The ending of what an object store has of a journal."""
 _log = logging.getLogger(__name__)
 
 
@@ -74,48 +76,55 @@ class Journal:
         try:
             if heal:
                 _heal(self.path)
-            self.records = _read_all(folder)
+            self.records: dict[str, list[Record]] = {}
             """What was finished under each name, the newest last; a failure takes nothing back."""
+            self.read(folder)
         except OSError as error:
             raise InputError(
                 f"cannot read the journal {self.path}: {error.strerror}", "look at its permissions"
             ) from error
 
+    def read(self, folder: Path) -> None:
+        """Add what the journals of a folder say.
+
+        Raises:
+            OSError: when one cannot be read.
+        """
+        _read_all(folder, self.records)
+
 
 def pull_journals(folder: Path, home: Path) -> None:
-    """Bring the journals that lie beside results in a store, with what is known here added.
+    """Bring the journals that lie beside results in a store; those written here are not touched.
 
     Raises:
-        InputError: when the store does not give them.
-        OSError: when they cannot be written here.
+        InputError: when the store does not give them, or they cannot be written here.
     """
     if not is_remote(folder):
         return
-    for path in matching_objects(folder / f"{_PREFIX}*.jsonl"):
-        _unite(fetch(path), home / path.name)
+    make_folder(home)
+    for path in objects_named(folder, f"{_PREFIX}*.jsonl"):
+        own = home / path.name.replace(".jsonl", _PULLED)
+        write_atomically(own, _united(fetch(path)))
 
 
 def push_journal(folder: Path, own: Path) -> None:
-    """Put a journal beside the results in a store, with what another machine has put there.
+    """Put a journal beside the results in a store, with what other machines have put there.
 
-    A store that does not take it is said and no more: all that counts lies here.
+    Raises:
+        InputError: when the store does not take it.
     """
-    if not (is_remote(folder) and own.exists()):
+    if not is_remote(folder):
         return
     path = folder / own.name
-    try:
-        if is_taken(path):
-            _unite(fetch(path), own)
-        put(path, own.read_bytes(), True)
-    except InputError as error:
-        _log.warning("the journal stays on this machine, %s: %s", own, error.message)
+    there = fetch(path) if is_taken(path) else b""
+    here = own.read_bytes() if own.exists() else b""
+    put(path, _united(there, here), True)
 
 
-def _unite(other: bytes, own: Path) -> None:
-    """Put lines in front of those of a journal, each once."""
-    known = own.read_bytes() if own.exists() else b""
-    lines = dict.fromkeys(other.splitlines() + known.splitlines())
-    write_atomically(own, b"".join(line + b"\n" for line in lines))
+def _united(*journals: bytes) -> bytes:
+    """All whole lines, each once."""
+    lines = dict.fromkeys(line for data in journals for line in data.split(b"\n")[:-1])
+    return b"".join(line + b"\n" for line in lines if line)
 
 
 def append(path: Path, record: Record) -> None:
@@ -133,8 +142,11 @@ def append(path: Path, record: Record) -> None:
         written = os.write(descriptor, line)
         if written < len(line):
             # A full disk takes a part without a word.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
 
@@ -159,7 +171,9 @@ def is_intact(record: Record, target: Path) -> bool:
         found = target.stat()
     except OSError:
         return False
-    return (found.st_size, found.st_mtime_ns) == (record.output_size, record.output_mtime_ns)
+    # Some stores keep no times.
+    same = (found.st_size, found.st_mtime_ns) == (record.output_size, record.output_mtime_ns)
+    return same and bool(record.output_mtime_ns)
 
 
 def is_of(record: Record, source: Path) -> bool:
@@ -187,7 +201,7 @@ def is_current(record: Record, source: Path, mask: Path | None, options: str, we
         return "other options"
     found = source.stat()
     same_path = record.input in (str(source), str(source.absolute()))
-    same_time = same_path and found.st_mtime_ns == record.mtime_ns
+    same_time = same_path and found.st_mtime_ns == record.mtime_ns != 0
     if found.st_size != record.size or not (same_time or file_sha256(source) == record.sha256):
         return "the picture has changed"
     if (file_sha256(mask) if mask else "") != record.mask_sha256:
@@ -224,11 +238,12 @@ def _heal(path: Path) -> None:
             file.truncate(whole)
 
 
-def _read_all(folder: Path) -> dict[str, list[Record]]:
-    """What was finished under each name, of all journals of a folder."""
-    records: dict[str, list[Record]] = {}
+def _read_all(folder: Path, records: dict[str, list[Record]]) -> None:
+    """Add what was finished under each name, of all journals of a folder."""
     names = {field.name for field in fields(Record)}
-    for path in sorted(folder.glob(f"{_PREFIX}*.jsonl")):
+    paths = folder.glob(f"{_PREFIX}*.jsonl")
+    # What a store has is older than what was written here.
+    for path in sorted(paths, key=lambda path: (not path.name.endswith(_PULLED), path)):
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
             try:
                 values = json.loads(line)
@@ -238,4 +253,3 @@ def _read_all(folder: Path) -> dict[str, list[Record]]:
                 continue
             if record.output_sha256:
                 records.setdefault(record.output, []).append(record)
-    return records

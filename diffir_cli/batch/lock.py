@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterato
             f"cannot write into {folder}: {error.strerror}", "name another folder"
         ) from error
     try:
-        _check_others(folder, path, undivided=not shard)
+        _check_others(folder, path, not shard, called or folder)
         with suppress(OSError):
             who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             owner.write_text(json.dumps(who), encoding="utf-8")
@@ -56,7 +56,23 @@ def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterato
         lock.release()
 
 
-def _check_others(folder: Path, own: Path, undivided: bool) -> None:
+def check_around(folders: Iterable[Path], home: Path) -> None:
+    """Refuse folders into which, or above which, another run writes.
+
+    Args:
+        folders: Where files are replaced.
+        home: The one that this run holds.
+
+    Raises:
+        InputError: when there is such a run.
+    """
+    for folder in {above for below in folders for above in (below, *below.parents)}:
+        if folder != home and folder.is_dir():
+            _check_others(folder, None, True, folder)
+            _check_others(folder, None, False, folder)
+
+
+def _check_others(folder: Path, own: Path | None, undivided: bool, called: Path) -> None:
     """Refuse shards beside an undivided run, and the other way round.
 
     Raises:
@@ -72,7 +88,7 @@ def _check_others(folder: Path, own: Path, undivided: bool) -> None:
         except Timeout:
             owner = other.with_name(other.name.replace("lock", "owner") + ".json")
             raise InputError(
-                f"another run is writing into {folder}: {_said(owner)}",
+                f"another run is writing into {called}: {_said(owner)}",
                 "wait for it, or name another folder",
             ) from None
         probe.release()

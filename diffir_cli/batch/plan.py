@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.find import Found, files_in
-from diffir_cli.batch.stores import below, real_path
+from diffir_cli.batch.stores import below, reaching, real_path
 from diffir_cli.config import Task
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.formats import Format, format_like, format_of
@@ -88,7 +88,7 @@ def plan_jobs(
         InputError: when two results would have one name, or a result would replace a source.
     """
     check_template(naming.template)
-    twins = _masks_in(masks) if masks and masks.is_dir() else None
+    twins = _twins(masks) if masks else None
     jobs = []
     for item, probe in probed:
         job = _job(item, probe, folder, naming, treatment)
@@ -115,7 +115,8 @@ def _job(
     item: Found, probe: Probe | str, folder: Path | None, naming: Naming, treatment: Treatment
 ) -> Job:
     error = probe if isinstance(probe, str) else ""
-    size = item.path.stat().st_size if item.path.exists() else 0
+    with reaching(item.path):
+        size = item.path.stat().st_size if item.path.exists() else 0
     try:
         format_ = _format(item, probe, naming)
     except InputError as fault:
@@ -183,6 +184,12 @@ def check_template(template: str) -> None:
         if name not in _FIELDS:
             known = ", ".join(f"{{{field}}}" for field in _FIELDS)
             raise InputError(f"--name has no field {{{name}}}", f"use {known}")
+    try:
+        template.format(**dict.fromkeys(_FIELDS, "x"))
+    except (ValueError, LookupError, AttributeError) as error:
+        raise InputError(
+            f"--name {template!r} cannot be understood: {error}", "leave : and ! out of fields"
+        ) from error
 
 
 def _name(item: Found, naming: Naming) -> str:
@@ -206,8 +213,11 @@ def _name(item: Found, naming: Naming) -> str:
     return str(path)
 
 
-def _masks_in(folder: Path) -> dict[str, Path]:
-    """Masks by their path below the folder, without ending."""
+def _twins(folder: Path) -> dict[str, Path] | None:
+    """Masks by their path below the folder, without ending; None where it is one mask."""
+    with reaching(folder):
+        if not folder.is_dir():
+            return None
     masks: dict[str, Path] = {}
     for path in sorted(files_in(folder, True)):
         name = str(below(path, folder).with_suffix(""))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact, is_of
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.stores import is_taken
+from diffir_cli.batch.stores import is_taken, reaching
 from diffir_cli.config import OnExist
 from diffir_cli.errors import InputError
 
@@ -36,6 +36,7 @@ def remaining(
     weights: str,
     on_exist: OnExist,
     in_place: bool,
+    is_there: Callable[[Path], bool] = is_taken,
 ) -> Remaining:
     """Sort a plan by what is there.
 
@@ -46,6 +47,7 @@ def remaining(
         weights: The sha256 of its weights.
         on_exist: What becomes of files that the journal does not know.
         in_place: Whether results lie where their sources were.
+        is_there: Whether anything has a name.
 
     Raises:
         InputError: when files are in the way and `on_exist` is `error`.
@@ -56,16 +58,16 @@ def remaining(
     for planned in jobs:
         job, record = planned, _made(planned, records)
         if on_exist is OnExist.RENAME and record is None:
-            job = _renamed(planned, taken, records)
+            job = _renamed(planned, taken, records, is_there)
             record = _made(job, records)
-        if not is_taken(job.target):
+        if not is_there(job.target):
             found.todo.append(job)
         elif job.error:
             # Whatever was made of it before stays.
             found.todo.append(job)
         elif record:
             # In place, the source is the result and cannot have changed.
-            why = "" if in_place else is_current(record, job.source, job.mask, options, weights)
+            why = "" if in_place else _change(record, job, options, weights)
             if why:
                 found.todo.append(replace(job, overwrite=True, redone=why))
             else:
@@ -91,11 +93,24 @@ def _made(job: Job, records: Records) -> Record | None:
     """How the file that has a job's name was made of its source, where it was."""
     for record in reversed(records.get(job.output, [])):
         try:
-            if _is_the_file(record, job) and (job.error or is_of(record, job.source)):
-                return record
+            with reaching(job.target):
+                same = _is_the_file(record, job)
+            with reaching(job.source):
+                if same and (job.error or is_of(record, job.source)):
+                    return record
         except OSError:
             continue
+        except InputError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                continue
+            raise
     return None
+
+
+def _change(record: Record, job: Job, options: str, weights: str) -> str:
+    """Why a finished file must be done again; empty where nothing has changed."""
+    with reaching(job.source):
+        return is_current(record, job.source, job.mask, options, weights)
 
 
 def _is_the_file(record: Record, job: Job) -> bool:
@@ -106,7 +121,7 @@ def _is_the_file(record: Record, job: Job) -> bool:
     return same_size and file_sha256(job.target) == record.output_sha256
 
 
-def _renamed(job: Job, taken: set[str], records: Records) -> Job:
+def _renamed(job: Job, taken: set[str], records: Records, is_there: Callable[[Path], bool]) -> Job:
     """The job with the first number behind its name that is free, or that it had before."""
     path, folder = PurePosixPath(job.output), job.target
     for _ in path.parts:
@@ -114,7 +129,7 @@ def _renamed(job: Job, taken: set[str], records: Records) -> Job:
     for number in itertools.count():
         output = str(path.with_name(f"{path.stem}-{number}{path.suffix}")) if number else job.output
         named = replace(job, output=output, target=folder / output)
-        free = not (is_taken(named.target) or (number and output in taken))
+        free = not (is_there(named.target) or (number and output in taken))
         if free or _made(named, records):
             taken.add(output)
             return named

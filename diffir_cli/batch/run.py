@@ -16,6 +16,7 @@ from typing import Protocol
 
 from diffir_cli.batch.journal import Record
 from diffir_cli.batch.plan import Job
+from diffir_cli.batch.stores import is_remote
 from diffir_cli.batch.work import Loaded, Outcome, Work, compute, failed, load, save
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError, InputError
@@ -129,7 +130,7 @@ class Pipeline:
         except DiffIRError as error:
             return failed(job, self.work, error)
         except OSError as error:
-            fault = InputError(f"cannot write {job.target}: {error.strerror}")
+            fault = InputError(f"cannot write {error.filename or job.target}: {error.strerror}")
             fault.__cause__ = error
             return failed(job, self.work, fault)
         return replace(outcome, seconds=round(seconds, 3))
@@ -153,7 +154,11 @@ class Pipeline:
         """
         if not self._needed:
             return
-        folder = next(parent for parent in job.target.parents if parent.exists())
+        # Of an object store only the journal can be in want of space.
+        file = self.work.journal if is_remote(job.target) else job.target
+        if file is None:
+            return
+        folder = next(parent for parent in file.parents if parent.exists())
         if shutil.disk_usage(folder).free < self._needed + _SPARE:
             raise InputError(f"no space left for {job.target}", "free some space")
         self._needed = 0

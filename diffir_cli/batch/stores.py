@@ -7,22 +7,26 @@ not at all.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from diffir_cli.errors import DiffIRError, InputError
-from diffir_cli.files import give_name
+from diffir_cli.files import UNFINISHED, give_name, is_abandoned, remove_unfinished
 from diffir_cli.folders import state_folder
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "local": "file"}
+_WHOLE = frozenset({"s3", "gs", "az", "abfs", "abfss", "oss", "oci", "memory"})
+"""Kinds of stores that take an object whole or not at all."""
 
 
 def parse_place(text: str) -> Path:
@@ -34,16 +38,33 @@ def parse_place(text: str) -> Path:
     found = _URI.match(text)
     if not found:
         return Path(text)
-    if found[1].lower() == "file":
+    # One name for each place, so that a result cannot replace its source under another.
+    kind = _ALIASES.get(found[1].lower(), found[1].lower())
+    text = kind + text[found.end(1) :]
+    if kind == "file":
         parts = urlsplit(text)
         if parts.netloc not in ("", "localhost"):
             raise InputError(f"{text} names another machine", "write file:///folder")
         return Path(url2pathname(parts.path))
     with reaching(text):
-        path = importlib.import_module("upath").UPath(text)
-        if not path.fs:
-            raise ValueError("no such kind of URI")
-        return cast(Path, path)
+        path = cast(Path, importlib.import_module("upath").UPath(text))
+        if not _key(path):
+            raise InputError(f"{text} names no bucket", f"write {kind}://bucket/folder")
+        return path
+
+
+def check_results_place(folder: Path) -> None:
+    """Refuse a place for results that could be left with half of one.
+
+    Raises:
+        InputError: when it is neither a folder nor an object store.
+    """
+    kind = str(folder).split(":", 1)[0]
+    if is_remote(folder) and kind not in _WHOLE:
+        raise InputError(
+            f"results cannot go to {folder}: {kind} may be left with half a file",
+            "name a folder, or a place in an object store such as s3://bucket/folder",
+        )
 
 
 def is_remote(path: Path) -> bool:
@@ -91,6 +112,11 @@ def real_path(path: Path) -> Path:
     return path if is_remote(path) else Path(os.path.realpath(path))
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is something that is no folder, which an object store does not know."""
+    return not is_remote(path) and path.exists() and not path.is_dir()
+
+
 def is_taken(path: Path) -> bool:
     """Whether anything has this name, be it a link that leads nowhere."""
     if not is_remote(path):
@@ -114,8 +140,26 @@ def objects_in(folder: Path, recursive: bool) -> list[Path]:
     """
     store = _store(folder)
     with reaching(folder):
-        keys = store.find(_key(folder), maxdepth=None if recursive else 1)
+        store.invalidate_cache(_key(folder))
+        if recursive:
+            keys = store.find(_key(folder))
+        else:
+            # Unlike a shallow `find`, it remembers what was listed.
+            found = store.ls(_key(folder), detail=True)
+            keys = [about["name"] for about in found if about["type"] == "file"]
         return [_sibling(folder, key) for key in sorted(keys)]
+
+
+def objects_named(folder: Path, pattern: str) -> list[Path]:
+    """All objects directly in a folder whose bare names fit a pattern.
+
+    Raises:
+        InputError: when they cannot be listed.
+    """
+    key = f"{glob.escape(_key(folder))}/{pattern}"
+    with reaching(folder):
+        _store(folder).invalidate_cache(_key(folder))
+        return [_sibling(folder, found) for found in sorted(_store(folder).glob(key))]
 
 
 def matching_objects(pattern: Path) -> list[Path]:
@@ -144,7 +188,11 @@ def fetch(path: Path, most: int | None = None) -> bytes:
         with path.open("rb") as file:
             return file.read(-1 if most is None else most)
     with reaching(path):
-        return cast(bytes, _store(path).cat_file(_key(path), start=0, end=most))
+        store, key = _store(path), _key(path)
+        if most is None:
+            return cast(bytes, store.cat_file(key))
+        # Of an empty object there is no range.
+        return cast(bytes, store.cat_file(key, start=0, end=most)) if store.size(key) else b""
 
 
 def put(path: Path, data: bytes, overwrite: bool) -> None:
@@ -153,10 +201,47 @@ def put(path: Path, data: bytes, overwrite: bool) -> None:
     Raises:
         InputError: when the store does not take it, or has one that may not be replaced.
     """
+    if overwrite:
+        with reaching(path):
+            _store(path).pipe_file(_key(path), data)
+        return
+    try:
+        _check_free(path)
+        with reaching(path):
+            try:
+                # The store itself refuses it if another has come in between.
+                _store(path).pipe_file(_key(path), data, mode="create")
+            except NotImplementedError:
+                _store(path).pipe_file(_key(path), data)
+    except FileExistsError as error:
+        raise InputError(f"{path} exists already", "add --on-exist overwrite") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file or an object; what is not there is no fault.
+
+    Raises:
+        InputError: when a store does not do it.
+        OSError: when a folder does not.
+    """
+    with reaching(path), suppress(FileNotFoundError):
+        if is_remote(path):
+            _store(path).rm_file(_key(path))
+        else:
+            path.unlink()
+
+
+def _check_free(path: Path) -> None:
+    """Make sure that a store has no object of a name, whatever it was listed as before.
+
+    Raises:
+        FileExistsError: when it has.
+        InputError: when it does not say.
+    """
     with reaching(path):
-        if not overwrite and path.exists():
-            raise InputError(f"{path} exists already", "add --on-exist overwrite")
-        _store(path).pipe_file(_key(path), data)
+        _store(path).invalidate_cache(_key(path.parent))
+        if _store(path).exists(_key(path)):
+            raise FileExistsError(path)
 
 
 def adopt(staged: Path, path: Path, overwrite: bool) -> None:
@@ -170,10 +255,27 @@ def adopt(staged: Path, path: Path, overwrite: bool) -> None:
     if not is_remote(path):
         give_name(staged, path, overwrite)
         return
+    if not overwrite:
+        _check_free(path)
     with reaching(path):
-        if not overwrite and path.exists():
-            raise FileExistsError(path)
-        _store(path).mv(_key(staged), _key(path))
+        # Not `mv`, which would take brackets in a folder's name for a pattern.
+        _store(path).cp_file(_key(staged), _key(path))
+        _store(path).rm_file(_key(staged))
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove unfinished results of processes that are gone.
+
+    Raises:
+        InputError: when a store does not list them.
+    """
+    if not is_remote(folder):
+        remove_unfinished(folder)
+        return
+    for path in objects_named(folder, UNFINISHED):
+        with reaching(path):
+            if is_abandoned(path.name, path.stat().st_mtime):
+                remove(path)
 
 
 def home_of(folder: Path) -> Path:

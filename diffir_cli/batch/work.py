@@ -17,7 +17,7 @@ from typing import Any
 
 from diffir_cli.batch.journal import Record, append, file_sha256
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.stores import adopt, fetch, is_remote, put, reaching
+from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, reaching
 from diffir_cli.config import Engine, Precision, Task
 from diffir_cli.engine.loading import restorer_of
 from diffir_cli.engine.memory import Wish
@@ -57,6 +57,10 @@ class Work:
     """Whether formats that can lose nothing do so."""
     journal: Path | None = None
     """Where finished files are noted; None for nowhere."""
+    in_place: bool = False
+    """Whether each file is noted beside itself instead, so that it is known whatever is named."""
+    owner: str = ""
+    """Whose unfinished files are; empty for this process."""
 
     def restorer(self) -> ModelRestorer:
         """The network on its device.
@@ -67,6 +71,22 @@ class Work:
         """
         how = self.device, self.precision, self.threads, self.engine, Wish(*self.limits)
         return restorer_of(self.weights, self.task, *how)
+
+    def note(self, job: Job, record: Record) -> None:
+        """Add a line to the journal of a picture.
+
+        Raises:
+            OSError: when it cannot be written.
+        """
+        if self.journal:
+            append(self.journal_of(job), record)
+
+    def journal_of(self, job: Job) -> Path:
+        """Where a picture is noted."""
+        assert self.journal is not None
+        if not self.in_place:
+            return self.journal
+        return home_of(job.target.parent) / self.journal.name
 
     def digest(self) -> str:
         """A short hash of all that decides over the bytes of results beside sources and weights."""
@@ -202,15 +222,14 @@ def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) 
     if is_remote(job.target):
         data = _encoded(job, work, result)
         finished = _uploaded_record(record, data, passed())
-        if work.journal:
-            append(work.journal, finished)
+        work.note(job, finished)
         put(job.target, data, job.overwrite)
         _note_time(job, work, finished)
         return passed()
 
     def note(temporary: Path) -> None:
         if work.journal:
-            append(work.journal, _finished_record(record, temporary, passed()))
+            work.note(job, _finished_record(record, temporary, passed()))
 
     job.target.parent.mkdir(parents=True, exist_ok=True)
     how = job.overwrite, work.quality, work.lossless, job.format
@@ -225,7 +244,7 @@ def stage(job: Job, work: Work, record: Record, result: Picture, seconds: float)
         InputError: when it cannot be written.
         OSError: when its folder cannot be made.
     """
-    file = unfinished_name(job.target)
+    file = unfinished_name(job.target, work.owner)
     if is_remote(file):
         data = _encoded(job, work, result)
         put(file, data, True)
@@ -243,8 +262,7 @@ def settle(job: Job, work: Work, staged: Staged) -> None:
         InputError: when a store does not do it.
         OSError: when a folder does not.
     """
-    if work.journal:
-        append(work.journal, staged.record)
+    work.note(job, staged.record)
     adopt(staged.file, job.target, job.overwrite)
     if is_remote(job.target):
         _note_time(job, work, staged.record)
@@ -269,7 +287,7 @@ def _note_time(job: Job, work: Work, record: Record) -> None:
     if work.journal:
         with suppress(DiffIRError), reaching(job.target):
             changed = job.target.stat().st_mtime_ns
-            append(work.journal, dataclasses.replace(record, output_mtime_ns=changed))
+            work.note(job, dataclasses.replace(record, output_mtime_ns=changed))
 
 
 def _finished_record(record: Record, file: Path, seconds: float) -> Record:
@@ -290,8 +308,7 @@ def _finished_record(record: Record, file: Path, seconds: float) -> Record:
 
 def failed(job: Job, work: Work, error: DiffIRError) -> Outcome:
     """A failure, noted in the journal where that can be written."""
-    if work.journal:
-        with suppress(OSError):
-            append(work.journal, Record(str(job.source), job.output, error=error.message))
+    with suppress(OSError):
+        work.note(job, Record(str(job.source), job.output, error=error.message))
     full = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
     return Outcome(job, error.message, error.hint, disk_full=full)

@@ -173,13 +173,15 @@ def batch(
     be_quiet(quiet, verbose)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
-    from diffir_cli.batch.stores import parse_place
+    from diffir_cli.batch.stores import check_results_place, parse_place
 
     if suffix:
         if name != "{stem}":
             raise typer.BadParameter("give --name or --suffix, not both")
         name += suffix.replace("{", "{{").replace("}", "}}")
     folder = None if output is None else parse_place(output)
+    if folder is not None:
+        check_results_place(folder)
     part = _check(folder, in_place, shard, name, format_name, report)
     treatment = options.treatment_of(
         seed=seed,
@@ -247,6 +249,7 @@ def _check(
 ) -> tuple[int, int]:
     """Number and count of the shard, where the options fit together."""
     from diffir_cli.batch.find import parse_shard
+    from diffir_cli.batch.stores import is_file
 
     if (output is None) is not in_place:
         raise typer.BadParameter("give -o DIR, or --in-place")
@@ -256,7 +259,7 @@ def _check(
         raise typer.BadParameter(
             "--in-place keeps names and formats: leave --name, --suffix and --format out"
         )
-    if output is not None and output.exists() and not output.is_dir():
+    if output is not None and is_file(output):
         raise typer.BadParameter(f"-o {output} is a file, not a folder")
     try:
         return parse_shard(shard) if shard else (1, 1)
