@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diffir_cli.cli import ablate, batch, convert, degrade, evaluate, restore, train
+from diffir_cli.cli import ablate, batch, benchmark, convert, degrade, evaluate, restore, train
 from diffir_cli.cli.talk import say
 from diffir_cli.errors import DeviceError, DiffIRError
 from diffir_cli.version import __version__
@@ -76,6 +76,7 @@ for _command in (
     restore.restore,
     batch.batch,
     evaluate.evaluate,
+    benchmark.benchmark,
     train.train,
     ablate.ablate,
     degrade.degrade,
