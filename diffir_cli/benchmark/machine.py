@@ -64,9 +64,9 @@ class Machine:
         bf16 = "bf16 units" if self.native_bf16 else "no bf16 units"
         load = "unknown" if self.load is None else f"{self.load:.2f}"
         return [
-            f"CPU {self.cpu}, {_counted(self.cores, 'core')} usable, "
+            f"{self.cpu}, {_counted(self.cores, 'core')} usable, "
             f"{', '.join([*self.instructions, bf16])}; {self.system}",
-            *([f"GPU {self.gpu}, {self.driver}"] if self.gpu else []),
+            *([f"{self.gpu}, {self.driver}"] if self.gpu else []),
             f"torch {self.torch}, {_counted(self.threads, 'thread')}, Python {self.python}; "
             f"load {load} before the first measurement",
         ]

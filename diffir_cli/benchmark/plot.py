@@ -24,7 +24,18 @@ def check_plotting() -> None:
 
 
 def draw(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> bytes:
-    """A PNG: a panel of latency where something was timed, and one for each protocol.
+    """The panels of `panels_of` as a PNG.
+
+    Raises:
+        DiffIRError: when matplotlib is not installed.
+    """
+    buffer = io.BytesIO()
+    panels_of(results, qualities).savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def panels_of(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> Any:
+    """A figure with a panel of latency where something was timed, and one for each protocol.
 
     Args:
         results: What was timed.
@@ -42,9 +53,7 @@ def draw(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> bytes:
         _draw_latency(panels.pop(0), timed)
     for panel, protocol in zip(panels, protocols, strict=True):
         _draw_quality(panel, [each for each in qualities if each.protocol == protocol])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+    return figure
 
 
 def _figure_class() -> Any:

@@ -38,7 +38,7 @@ def remarks(machine: Machine, results: Sequence[Result]) -> list[str]:
         lines += [f"note: {_said(result)}: {note}" for note in result.notes]
         if result.error:
             lines.append(f"error: {_said(result)}: {result.error}")
-    names = [result.case.subject.name for result in results if result.case.subject.path is None]
+    names = [result.case.subject.name for result in ran if result.case.subject.path is None]
     if names:
         lines.append(
             f"note: random weights for {', '.join(dict.fromkeys(names))}, "

@@ -52,7 +52,9 @@ def cost_table(results: Sequence[Result]) -> Table:
         cost = result.cost
         figures = [cost.exact, cost.paper, *(cost.network(each).mult_adds for each in Network)]
         millions = f"{cost.total_parameters / 1e6:.2f}"
-        rows.append([*_which(result), millions, *(giga(figure) for figure in figures)])
+        case = result.case
+        size = f"{case.width}×{case.height}"
+        rows.append([case.subject.name, size, millions, *(giga(figure) for figure in figures)])
     return Table("Mult-Adds", header, rows, 2)
 
 

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diffir_cli.cli import ablate, batch, benchmark, convert, degrade, evaluate, restore, train
+from diffir_cli.cli import (
+    ablate,
+    batch,
+    benchmark,
+    convert,
+    degrade,
+    doctor,
+    evaluate,
+    restore,
+    train,
+)
 from diffir_cli.cli.talk import say
 from diffir_cli.errors import DeviceError, DiffIRError
 from diffir_cli.version import __version__
@@ -81,6 +91,7 @@ for _command in (
     ablate.ablate,
     degrade.degrade,
     convert.convert,
+    doctor.doctor,
 ):
     app.command(cls=_Command)(_command)
 
