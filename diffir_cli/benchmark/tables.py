@@ -111,7 +111,7 @@ def parts_table(result: Result) -> Table:
     for kind in Kind:
         rows.append(_part_row("all", kind.value, [p for p in cost.parts if p.kind is kind], result))
     if timed:
-        rest = timed[1] - sum(timed[0].values())
+        rest = max(timed[1] - sum(timed[0].values()), 0.0)
         rows.append(["all", "rest", DASH, DASH, _milli(rest), _percent(rest / timed[1]), DASH])
     title = f"Parts of {result.case.subject.name}, {result.case.width}×{result.case.height}"
     if timed:
