@@ -22,7 +22,7 @@ from diffir_cli.benchmark.fresh import Fresh
 from diffir_cli.benchmark.machine import Machine
 from diffir_cli.benchmark.memory import Memory
 from diffir_cli.benchmark.plot import panels_of
-from diffir_cli.benchmark.quality import read_quality
+from diffir_cli.benchmark.quality import check_alike, read_quality
 from diffir_cli.benchmark.report import remarks
 from diffir_cli.benchmark.run import Result
 from diffir_cli.benchmark.subject import Subject, subjects_of
@@ -343,12 +343,27 @@ def test_another_machine_and_missing_cases_are_told(
     assert "not measured now: tiny.safetensors 16×24 reference fp32 cpu" in outcome.stderr
 
 
-def test_runs_without_a_case_in_common_cannot_be_compared(
-    bench: Callable[..., Outcome], old: Path
+def test_runs_without_a_case_in_common_are_refused_before_anything_is_measured(
+    bench: Callable[..., Outcome], old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _changed(old, lambda found: found["results"][0].update(width=17))
+
+    def fail(*_args: object) -> None:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr(running, "measure", fail)
     outcome = bench("--compare", old)
     assert outcome.exit_code == 3 and "no case in common" in outcome.stderr
+    assert "the old one measured tiny.safetensors 17×24 streaming fp32 cpu" in outcome.stderr
+
+
+def test_a_comparison_of_nothing_is_no_success(bench: Callable[..., Outcome], old: Path) -> None:
+    def change(found: Any) -> None:
+        found["results"][0]["seconds"] = found["results"][0]["mult_adds"] = None
+
+    _changed(old, change)
+    outcome = bench("--compare", old)
+    assert outcome.exit_code == 1 and "can be compared" in outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -378,7 +393,7 @@ def test_quality_is_read_from_what_evaluate_prints(photos: Path, tmp_path: Path)
     quality = read_quality(path)
     printed = json.loads(outcome.stdout)["methods"]["sr-x4-lite"]["mean"]["psnr"]
     assert (quality.weights, quality.protocol, quality.psnr) == ("sr-x4-lite", "sr", printed)
-    assert set(quality.others) == {"bicubic"}
+    assert set(quality.others) == {"bicubic"} and quality.pictures == ("0.png", "1.png", "2.png")
     assert round(quality.mult_adds / 1e9, 1) == 31.8
 
 
@@ -396,6 +411,14 @@ def test_quality_without_a_cost_or_a_figure_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text("{}")
     with pytest.raises(InputError, match="no result of diffir evaluate"):
         read_quality(tmp_path / "d.json")
+
+
+def test_qualities_of_different_pictures_are_not_drawn_together(tmp_path: Path) -> None:
+    first = read_quality(_evaluated(tmp_path / "a.json", "sr-x4-lite", 30.9))
+    other = dataclasses.replace(first, weights="sr-x4", pictures=("baby.png",))
+    check_alike([first, dataclasses.replace(other, protocol="realsr")])
+    with pytest.raises(InputError, match="sr-x4-lite and sr-x4 are of different pictures"):
+        check_alike([first, other])
 
 
 def test_a_plot_has_a_line_for_each_variant_and_a_panel_for_each_protocol(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffir_cli.benchmark.case import Case
 from diffir_cli.benchmark.tables import DASH, Table, giga
 from diffir_cli.errors import InputError
 
@@ -118,6 +119,25 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def check_common(old: Mapping[str, Any], cases: Iterable[Case]) -> None:
+    """Refuse to compare what has nothing in common, before anything is measured for it.
+
+    Args:
+        old: What `read_results` gave.
+        cases: What is going to be measured.
+
+    Raises:
+        InputError: when none of them was measured then.
+    """
+    then = [_key(result) for result in old["results"]]
+    now = {_key({**case.to_dict(), "weights": case.subject.name}) for case in cases}
+    if not now.intersection(then):
+        raise InputError(
+            "the two runs have no case in common",
+            f"the old one measured {', '.join(map(_said, then)) or 'nothing'}",
+        )
+
+
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> Comparison:
     """Median time, memory and Mult-Adds of the cases that both runs have.
 
@@ -125,17 +145,10 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) ->
         old: What `report.as_dict` gave then.
         new: What it gives now.
         tolerance: By which share of an old figure a new one may exceed it.
-
-    Raises:
-        InputError: when they have no case in common.
     """
     before = {_key(result): result for result in old["results"]}
     now = {_key(result): result for result in new["results"]}
     common = [key for key in before if key in now]
-    if not common:
-        raise InputError(
-            "the two runs have no case in common", f"they measured: {', '.join(map(_said, before))}"
-        )
     changes = [
         Change(_said(key), figure, unit, old_value, new_value, tolerance)
         for key in common

@@ -8,12 +8,14 @@ JSON, restores one picture and answers with one line of JSON.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,11 +59,14 @@ def measure_fresh(case: Case) -> Fresh:
 def _ask(case: Case, question: Question) -> tuple[float, dict[str, Any]]:
     """Seconds until a fresh process answers, and what."""
     asked = json.dumps([case.to_dict(), question.value, torch.get_num_threads()])
-    command = [sys.executable, "-m", "diffir_cli.benchmark.fresh", asked]
+    # -P, so that no module of the current folder is taken for one of the library's.
+    command = [sys.executable, "-P", "-m", "diffir_cli.benchmark.fresh", asked]
     started = time.perf_counter()
     with (
         tempfile.TemporaryFile() as complaints,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=complaints, env=_environment()
+        ) as process,
     ):
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -72,6 +77,13 @@ def _ask(case: Case, question: Question) -> tuple[float, dict[str, Any]]:
     if "error" in answer:
         raise DiffIRError(f"a fresh process failed: {answer['error']}", "add --no-fresh")
     return taken, answer
+
+
+def _environment() -> dict[str, str]:
+    """This process's own, in which this very package is found, installed or not."""
+    here = str(Path(__file__).parents[2])
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _last(complaints: bytes) -> str:

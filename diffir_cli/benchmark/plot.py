@@ -83,7 +83,7 @@ def _draw_latency(panel: Any, timed: Sequence[Result]) -> None:
     panel.set_yscale("log")
     sides = sorted({x for found in lines.values() for x in _sides(found)})
     panel.set_xticks(sides, [f"{side:.0f}" for side in sides])
-    panel.minorticks_off()
+    panel.tick_params(axis="x", which="minor", bottom=False)
     panel.set(
         xlabel="side of the input (pixels; √(W·H))",
         ylabel="seconds (median, p10 to p90)",

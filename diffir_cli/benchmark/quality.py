@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,13 @@ class Quality:
     """Mean in dB."""
     others: Mapping[str, float]
     """Mean PSNR of what was measured beside, which costs no network."""
+    pictures: tuple[str, ...]
+    """The names of what was measured; only figures of the same can be compared."""
     mult_adds: int
     """By the convention `exact`, at 256×256."""
 
 
-def read_quality(path: Path, subjects: Sequence[Subject] = ()) -> Quality:
+def read_quality(path: Path, subjects: Collection[Subject] = ()) -> Quality:
     """What `diffir evaluate --json` printed, with what the network costs.
 
     Args:
@@ -67,8 +69,31 @@ def read_quality(path: Path, subjects: Sequence[Subject] = ()) -> Quality:
         str(found["protocol"]),
         float(values[first] or 0),
         {other: value for other in others if (value := values[other]) is not None},
+        _pictures(methods[first]),
         _mult_adds(name, path, subjects),
     )
+
+
+def check_alike(qualities: Sequence[Quality]) -> None:
+    """Refuse to draw figures of different pictures as if they could be compared.
+
+    Raises:
+        InputError: when two by the same protocol are of different pictures.
+    """
+    firsts: dict[str, Quality] = {}
+    for quality in qualities:
+        first = firsts.setdefault(quality.protocol, quality)
+        if first.pictures != quality.pictures:
+            raise InputError(
+                f"the results of {first.weights} and {quality.weights} are of different pictures",
+                "evaluate both on the same",
+            )
+
+
+def _pictures(method: Any) -> tuple[str, ...]:
+    images = method.get("images")
+    found = images if isinstance(images, list) else []
+    return tuple(str(image.get("name")) for image in found if isinstance(image, dict))
 
 
 def _psnr(method: Any) -> float | None:
@@ -77,7 +102,7 @@ def _psnr(method: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _mult_adds(name: str, path: Path, subjects: Sequence[Subject]) -> int:
+def _mult_adds(name: str, path: Path, subjects: Collection[Subject]) -> int:
     configs = {spec.name: spec.model for spec in read_registry().values()}
     configs |= {subject.name: subject.config for subject in subjects}
     if name not in configs:

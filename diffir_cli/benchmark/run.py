@@ -98,6 +98,16 @@ class Roofs:
         return self.found[precision]
 
 
+def cases_of(subjects: Sequence[Subject], sizes: Sequence[Size], settings: Settings) -> list[Case]:
+    """Everything that is to be measured, in this order."""
+    return [
+        Case(subject, *size, variant, settings.device)
+        for subject in subjects
+        for size in sizes
+        for variant in settings.variants
+    ]
+
+
 def count_only(subject: Subject, sizes: Sequence[Size], settings: Settings) -> list[Result]:
     """What a network costs at each size, without running it."""
     return [
@@ -127,7 +137,7 @@ def measure(
     model = subject.build()
     results = []
     for size in sizes:
-        cases = [Case(subject, *size, each, settings.device) for each in settings.variants]
+        cases = cases_of([subject], [size], settings)
         ready = {case: case.restorer(model) for case in cases}
         found = _by_turns(ready, settings.repeats, roofs, report)
         if settings.parts:
@@ -171,8 +181,11 @@ def sweep(
         now = time.perf_counter()
         if all(result.error for result in found) or place + 1 == len(sizes):
             return results, list(sizes[place + 1 :])
+        # Roofs and the like take as long at every size.
+        calls = sum(result.timing.p50 for result in found if result.timing)
+        calls *= settings.repeats + 1
         growth = math.prod(sizes[place + 1]) / math.prod(size)
-        if now - began + growth * (now - started) > budget:
+        if now - began + (now - started) + (growth - 1) * calls > budget:
             return results, list(sizes[place + 1 :])
     return results, []
 
@@ -188,7 +201,8 @@ def _by_turns(
         call = partial(restorer.restore, **case.subject.picture(case.width, case.height))
         results[case] = Result(case, _cost(case.subject, (case.width, case.height)))
         try:
-            call()
+            for _ in range(_WARM_UPS.get(roofs.device.type, 3)):
+                call()
         except DeviceError as error:
             results[case] = replace(results[case], error=error.message)
             continue
@@ -203,6 +217,10 @@ def _by_turns(
         limit = max(roof_of[case], roofs.measure(case.variant.precision))
         results[case] = replace(results[case], timing=timing, ratio=ratio, roof=limit)
     return list(results.values())
+
+
+_WARM_UPS = {"cpu": 1}
+"""Calls that do not count, by the kind of device; a GPU chooses kernels and raises its clock."""
 
 
 def _notes(restorer: ModelRestorer) -> tuple[str, ...]:

@@ -100,7 +100,10 @@ def settle(device: torch.device | None) -> None:
     """Wait until a device that works on its own has done what it was given."""
     if device is None or device.type == "cpu":
         return
-    {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.mps}[device.type].synchronize()
+    if device.type == "mps":
+        torch.mps.synchronize()
+    else:
+        (torch.cuda if device.type == "cuda" else torch.xpu).synchronize(device)
 
 
 def by_turns(

@@ -172,7 +172,9 @@ def benchmark(
         torch.set_num_threads(threads)
     settings = _settings(device, engines, precisions, repeats, not no_fresh and not sides, modules)
     subjects = _subjects(task, weights, all_)
-    old, qualities = talk.read_others(compare, quality or (), plot, subjects)
+    steps = growth.sweep_sizes(*sides) if sides else sizes
+    cases = run.cases_of(subjects, steps, settings)
+    old, qualities = talk.read_others(compare, quality or (), plot, cases)
     machine = describe_machine(torch.device(settings.device))
     results: list[Result] = []
     growths: list[Growth] = []
@@ -180,14 +182,13 @@ def benchmark(
     with working("measuring", quiet or json) as status:
         for subject in subjects:
             if cost_only:
-                results += run.count_only(subject, sizes, settings)
+                results += run.count_only(subject, steps, settings)
             elif sides:
-                steps = growth.sweep_sizes(*sides)
                 found, left = run.sweep(subject, steps, settings, roofs, budget, status)
                 results += found
                 growths += growth.fit_growth(found, left)
             else:
-                results += run.measure(subject, sizes, settings, roofs, status)
+                results += run.measure(subject, steps, settings, roofs, status)
     told = talk.Told(machine, settings, results, growths, modules)
     if plot:
         told.draw(plot, qualities, overwrite)

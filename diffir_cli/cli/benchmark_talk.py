@@ -13,12 +13,12 @@ from diffir_cli.cli.talk import print_json, print_table, say
 from diffir_cli.errors import DeviceError, DiffIRError
 
 if TYPE_CHECKING:
+    from diffir_cli.benchmark.case import Case
     from diffir_cli.benchmark.compare import Comparison
     from diffir_cli.benchmark.growth import Growth
     from diffir_cli.benchmark.machine import Machine
     from diffir_cli.benchmark.quality import Quality
     from diffir_cli.benchmark.run import Result, Settings
-    from diffir_cli.benchmark.subject import Subject
     from diffir_cli.benchmark.tables import Table
 
 
@@ -101,8 +101,10 @@ class Told:
 
         Raises:
             Exit: when a case could not be measured.
-            DiffIRError: when figures are beyond the tolerance.
+            DiffIRError: when figures are beyond the tolerance, or none could be compared.
         """
+        if self.comparison and not self.comparison.changes:
+            raise DiffIRError("nothing that both runs measured can be compared")
         if worse:
             raise DiffIRError(
                 f"{worse} figures are worse than before by more than {100 * tolerance:.0f} %",
@@ -116,22 +118,32 @@ def read_others(
     compare: Path | None,
     quality: Sequence[Path],
     plot: Path | None,
-    subjects: Sequence[Subject],
+    cases: Sequence[Case],
 ) -> tuple[dict[str, Any] | None, list[Quality]]:
     """What other runs found, refused before anything is measured.
 
+    Args:
+        compare: An older run, or None.
+        quality: What was evaluated.
+        plot: Whether anything is drawn.
+        cases: What is going to be measured.
+
     Raises:
-        InputError: when a file is of another kind.
+        InputError: when a file is of another kind, or has nothing to do with these cases.
         DiffIRError: when nothing can be drawn.
     """
-    from diffir_cli.benchmark.compare import read_results
+    from diffir_cli.benchmark.compare import check_common, read_results
     from diffir_cli.benchmark.plot import check_plotting
-    from diffir_cli.benchmark.quality import read_quality
+    from diffir_cli.benchmark.quality import check_alike, read_quality
 
     if plot:
         check_plotting()
     old = read_results(compare) if compare else None
-    return old, [read_quality(path, subjects) for path in quality]
+    if old is not None:
+        check_common(old, cases)
+    qualities = [read_quality(path, {case.subject for case in cases}) for path in quality]
+    check_alike(qualities)
+    return old, qualities
 
 
 def tell_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool) -> None:
