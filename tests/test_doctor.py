@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffir_cli import doctor, registry
+from diffir_cli import registry
 from diffir_cli.config import Precision
-from diffir_cli.doctor import EXTRAS, LIBRARIES, State, examine
+from diffir_cli.doctor import surroundings, trials
+from diffir_cli.doctor.check import State, tried
+from diffir_cli.doctor.examine import examine
+from diffir_cli.doctor.surroundings import EXTRAS, LIBRARIES
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError
 from diffir_cli.folders import cache_folder
@@ -24,7 +27,7 @@ from tests.conftest import run_cli
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out what takes long."""
-    monkeypatch.setattr(doctor, "read_registry", dict)
+    monkeypatch.setattr(trials, "read_registry", dict)
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_damaged_and_missing_weights_are_found(elsewhere: Path) -> None:
     first.unlink()
     first.write_bytes(b"nothing")
     second.unlink()
-    checks = {(c.section, c.name): c for c in doctor._weights()}
+    checks = {(c.section, c.name): c for c in trials.check_weights()}
     assert "is damaged: its sha256 is" in checks["weights", "sr-x4-lite"].text
     assert "cannot read" in checks["weights", "deblur-lite"].text
     for name in ("sr-x4-lite", "deblur-lite"):
@@ -108,7 +111,7 @@ def test_whatever_a_check_raises_is_a_finding(error: Exception) -> None:
     def check() -> Any:
         raise error
 
-    found = doctor._tried("section", "name", check)
+    found = tried("section", "name", check)
     assert found.state is State.FAILED and found.line().startswith("name: failed: ")
     said = "no luck" if isinstance(error, DiffIRError) else type(error).__name__
     assert said in found.text
@@ -119,7 +122,7 @@ def test_precisions_are_tried_and_not_only_looked_up(monkeypatch: pytest.MonkeyP
         raise RuntimeError(f"no kernel for {self.dtype}")
 
     monkeypatch.setattr(ModelRestorer, "restore", restore)
-    found = doctor._tried("precisions", "x", lambda: doctor._run("cpu", Precision.BF16))
+    found = tried("precisions", "x", lambda: trials.check_precision("cpu", Precision.BF16))
     assert (
         found.state is State.FAILED and found.text == "RuntimeError: no kernel for torch.bfloat16"
     )
@@ -145,7 +148,7 @@ def test_a_result_that_cannot_be_right_is_a_failure(
         return change(real(self, lq, mask=mask))
 
     monkeypatch.setattr(ModelRestorer, "restore", restore)
-    state, text = doctor._restore(find_weights("deblur-lite"))
+    state, text = trials.check_restoration(find_weights("deblur-lite"))
     assert state is State.FAILED and message in text
 
 
@@ -154,12 +157,12 @@ def test_a_folder_that_cannot_be_made_is_a_failure(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "file"))
-    found = doctor._tried("folders", "cache", lambda: doctor._folder(cache_folder))
+    found = tried("folders", "cache", lambda: surroundings.check_folder(cache_folder))
     assert found.state is State.FAILED and "NotADirectoryError" in found.text
 
 
 def test_an_extra_that_is_not_installed_is_no_failure_and_has_a_hint() -> None:
-    found = doctor._tried("extras", "ray", lambda: doctor._extra("ray", ("no_such_module",)))
+    found = tried("extras", "ray", lambda: surroundings.check_extra("ray", ("no_such_module",)))
     assert found.state is State.ABSENT
     assert found.text == "without no_such_module; pip install 'diffir[ray]'"
 

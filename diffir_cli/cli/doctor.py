@@ -14,7 +14,8 @@ def doctor(json: options.Json = False) -> None:
 
     The exit code is 1 when something failed.
     """
-    from diffir_cli.doctor import State, as_dict, examine
+    from diffir_cli.doctor.check import State, as_dict
+    from diffir_cli.doctor.examine import examine
 
     checks = []
     section = ""
