@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,29 @@ def test_the_growth_exponent_of_a_power_law_is_found(subject: Subject) -> None:
     assert streaming.exponent == pytest.approx(1) and streaming.variant == STREAMING
     assert reference.exponent == pytest.approx(1.25) and reference.left_out == ((1024, 1024),)
     assert fit_growth(found[:1], [])[0].exponent is None
+
+
+def test_a_gpu_is_asked_for_its_own_clock_around_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            order.append("record")
+
+        def synchronize(self) -> None:
+            order.append("wait")
+
+        def elapsed_time(self, _last: Event) -> float:
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("settle"))
+    monkeypatch.setattr(torch.cuda, "device", lambda _device: nullcontext())
+    assert seconds(lambda: order.append("call"), torch.device("cuda:0")) == 0.25
+    assert order == ["settle", "record", "call", "record", "wait"]
 
 
 @pytest.mark.cuda

@@ -29,14 +29,25 @@ PUBLISHED: dict[str, tuple[int, int, tuple[float, float], tuple[float, float]]] 
 }
 
 
-# name: G of Mult-Adds of stage 2 at 256×256: DIRformer without products, these products, CPEN.
+# name: G of Mult-Adds at 64×64 of S2 and S1, each in total and without the products of attention.
+SMALL = {
+    "sr-x4": ((45.16, 41.18), (45.28, 41.29)),
+    "sr-x2": ((11.31, 10.31), (11.33, 10.34)),
+    "realsr-x1": ((2.84, 2.59), (2.85, 2.60)),
+    "deblur-gopro": ((7.57, 6.82), (7.58, 6.82)),
+    "inpaint-celeba": ((3.17, 3.00), (3.17, 3.00)),
+    "inpaint-places-big": ((4.42, 4.22), (4.43, 4.23)),
+}
+
+# name: G of Mult-Adds at 256×256 of the DIRformer without products, these products, and CPEN of S2
+# and S1.
 SPLIT = {
-    "sr-x4": (581.40, 63.69, 77.42),
-    "sr-x2": (145.44, 15.92, 19.44),
-    "realsr-x1": (36.45, 3.98, 4.95),
-    "deblur-gopro": (105.25, 12.00, 3.74),
-    "inpaint-celeba": (44.08, 2.70, 3.78),
-    "inpaint-places-big": (62.67, 3.19, 4.68),
+    "sr-x4": (581.40, 63.69, 77.42, 79.23),
+    "sr-x2": (145.44, 15.92, 19.44, 19.89),
+    "realsr-x1": (36.45, 3.98, 4.95, 5.06),
+    "deblur-gopro": (105.25, 12.00, 3.74, 3.85),
+    "inpaint-celeba": (44.08, 2.70, 3.78, 3.89),
+    "inpaint-places-big": (62.67, 3.19, 4.68, 4.79),
 }
 
 
@@ -71,13 +82,28 @@ def test_mult_adds_equal_the_published_count(name: str) -> None:
         assert _giga(cost.exact, cost.exact - products) == expected
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_small_inputs_cost_the_published_count_too(name: str) -> None:
+    for stage, expected in zip((2, 1), SMALL[name], strict=True):
+        cost = count_cost(find_weights(name).model, 64, 64, stage)
+        products = cost.network(Network.DIRFORMER).attention
+        assert _giga(cost.exact, cost.exact - products) == expected
+
+
 @pytest.mark.parametrize("name", SPLIT)
 def test_the_split_into_networks_equals_the_published_one(name: str) -> None:
-    cost = count_cost(find_weights(name).model, 256, 256)
+    cost, first = (count_cost(find_weights(name).model, 256, 256, stage) for stage in (2, 1))
     dirformer, cpen = cost.network(Network.DIRFORMER), cost.network(Network.CPEN)
-    found = _giga(dirformer.mult_adds - dirformer.attention, dirformer.attention, cpen.mult_adds)
+    found = _giga(
+        dirformer.mult_adds - dirformer.attention,
+        dirformer.attention,
+        cpen.mult_adds,
+        first.network(Network.CPEN).mult_adds,
+    )
     assert found == SPLIT[name]
     assert round(cost.network(Network.DENOISER).mult_adds / 1e9, 4) == 0.0008
+    assert first.network(Network.DENOISER).mult_adds == 0
+    assert first.network(Network.DIRFORMER) == dirformer
 
 
 def test_the_three_figures_of_the_paper_are_met_by_its_convention() -> None:

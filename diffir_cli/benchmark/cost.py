@@ -100,8 +100,7 @@ def count_cost(config: ModelConfig, width: int, height: int, stage: int = 2) -> 
         height: LQ pixels.
         stage: 1 for the network that sees the truth, 2 for the one that imagines it.
     """
-    with torch.device("meta"):
-        model = (DiffIRS1 if stage == 1 else DiffIRS2)(config).eval()
+    model = _on_meta(config, stage)
     wide, high = config.padded(width), config.padded(height)
     lq = torch.empty(1, config.in_channels, high, wide, device="meta")
     second = (1, 3, high * config.scale, wide * config.scale) if stage == 1 else (1, config.ipr_dim)
@@ -115,6 +114,13 @@ def count_cost(config: ModelConfig, width: int, height: int, stage: int = 2) -> 
     # Else a part would be missing in `places`.
     assert cost.exact == counter.get_total_flops() // 2
     return cost
+
+
+@lru_cache(maxsize=32)
+def _on_meta(config: ModelConfig, stage: int) -> DiffIRS1 | DiffIRS2:
+    """A network of shapes alone; to build it takes longer than to count it at one more size."""
+    with torch.device("meta"):
+        return (DiffIRS1 if stage == 1 else DiffIRS2)(config).eval()
 
 
 def _count(operators: Mapping[Any, int]) -> Count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -63,7 +63,7 @@ class Result:
     """Seconds of each part and of the whole, in the plain modules; None where not asked for."""
     tile: int = 0
     """Side of the tiles in LQ pixels; 0 where the picture was done whole."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """What a reader must know to judge the figures."""
     error: str = ""
     """Why there are none."""
