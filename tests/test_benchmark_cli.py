@@ -17,6 +17,7 @@ from typer.testing import Result as Outcome
 from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
+from diffir_cli.benchmark.compare import Change
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.fresh import Fresh
 from diffir_cli.benchmark.machine import Machine
@@ -251,7 +252,7 @@ def test_what_is_missing_is_told_before_anything_is_measured(
 
 
 def test_a_case_that_fails_is_an_error_behind_the_others(
-    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from diffir_cli.engine.restorer import ModelRestorer
 
@@ -263,6 +264,9 @@ def test_a_case_that_fails_is_an_error_behind_the_others(
         return real(self, *args, **others)
 
     monkeypatch.setattr(ModelRestorer, "restore", restore)
+    picture = tmp_path / "plot.png"
+    assert bench("--engine", "reference", "--plot", picture).exit_code == 5
+    assert not picture.exists()
     outcome = bench("--engine", "streaming,reference", "--json")
     assert outcome.exit_code == 5 and "reference fp32: no room" in outcome.stderr
     first, second = json.loads(outcome.stdout)["results"]
@@ -309,7 +313,7 @@ def test_a_run_that_is_slower_beyond_the_tolerance_fails(
     _changed(old, lambda found: found["results"][0]["seconds"].update(p50=1e-6))
     outcome = bench("--compare", old, "--json")
     assert outcome.exit_code == 1
-    assert "1 figures are worse than before by more than 20 %" in outcome.stderr
+    assert "1 figure is worse than before by more than 20 %" in outcome.stderr
     changes = json.loads(outcome.stdout)["comparison"]["changes"]
     assert [(each["figure"], each["worse"]) for each in changes] == [
         ("p50", True),
@@ -317,6 +321,13 @@ def test_a_run_that_is_slower_beyond_the_tolerance_fails(
     ]
     assert changes[0]["ratio"] == pytest.approx(changes[0]["new"] / 1e-6)
     assert bench("--compare", old, "--tolerance", 1e9).exit_code == 0
+
+
+def test_memory_is_worse_only_where_it_matters() -> None:
+    def change(new: int) -> Change:
+        return Change("case", "RSS growth", "MiB", 2**20, new * 2**20, 0.2)
+
+    assert [change(new).worse for new in (1, 3, 16, 18)] == [False, False, False, True]
 
 
 def test_a_run_that_is_faster_passes_and_stands_beside_the_old_one(

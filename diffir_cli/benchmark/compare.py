@@ -20,6 +20,9 @@ _ALIKE = ("cpu", "cores", "threads", "torch", "gpu", "driver")
 
 _MEBI = 2**20
 
+_SLIGHT = 16 * _MEBI
+"""Bytes by which the same run differs from itself: allocators take memory in pieces."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -40,8 +43,9 @@ class Change:
 
     @property
     def worse(self) -> bool:
-        """Whether it exceeds the old one by more than the tolerance."""
-        return self.ratio > 1 + self.tolerance
+        """Whether it exceeds the old one by more than the tolerance, and memory by what matters."""
+        slight = self.unit == "MiB" and self.new - self.old < _SLIGHT
+        return self.ratio > 1 + self.tolerance and not slight
 
 
 @dataclass(frozen=True)

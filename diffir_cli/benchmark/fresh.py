@@ -103,7 +103,8 @@ def _answer(case: Case, question: Question) -> dict[str, Any]:
     return asdict(peak_of(lambda: restorer.restore(**picture), restorer.device))
 
 
-_SMALL = 64
+_SMALL = 16
+"""Pixels a side."""
 
 
 def _main(asked: str) -> None:

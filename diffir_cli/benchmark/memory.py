@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def peak_of(run: Callable[[], object], device: torch.device) -> Memory:
             torch.cuda.memory_allocated(device),
             torch.cuda.memory_reserved(device),
         )
+    _forget_peak()
     before = resident_bytes()
     run()
     peak = peak_bytes()
@@ -57,6 +59,12 @@ def resident_bytes() -> int | None:
 def peak_bytes() -> int | None:
     """The most memory that this process has had; None where the system does not tell."""
     return _of_linux("VmHWM") or _peak_of_unix()
+
+
+def _forget_peak() -> None:
+    """Let Linux count the peak of this process anew, where it may: loading has one of its own."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _of_linux(field: str) -> int | None:

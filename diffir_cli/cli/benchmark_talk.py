@@ -61,11 +61,12 @@ class Told:
         return lines
 
     def draw(self, path: Path, qualities: Sequence[Quality], overwrite: bool) -> None:
-        """Write the picture."""
+        """Write the picture, if there is anything on it."""
         from diffir_cli.benchmark.plot import draw
         from diffir_cli.files import write_report
 
-        write_report(path, draw(self.results, qualities), overwrite)
+        if qualities or any(result.timing for result in self.results):
+            write_report(path, draw(self.results, qualities), overwrite)
 
     def compare(self, old: Mapping[str, Any], tolerance: float) -> int:
         """Put an older run beside this one; how many figures are beyond the tolerance."""
@@ -106,8 +107,9 @@ class Told:
         if self.comparison and not self.comparison.changes:
             raise DiffIRError("nothing that both runs measured can be compared")
         if worse:
+            figures = "1 figure is" if worse == 1 else f"{worse} figures are"
             raise DiffIRError(
-                f"{worse} figures are worse than before by more than {100 * tolerance:.0f} %",
+                f"{figures} worse than before by more than {100 * tolerance:.0f} %",
                 "run it again on an idle machine, or raise --tolerance",
             )
         if any(result.error for result in self.results):
