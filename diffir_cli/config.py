@@ -243,6 +243,10 @@ class ModelConfig:
         """What the sides of `lq` must be a multiple of, in LQ pixels."""
         return math.lcm(self.unshuffle * 2 ** (LEVELS - 1), self.lq_unshuffle)
 
+    def padded(self, side: int) -> int:
+        """A side of `lq` as the engine pads it, in LQ pixels."""
+        return -(-side // self.multiple) * self.multiple
+
     def ffn_hidden(self, channels: int) -> int:
         """Hidden channels of a DGFN for a feature of `channels` channels, truncated."""
         return int(channels * self.ffn_expansion)

@@ -177,10 +177,19 @@ def write_text(path: Path, text: str, overwrite: bool) -> None:
     Raises:
         InputError: when it cannot be written, or exists and may not be replaced.
     """
+    write_report(path, text.encode("utf-8"), overwrite)
+
+
+def write_report(path: Path, data: bytes, overwrite: bool) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        InputError: when it cannot be written, or exists and may not be replaced.
+    """
     check_new_file(path, overwrite)
     try:
         with whole_file(path, overwrite) as file:
-            file.write(text.encode("utf-8"))
+            file.write(data)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}", "name another folder"

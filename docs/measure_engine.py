@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffir_cli.benchmark.timing import roof, seconds
 from diffir_cli.engine.streaming import StreamingDIRformer
 from diffir_cli.networks import DIRformer
 from diffir_cli.registry import read_registry
@@ -26,20 +25,6 @@ WORK = (
     ("sr-x4", 64),
     ("sr-x4", 128),
 )
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
-def roof() -> float:
-    """GFLOP/s of a product of two square matrices, the best of five."""
-    one = torch.rand(2048, 2048)
-    best = min(seconds(lambda: one @ one) for _ in range(5))
-    return 2 * 2048**3 / best / 1e9
 
 
 def measure(
@@ -79,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = torch.bfloat16 if options.bf16 else torch.float32
-    limit = roof()
+    limit = roof(torch.device("cpu")) / 1e9
     print(f"{options.threads} threads, {dtype}, GEMM {limit:.0f} GFLOP/s\n")
     print("| network | input | GFLOP | plain (s) | strips (s) | ratio | GFLOP/s | of the roof |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")

@@ -109,7 +109,7 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
             "for task 'realsr'",
             "--task realsr",
         ),
-        (["photo.png", "-o", "out.png", "-w", "sr-x4"], 4, "not part of this", "drive.google"),
+        (["photo.png", "-o", "out.png", "-w", "sr-x4"], 4, "no direct link", "drive.google"),
         (["photo.png", "-o", "out.png", "-d", "cuda:99"], 5, "cuda:99", "--device cpu"),
         (["photo.png", "-o", "out.png", "-d", "abacus"], 5, "'abacus'", "auto"),
     ],

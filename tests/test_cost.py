@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from dataclasses import replace
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.benchmark.cost import LARGEST, Count, count_cost
+from diffir_cli.benchmark.paper import paper_rows
+from diffir_cli.benchmark.places import Kind, Network
+from diffir_cli.config import ModelConfig
 from diffir_cli.registry import find_weights
 from tests.golden_fill import description
 
@@ -27,24 +29,30 @@ PUBLISHED: dict[str, tuple[int, int, tuple[float, float], tuple[float, float]]] 
 }
 
 
-def _build(kind: type[Any], name: str) -> Any:
-    with torch.device("meta"):
-        return kind(find_weights(name).model).eval()
+# name: G of Mult-Adds at 64×64 of S2 and S1, each in total and without the products of attention.
+SMALL = {
+    "sr-x4": ((45.16, 41.18), (45.28, 41.29)),
+    "sr-x2": ((11.31, 10.31), (11.33, 10.34)),
+    "realsr-x1": ((2.84, 2.59), (2.85, 2.60)),
+    "deblur-gopro": ((7.57, 6.82), (7.58, 6.82)),
+    "inpaint-celeba": ((3.17, 3.00), (3.17, 3.00)),
+    "inpaint-places-big": ((4.42, 4.22), (4.43, 4.23)),
+}
+
+# name: G of Mult-Adds at 256×256 of the DIRformer without products, these products, and CPEN of S2
+# and S1.
+SPLIT = {
+    "sr-x4": (581.40, 63.69, 77.42, 79.23),
+    "sr-x2": (145.44, 15.92, 19.44, 19.89),
+    "realsr-x1": (36.45, 3.98, 4.95, 5.06),
+    "deblur-gopro": (105.25, 12.00, 3.74, 3.85),
+    "inpaint-celeba": (44.08, 2.70, 3.78, 3.89),
+    "inpaint-places-big": (62.67, 3.19, 4.68, 4.79),
+}
 
 
-def _mult_adds(model: DiffIRS1 | DiffIRS2, side: int) -> tuple[float, float]:
-    """G of Mult-Adds in total and without the products of attention."""
-    config = model.config
-    lq = torch.empty(1, config.in_channels, side, side, device="meta")
-    if isinstance(model, DiffIRS1):
-        second = torch.empty(1, 3, side * config.scale, side * config.scale, device="meta")
-    else:
-        second = torch.empty(1, config.ipr_dim, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(lq, second)
-    counts = counter.get_flop_counts()["Global"]
-    products = sum(count for operator, count in counts.items() if "bmm" in str(operator))
-    return counter.get_total_flops() / 2e9, (counter.get_total_flops() - products) / 2e9
+def _giga(*counts: int) -> tuple[float, ...]:
+    return tuple(round(count / 1e9, 2) for count in counts)
 
 
 @pytest.mark.parametrize("side", [64, 256])
@@ -53,20 +61,102 @@ def test_mult_adds_equal_the_official_ones_to_the_last_digit(
     golden: str, name: str, side: int
 ) -> None:
     expected = description(golden)["mult_adds"][str(side)]
-    total, without_products = _mult_adds(_build(DiffIRS2, name), side)
-    assert round(total * 1e9) == expected["total"]
-    assert round(without_products * 1e9) == expected["total_without_attention_matmul"]
+    cost = count_cost(find_weights(name).model, side, side)
+    assert cost.exact == expected["total"]
+    products = cost.network(Network.DIRFORMER).attention
+    assert cost.exact - products == expected["total_without_attention_matmul"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_equal_the_published_count(name: str) -> None:
-    for kind, expected in zip((DiffIRS1, DiffIRS2), PUBLISHED[name][:2], strict=True):
-        counted = sum(parameter.numel() for parameter in _build(kind, name).parameters())
-        assert counted == expected
+    for stage, expected in zip((1, 2), PUBLISHED[name][:2], strict=True):
+        cost = count_cost(find_weights(name).model, 256, 256, stage)
+        assert cost.total_parameters == expected
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_mult_adds_equal_the_published_count(name: str) -> None:
-    for kind, expected in zip((DiffIRS2, DiffIRS1), PUBLISHED[name][2:], strict=True):
-        total, without_products = _mult_adds(_build(kind, name), 256)
-        assert (round(total, 2), round(without_products, 2)) == expected
+    for stage, expected in zip((2, 1), PUBLISHED[name][2:], strict=True):
+        cost = count_cost(find_weights(name).model, 256, 256, stage)
+        products = cost.network(Network.DIRFORMER).attention
+        assert _giga(cost.exact, cost.exact - products) == expected
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_inputs_cost_the_published_count_too(name: str) -> None:
+    for stage, expected in zip((2, 1), SMALL[name], strict=True):
+        cost = count_cost(find_weights(name).model, 64, 64, stage)
+        products = cost.network(Network.DIRFORMER).attention
+        assert _giga(cost.exact, cost.exact - products) == expected
+
+
+@pytest.mark.parametrize("name", SPLIT)
+def test_the_split_into_networks_equals_the_published_one(name: str) -> None:
+    cost, first = (count_cost(find_weights(name).model, 256, 256, stage) for stage in (2, 1))
+    dirformer, cpen = cost.network(Network.DIRFORMER), cost.network(Network.CPEN)
+    found = _giga(
+        dirformer.mult_adds - dirformer.attention,
+        dirformer.attention,
+        cpen.mult_adds,
+        first.network(Network.CPEN).mult_adds,
+    )
+    assert found == SPLIT[name]
+    assert round(cost.network(Network.DENOISER).mult_adds / 1e9, 4) == 0.0008
+    assert first.network(Network.DENOISER).mult_adds == 0
+    assert first.network(Network.DIRFORMER) == dirformer
+
+
+def test_the_three_figures_of_the_paper_are_met_by_its_convention() -> None:
+    inpaint, sr = find_weights("inpaint-celeba").model, find_weights("realsr-x4").model
+    assert round(count_cost(inpaint, 256, 256, stage=1).paper / 1e9, 2) == 47.97
+    assert round(count_cost(inpaint, 256, 256).paper / 1e9, 2) == 51.63
+    assert round(count_cost(sr, 256, 256).paper / 1e12, 2) == 0.74
+
+
+def test_what_the_paper_prints_of_its_networks_is_met_to_its_digits() -> None:
+    rows = paper_rows()
+    own = [row for row in rows if row.unit != "%" and row.ours is not None]
+    assert len(own) == 7 and all(row.agrees for row in own)
+    assert {row.source for row in rows} == {"Table 1", "Table 4", "Table 6", "Figure 1"}
+
+
+def test_the_shares_that_the_paper_says_in_words_are_met_within_two_points() -> None:
+    rows = [row for row in paper_rows() if row.unit == "%"]
+    assert [row.published for row in rows] == [63, 2, 78]
+    assert all(row.ours and abs(row.ours - row.published) < 2 for row in rows)
+
+
+def test_levels_kinds_and_networks_each_add_up_to_the_whole(tiny: ModelConfig) -> None:
+    cost = count_cost(tiny, 32, 32)
+    levels = {place.level for place in cost.parts}
+    assert len(levels) == 11
+    for sums in (
+        [cost.level(level) for level in levels],
+        [cost.kind(kind) for kind in Kind],
+        [cost.network(network) for network in Network],
+    ):
+        assert sum(sums, Count(0)).mult_adds == cost.exact
+    assert cost.kind(Kind.NORM) == Count(0)
+    assert cost.kind(Kind.DMTA).attention == cost.network(Network.DIRFORMER).attention > 0
+
+
+def test_a_level_without_blocks_costs_no_blocks(tiny: ModelConfig) -> None:
+    cost = count_cost(replace(tiny, num_blocks=(1, 1, 1, 0)), 32, 32)
+    assert cost.level("level 4") == Count(0)
+
+
+def test_a_size_is_counted_as_the_engine_pads_it(tiny: ModelConfig) -> None:
+    cost = count_cost(tiny, 33, 20)
+    assert (cost.width, cost.height) == (40, 24)
+    assert cost == count_cost(tiny, 40, 24)
+    assert cost.exact > count_cost(tiny, 32, 24).exact
+
+
+def test_sixteen_thousand_pixels_a_side_are_counted_at_once_and_without_memory() -> None:
+    config = find_weights("inpaint-lite").model
+    started = time.process_time()
+    cost = count_cost(config, LARGEST, LARGEST)
+    assert time.process_time() - started < 20
+    # Linear in the pixels but for vectors: the denoiser, CPEN's head, the modulations.
+    small = count_cost(config, LARGEST // 64, LARGEST // 64)
+    assert cost.exact == pytest.approx(64**2 * small.exact, rel=1e-3)

@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from diffir_cli.cli import ablate, batch, convert, degrade, download, evaluate, restore, train
+from diffir_cli.cli import (
+    ablate,
+    batch,
+    benchmark,
+    convert,
+    degrade,
+    doctor,
+    download,
+    evaluate,
+    restore,
+    train,
+)
 from diffir_cli.cli.talk import say
 from diffir_cli.errors import DeviceError, DiffIRError
 from diffir_cli.version import __version__
@@ -77,10 +88,12 @@ for _command in (
     batch.batch,
     evaluate.evaluate,
     download.download_weights,
+    benchmark.benchmark,
     train.train,
     ablate.ablate,
     degrade.degrade,
     convert.convert,
+    doctor.doctor,
 ):
     app.command(cls=_Command)(_command)
 

@@ -96,7 +96,7 @@ def evaluate(
     _check_options(context, results, truth, gt, mask is None or name is ProtocolName.INPAINT)
     be_quiet(quiet)
     files = {"csv": csv, "markdown": markdown, "html": html}
-    _check_files(files, overwrite)
+    options.check_reports(files, overwrite)
 
     from diffir_cli.evaluation.evaluate import evaluate as measure
     from diffir_cli.evaluation.html import Gallery
@@ -158,23 +158,9 @@ def _check_options(
         raise typer.BadParameter("RESULTS needs its truth behind it: RESULTS GT")
     idle = "gt lq baseline weights registry no_download precision seed threads"
     for name in idle.split():
-        # By name: typer brings a click of its own.
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(
-                f"--{name.replace('_', '-')} has no use beside finished results"
-            )
-
-
-def _check_files(files: Mapping[str, Path | None], overwrite: bool) -> None:
-    """Refuse reports that cannot be written, before anything is measured for them."""
-    from diffir_cli.files import check_new_file
-
-    named = [file for file in files.values() if file]
-    for file in named:
-        check_new_file(file, overwrite)
-    if len({file.resolve() for file in named}) < len(named):
-        raise typer.BadParameter("--csv, --markdown and --html must name different files")
+        if options.is_given(context, name):
+            option = name.replace("_", "-")
+            raise typer.BadParameter(f"--{option} has no use beside finished results")
 
 
 def _samples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -223,6 +224,34 @@ def treatment_of(
     if filled and alpha is not AlphaMode.LANCZOS:
         raise typer.BadParameter("--alpha has no effect with --mask-from-alpha")
     return Treatment(background=colour, max_pixels=max_pixels or MAX_PIXELS, alpha=alpha, **others)
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, and has not its default."""
+    # By name: typer brings a click of its own.
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def check_reports(files: Mapping[str, Path | None], overwrite: bool) -> None:
+    """Refuse reports that cannot be written, before anything is measured for them.
+
+    Args:
+        files: By the names of their options, without hyphens in front.
+        overwrite: Whether they may replace files.
+
+    Raises:
+        InputError: when one of them cannot be written.
+        BadParameter: when two of them are one file.
+    """
+    from diffir_cli.files import check_new_file
+
+    named = [file for file in files.values() if file]
+    for file in named:
+        check_new_file(file, overwrite)
+    if len({file.resolve() for file in named}) < len(named):
+        *first, last = (f"--{name}" for name in files)
+        raise typer.BadParameter(f"{', '.join(first)} and {last} must name different files")
 
 
 def limits_of(max_memory: str, tile: str, tile_overlap: int) -> tuple[int, int | None, int]:

@@ -71,15 +71,17 @@ def be_quiet(quiet: bool, verbose: bool = False) -> None:
         logging.getLogger().setLevel(logging.ERROR if quiet else logging.INFO)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> None:
-    """A table on stdout; numbers, in all columns but the first, are never cut."""
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True, words: int = 1
+) -> None:
+    """A table on stdout; numbers, in all columns but the first `words`, are never cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
     for place, title in enumerate(header):
-        if place and numbers:
+        if place >= words and numbers:
             digits = max((len(row[place]) for row in rows), default=1)
             table.add_column(title, justify="right", overflow="fold", min_width=digits)
         else:

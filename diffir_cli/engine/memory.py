@@ -93,7 +93,7 @@ def needed_bytes(
         itemsize: Bytes of a number of the feature maps.
         strip: Numbers of a feature that are worked on at a time.
     """
-    wide, high = (-(-side // config.multiple) * config.multiple for side in (width, height))
+    wide, high = config.padded(width), config.padded(height)
     feature = wide * high // config.unshuffle**2 * config.dim
     images = 4 * wide * high * (2 * config.in_channels + 3 * config.scale**2)
     if engine is Engine.REFERENCE:

@@ -102,10 +102,15 @@ def as_csv(found: Sequence[Scores]) -> str:
 def as_markdown(found: Sequence[Scores], caption: str) -> str:
     """The table of `table` in Markdown, with a caption above and remarks below."""
     header, rows = table(found)
-    lines = [caption, "", _row(header), _row(["---", *["---:"] * (len(header) - 1)])]
-    lines += [_row(row) for row in rows]
-    lines += ["", *remarks(found)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([caption, "", *markdown_table(header, rows), "", *remarks(found)]) + "\n"
+
+
+def markdown_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1
+) -> list[str]:
+    """The lines of a table in Markdown, all columns but the first `words` for numbers."""
+    kinds = ["---"] * words + ["---:"] * (len(header) - words)
+    return [_row(header), _row(kinds), *map(_row, rows)]
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,0 +1,70 @@
+"""One thing that is measured: a network at a size, executed in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffir_cli.benchmark.subject import Subject
+from diffir_cli.config import Engine, Precision
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.networks import DiffIRS2
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a network is executed."""
+
+    engine: Engine
+    precision: Precision
+    """One that the device has; never `auto`."""
+
+    def __str__(self) -> str:
+        return f"{self.engine.value} {self.precision.value}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network at a size, executed in one way."""
+
+    subject: Subject
+    width: int
+    """LQ pixels."""
+    height: int
+    """LQ pixels."""
+    variant: Variant
+    device: str
+    """As a user names it; never `auto`."""
+
+    def restorer(self, model: DiffIRS2 | None = None) -> ModelRestorer:
+        """The network, or one that is built already, ready for a picture.
+
+        Raises:
+            DeviceError: when the machine cannot provide device or precision.
+            CheckpointError: when its file does not fit.
+        """
+        model = model or self.subject.build()
+        return ModelRestorer(model, self.device, self.variant.precision, self.variant.engine)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as values that JSON can hold."""
+        return {
+            "subject": self.subject.to_dict(),
+            "width": self.width,
+            "height": self.height,
+            "engine": self.variant.engine.value,
+            "precision": self.variant.precision.value,
+            "device": self.device,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Case:
+        """What `to_dict` gave."""
+        return cls(
+            Subject.from_dict(values["subject"]),
+            values["width"],
+            values["height"],
+            Variant(Engine(values["engine"]), Precision(values["precision"])),
+            values["device"],
+        )

@@ -1,0 +1,64 @@
+"""How time grows with the size of a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffir_cli.benchmark.case import Variant
+from diffir_cli.benchmark.run import Result, Size
+from diffir_cli.benchmark.subject import Subject
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Seconds ∝ pixelsᵉ, fitted to the sizes of a sweep."""
+
+    subject: Subject
+    variant: Variant
+    exponent: float | None
+    """e; None with fewer than two sizes."""
+    sizes: tuple[Size, ...]
+    """Those that were measured."""
+    left_out: tuple[Size, ...]
+    """Those for which the budget did not suffice."""
+
+
+def sweep_sizes(first: int, last: int) -> list[Size]:
+    """Squares whose side doubles, from the first to the last, which is one of them."""
+    sides = [first]
+    while sides[-1] * 2 <= last:
+        sides.append(sides[-1] * 2)
+    if sides[-1] != last:
+        sides.append(last)
+    return [(side, side) for side in sides]
+
+
+def fit_growth(results: Sequence[Result], left_out: Sequence[Size]) -> list[Growth]:
+    """The growth of each variant of a network."""
+    variants = dict.fromkeys(result.case.variant for result in results)
+    return [
+        _fit([result for result in results if result.case.variant == variant], left_out)
+        for variant in variants
+    ]
+
+
+def _fit(results: Sequence[Result], left_out: Sequence[Size]) -> Growth:
+    points = [(result.case, result.timing.p50) for result in results if result.timing]
+    sizes = tuple((case.width, case.height) for case, _ in points)
+    exponent = None
+    if len(points) > 1:
+        exponent = slope(
+            [math.log(case.width * case.height) for case, _ in points],
+            [math.log(seconds) for _, seconds in points],
+        )
+    first = results[0].case
+    return Growth(first.subject, first.variant, exponent, sizes, tuple(left_out))
+
+
+def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Of the line with the least squares of errors."""
+    x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
+    products = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
+    return products / sum((x - x_mean) ** 2 for x in xs)

@@ -1,0 +1,118 @@
+"""Pictures of a run: latency against size, and cost against quality."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from diffir_cli.benchmark.quality import SIDE, Quality
+from diffir_cli.benchmark.run import Result
+from diffir_cli.errors import DiffIRError
+
+_WIDTH, _HEIGHT = 6.0, 4.5
+"""Inches of a panel."""
+
+
+def check_plotting() -> None:
+    """Refuse to draw before anything is measured for it.
+
+    Raises:
+        DiffIRError: when matplotlib is not installed.
+    """
+    _figure_class()
+
+
+def draw(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> bytes:
+    """The panels of `panels_of` as a PNG.
+
+    Raises:
+        DiffIRError: when matplotlib is not installed.
+    """
+    buffer = io.BytesIO()
+    panels_of(results, qualities).savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def panels_of(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> Any:
+    """A figure with a panel of latency where something was timed, and one for each protocol.
+
+    Args:
+        results: What was timed.
+        qualities: What was evaluated.
+
+    Raises:
+        DiffIRError: when matplotlib is not installed.
+    """
+    timed = [result for result in results if result.timing]
+    protocols = list(dict.fromkeys(quality.protocol for quality in qualities))
+    count = bool(timed) + len(protocols)
+    figure = _figure_class()(figsize=(_WIDTH * count, _HEIGHT), layout="constrained")
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
+    if timed:
+        _draw_latency(panels.pop(0), timed)
+    for panel, protocol in zip(panels, protocols, strict=True):
+        _draw_quality(panel, [each for each in qualities if each.protocol == protocol])
+    return figure
+
+
+def _figure_class() -> Any:
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise DiffIRError(
+            f"nothing can be drawn: {error}", "pip install 'diffir[plot]', or leave --plot out"
+        ) from error
+    return Figure
+
+
+def _draw_latency(panel: Any, timed: Sequence[Result]) -> None:
+    """One line for each network, engine and precision, on logarithmic scales."""
+    lines: dict[str, list[Result]] = {}
+    for result in timed:
+        lines.setdefault(f"{result.case.subject.name}, {result.case.variant}", []).append(result)
+    for label, found in lines.items():
+        found.sort(key=lambda result: result.case.width * result.case.height)
+        xs = _sides(found)
+        times = [result.timing for result in found if result.timing]
+        middles = [timing.p50 for timing in times]
+        below = [timing.p50 - timing.percentile(10) for timing in times]
+        above = [timing.percentile(90) - timing.p50 for timing in times]
+        panel.errorbar(xs, middles, yerr=(below, above), marker="o", capsize=3, label=label)
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    sides = sorted({x for found in lines.values() for x in _sides(found)})
+    panel.set_xticks(sides, [f"{side:.0f}" for side in sides])
+    panel.tick_params(axis="x", which="minor", bottom=False)
+    panel.set(
+        xlabel="side of the input (pixels; √(W·H))",
+        ylabel="seconds (median, p10 to p90)",
+        title="Latency",
+    )
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize="small")
+
+
+def _sides(found: Sequence[Result]) -> list[float]:
+    return [(result.case.width * result.case.height) ** 0.5 for result in found]
+
+
+def _draw_quality(panel: Any, qualities: Sequence[Quality]) -> None:
+    """A point for each network, a level for what costs no network."""
+    for quality in qualities:
+        point = quality.mult_adds / 1e9, quality.psnr
+        panel.plot(*point, "o")
+        panel.annotate(quality.weights, point, xytext=(6, 6), textcoords="offset points")
+    others = {name: value for quality in qualities for name, value in quality.others.items()}
+    for name, value in others.items():
+        panel.axhline(value, linestyle="--", color="grey", linewidth=1)
+        place = (0.01, value)
+        panel.annotate(name, place, xycoords=("axes fraction", "data"), va="bottom", color="grey")
+    panel.set_xscale("log")
+    panel.margins(0.25)
+    panel.set(
+        xlabel=f"Mult-Adds at {SIDE}×{SIDE} (G, exact)",
+        ylabel="PSNR (dB)",
+        title=f"Cost and quality, protocol {qualities[0].protocol}",
+    )
+    panel.grid(alpha=0.3)

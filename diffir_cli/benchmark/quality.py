@@ -1,0 +1,113 @@
+"""What a network reaches for what it costs, as in the paper's Figure 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.benchmark.compare import read_json
+from diffir_cli.benchmark.cost import count_cost
+from diffir_cli.benchmark.subject import Subject
+from diffir_cli.errors import InputError
+from diffir_cli.registry import read_registry
+
+SIDE = 256
+"""Pixels of the input for which the cost is told, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What `diffir evaluate` found of one network."""
+
+    weights: str
+    """The registry's name, or the file's."""
+    protocol: str
+    """Whose conventions; only figures by the same can be compared."""
+    psnr: float
+    """Mean in dB."""
+    others: Mapping[str, float]
+    """Mean PSNR of what was measured beside, which costs no network."""
+    pictures: tuple[str, ...]
+    """The names of what was measured; only figures of the same can be compared."""
+    mult_adds: int
+    """By the convention `exact`, at 256×256."""
+
+
+def read_quality(path: Path, subjects: Collection[Subject] = ()) -> Quality:
+    """What `diffir evaluate --json` printed, with what the network costs.
+
+    Args:
+        path: The file.
+        subjects: Of this run, for files that the registry does not know.
+
+    Raises:
+        InputError: when the file is of another kind, or the cost of its weights is not known.
+    """
+    found = read_json(path)
+    methods, weights = found.get("methods"), found.get("weights")
+    if not isinstance(methods, dict) or not methods or "protocol" not in found:
+        raise InputError(
+            f"{path} is no result of diffir evaluate",
+            "make one: diffir evaluate --gt DIR --json > FILE",
+        )
+    if not isinstance(weights, dict):
+        raise InputError(
+            f"{path} is of finished results, whose cost nobody knows",
+            "let diffir evaluate restore them: --gt DIR --lq DIR",
+        )
+    # The network is measured first, the baselines behind it.
+    values = {name: _psnr(method) for name, method in methods.items()}
+    first, *others = values
+    if values[first] is None:
+        raise InputError(f"{path} has no finite mean PSNR", "evaluate on other pictures")
+    name = str(weights.get("name"))
+    return Quality(
+        name,
+        str(found["protocol"]),
+        float(values[first] or 0),
+        {other: value for other in others if (value := values[other]) is not None},
+        _pictures(methods[first]),
+        _mult_adds(name, path, subjects),
+    )
+
+
+def check_alike(qualities: Sequence[Quality]) -> None:
+    """Refuse to draw figures of different pictures as if they could be compared.
+
+    Raises:
+        InputError: when two by the same protocol are of different pictures.
+    """
+    firsts: dict[str, Quality] = {}
+    for quality in qualities:
+        first = firsts.setdefault(quality.protocol, quality)
+        if first.pictures != quality.pictures:
+            raise InputError(
+                f"the results of {first.weights} and {quality.weights} are of different pictures",
+                "evaluate both on the same",
+            )
+
+
+def _pictures(method: Any) -> tuple[str, ...]:
+    images = method.get("images")
+    found = images if isinstance(images, list) else []
+    return tuple(str(image.get("name")) for image in found if isinstance(image, dict))
+
+
+def _psnr(method: Any) -> float | None:
+    mean = method.get("mean") if isinstance(method, dict) else None
+    value = mean.get("psnr") if isinstance(mean, dict) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _mult_adds(name: str, path: Path, subjects: Collection[Subject]) -> int:
+    configs = {spec.name: spec.model for spec in read_registry().values()}
+    configs |= {subject.name: subject.config for subject in subjects}
+    if name not in configs:
+        raise InputError(
+            f"{path} is of {name!r}, whose cost is not known",
+            f"measure it in the same run: --weights {name}",
+        )
+    return count_cost(configs[name], SIDE, SIDE).exact

@@ -1,0 +1,171 @@
+"""What `diffir benchmark` says, writes and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from diffir_cli.cli.talk import print_json, print_table, say
+from diffir_cli.errors import DeviceError, DiffIRError
+
+if TYPE_CHECKING:
+    from diffir_cli.benchmark.case import Case
+    from diffir_cli.benchmark.compare import Comparison
+    from diffir_cli.benchmark.growth import Growth
+    from diffir_cli.benchmark.machine import Machine
+    from diffir_cli.benchmark.quality import Quality
+    from diffir_cli.benchmark.run import Result, Settings
+    from diffir_cli.benchmark.tables import Table
+
+
+@dataclass
+class Told:
+    """A run, and all the ways in which it is told."""
+
+    machine: Machine
+    settings: Settings
+    results: Sequence[Result]
+    growths: Sequence[Growth]
+    parts: bool
+    """Whether levels and block kinds are shown."""
+    comparison: Comparison | None = field(default=None, init=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        from diffir_cli.benchmark.report import as_dict
+
+        found = as_dict(self.machine, self.settings, self.results, self.growths)
+        if self.comparison:
+            found["comparison"] = self.comparison.to_dict()
+        return found
+
+    def tables(self) -> list[Table]:
+        """For people."""
+        from diffir_cli.benchmark.tables import tables
+
+        found = tables(self.results, self.growths, self.parts)
+        return found + ([self.comparison.table()] if self.comparison else [])
+
+    def remarks(self) -> list[str]:
+        """What casts doubt on figures."""
+        from diffir_cli.benchmark.report import remarks
+
+        lines = remarks(self.machine, self.results)
+        if self.comparison:
+            lines += [f"warning: not alike: {each}" for each in self.comparison.unlike]
+            lines += [f"warning: not measured now: {each}" for each in self.comparison.missing]
+        return lines
+
+    def draw(self, path: Path, qualities: Sequence[Quality], overwrite: bool) -> None:
+        """Write the picture, if there is anything on it."""
+        from diffir_cli.benchmark.plot import draw
+        from diffir_cli.files import write_report
+
+        if qualities or any(result.timing for result in self.results):
+            write_report(path, draw(self.results, qualities), overwrite)
+
+    def compare(self, old: Mapping[str, Any], tolerance: float) -> int:
+        """Put an older run beside this one; how many figures are beyond the tolerance."""
+        from diffir_cli.benchmark.compare import compare
+
+        self.comparison = compare(old, self.as_dict(), tolerance)
+        return len(self.comparison.worse)
+
+    def write(self, csv: Path | None, markdown: Path | None, overwrite: bool) -> None:
+        """Write the reports that are wished."""
+        from diffir_cli.benchmark.report import as_csv, as_markdown
+        from diffir_cli.files import write_text
+
+        if csv:
+            write_text(csv, as_csv(self.as_dict()), overwrite)
+        if markdown:
+            page = as_markdown(self.machine.lines(), self.tables(), self.remarks())
+            write_text(markdown, page, overwrite)
+
+    def tell(self, json: bool, quiet: bool) -> None:
+        """Figures on stdout, doubts on stderr."""
+        if json:
+            print_json(self.as_dict())
+        elif not quiet:
+            typer.echo("\n".join(self.machine.lines()))
+            _print_tables(self.tables())
+        for line in self.remarks():
+            if not quiet or line.startswith("error:"):
+                say(line)
+
+    def finish(self, worse: int, tolerance: float) -> None:
+        """End with what went wrong.
+
+        Raises:
+            Exit: when a case could not be measured.
+            DiffIRError: when figures are beyond the tolerance, or none could be compared.
+        """
+        if self.comparison and not self.comparison.changes:
+            raise DiffIRError("nothing that both runs measured can be compared")
+        if worse:
+            figures = "1 figure is" if worse == 1 else f"{worse} figures are"
+            raise DiffIRError(
+                f"{figures} worse than before by more than {100 * tolerance:.0f} %",
+                "run it again on an idle machine, or raise --tolerance",
+            )
+        if any(result.error for result in self.results):
+            raise typer.Exit(DeviceError.exit_code)
+
+
+def read_others(
+    compare: Path | None,
+    quality: Sequence[Path],
+    plot: Path | None,
+    cases: Sequence[Case],
+) -> tuple[dict[str, Any] | None, list[Quality]]:
+    """What other runs found, refused before anything is measured.
+
+    Args:
+        compare: An older run, or None.
+        quality: What was evaluated.
+        plot: Whether anything is drawn.
+        cases: What is going to be measured.
+
+    Raises:
+        InputError: when a file is of another kind, or has nothing to do with these cases.
+        DiffIRError: when nothing can be drawn.
+    """
+    from diffir_cli.benchmark.compare import check_common, read_results
+    from diffir_cli.benchmark.plot import check_plotting
+    from diffir_cli.benchmark.quality import check_alike, read_quality
+
+    if plot:
+        check_plotting()
+    old = read_results(compare) if compare else None
+    if old is not None:
+        check_common(old, cases)
+    qualities = [read_quality(path, {case.subject for case in cases}) for path in quality]
+    check_alike(qualities)
+    return old, qualities
+
+
+def tell_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool) -> None:
+    """The paper's figures beside ours."""
+    from diffir_cli.benchmark.paper import paper_rows
+    from diffir_cli.benchmark.report import as_markdown
+    from diffir_cli.benchmark.tables import paper_table
+    from diffir_cli.files import write_text
+
+    rows = paper_rows()
+    table = paper_table(rows)
+    if markdown:
+        write_text(markdown, as_markdown([], [table], []), overwrite)
+    if json:
+        print_json({"paper": [{**asdict(row), "agrees": row.agrees} for row in rows]})
+    elif not quiet:
+        _print_tables([table])
+
+
+def _print_tables(tables: Sequence[Table]) -> None:
+    for table in tables:
+        typer.echo(f"\n{table.title}")
+        print_table(table.header, table.rows, words=table.words)

@@ -1,0 +1,83 @@
+"""One thing that is tried: how it ended, and what was found.
+
+Nothing here fails: a check that raises is one that says why. So even torch is imported inside the
+checks only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.errors import DiffIRError
+from diffir_cli.version import __version__
+
+
+class State(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    ABSENT = "absent"
+    """Something that one can do without is not there."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried."""
+
+    section: str
+    name: str
+    state: State
+    text: str
+    """What was found, or why it failed; a home folder is told as ~."""
+    seconds: float
+    """How long it took."""
+
+    def line(self) -> str:
+        """For people; a failure begins with the word."""
+        told = f"failed: {self.text}" if self.state is State.FAILED else self.text
+        return f"{self.name}: {told}"
+
+
+Found = tuple[State, str]
+
+
+def tried(section: str, name: str, check: Callable[[], Found]) -> Check:
+    """What a check found; an exception of whatever kind is a finding too."""
+    started = time.perf_counter()
+    try:
+        state, text = check()
+    except DiffIRError as error:
+        state, text = State.FAILED, error.message
+    except Exception as error:
+        state, text = State.FAILED, f"{type(error).__name__}: {error}"
+    taken = time.perf_counter() - started
+    return Check(section, name, state, _private(" ".join(text.split())), taken)
+
+
+def _private(text: str) -> str:
+    """Text without the path of the user's home, which has a name in it."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:
+        return text
+    return text.replace(home, "~") if len(home) > 1 else text
+
+
+def all_well(checks: Sequence[Check]) -> bool:
+    """Whether none failed."""
+    return all(check.state is not State.FAILED for check in checks)
+
+
+def as_dict(checks: Sequence[Check]) -> dict[str, Any]:
+    """Checks as values that JSON can hold."""
+    return {
+        "diffir": __version__,
+        "ok": all_well(checks),
+        "checks": [asdict(check) for check in checks],
+    }

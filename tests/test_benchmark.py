@@ -1,0 +1,324 @@
+"""Measuring: what is timed by turns, in fresh processes, by parts, and until a budget ends."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diffir_cli.benchmark import run as running
+from diffir_cli.benchmark import timing as clock
+from diffir_cli.benchmark.case import Case, Variant
+from diffir_cli.benchmark.cost import count_cost
+from diffir_cli.benchmark.fresh import measure_fresh
+from diffir_cli.benchmark.growth import fit_growth, sweep_sizes
+from diffir_cli.benchmark.machine import describe_machine, parse_cpu_info
+from diffir_cli.benchmark.memory import peak_of
+from diffir_cli.benchmark.parts import time_parts
+from diffir_cli.benchmark.places import Place
+from diffir_cli.benchmark.run import Result, Roofs, Settings
+from diffir_cli.benchmark.subject import Subject, subjects_of
+from diffir_cli.benchmark.timing import Ratio, Timing, by_turns, roof, seconds
+from diffir_cli.config import Engine, ModelConfig, Precision
+from diffir_cli.engine.memory import needed_bytes
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import DeviceError, DiffIRError, WeightsError
+
+CPU = torch.device("cpu")
+STREAMING = Variant(Engine.STREAMING, Precision.FP32)
+REFERENCE = Variant(Engine.REFERENCE, Precision.FP32)
+
+
+@pytest.fixture
+def subject(s2_file: Path) -> Subject:
+    return subjects_of([str(s2_file)])[0]
+
+
+@pytest.fixture
+def roofs() -> Roofs:
+    return Roofs(CPU, side=64)
+
+
+def _settings(*variants: Variant, **others: Any) -> Settings:
+    return Settings("cpu", variants or (STREAMING,), **{"repeats": 2, "fresh": False, **others})
+
+
+def test_percentiles_lie_between_the_calls_and_the_spread_is_a_share_of_the_median() -> None:
+    timing = Timing((5.0, 1.0, 2.0, 4.0, 3.0))
+    assert (timing.p50, timing.best) == (3.0, 1.0)
+    assert timing.percentile(90) == pytest.approx(4.6)
+    assert timing.percentile(99) == pytest.approx(4.96)
+    assert timing.spread == pytest.approx((4.6 - 1.4) / 3)
+    assert Timing((2.0,)).percentile(99) == 2.0 and Timing((2.0,)).spread == 0
+
+
+def test_a_ratio_is_taken_turn_by_turn_so_that_a_noisy_machine_does_not_decide() -> None:
+    noisy = (1.0, 9.0, 3.0, 30.0)
+    ratio = Ratio.of([2 * each for each in noisy], noisy)
+    assert (ratio.median, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
+
+
+def test_what_is_compared_is_called_by_turns() -> None:
+    order: list[str] = []
+    turns: list[int] = []
+    calls = [lambda: order.append("A"), lambda: order.append("B")]
+    timings = by_turns(calls, 3, CPU, turns.append)
+    assert "".join(order) == "ABABAB" and turns == [0, 1, 2]
+    assert [len(timing.seconds) for timing in timings] == [3, 3]
+
+
+def test_the_roof_is_the_work_of_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = iter([0.001, 8.0, 4.0, 2.0, 4.0, 8.0])
+    monkeypatch.setattr(clock, "seconds", lambda _run, _device: next(taken))
+    # The first does not count: it warms up.
+    assert roof(CPU, side=64) == 2 * 64**3 / 2.0
+
+
+def test_the_roof_of_a_run_is_the_best_of_all_its_measurements(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = iter([3.0, 5.0, 4.0])
+    monkeypatch.setattr(running, "roof", lambda *_how: next(found))
+    roofs = Roofs(CPU)
+    assert [roofs.measure(Precision.FP32) for _ in range(3)] == [3.0, 5.0, 5.0]
+
+
+def test_processors_of_intel_and_of_arm_are_told_from_what_linux_says() -> None:
+    intel = "processor\t: 0\nmodel name\t: Fast 9000\nflags\t\t: fpu avx2 avx512f amx_bf16\n"
+    assert parse_cpu_info(intel) == ("Fast 9000", {"fpu", "avx2", "avx512f", "amx_bf16"})
+    arm = "processor\t: 0\nFeatures\t: fp asimd bf16\n\nModel\t\t: Raspberry Pi 5\n"
+    assert parse_cpu_info(arm) == ("Raspberry Pi 5", {"fp", "asimd", "bf16"})
+    assert parse_cpu_info("nonsense") == ("", set())
+
+
+def test_the_machine_says_what_a_figure_needs() -> None:
+    machine = describe_machine(CPU)
+    said = " ".join(machine.lines())
+    for word in (machine.cpu, torch.__version__, f"{torch.get_num_threads()} thread", "bf16"):
+        assert word in said
+    assert machine.cores >= 1 and machine.instructions and not machine.gpu
+
+
+def test_each_case_has_a_time_a_roof_and_a_cost(subject: Subject, roofs: Roofs) -> None:
+    settings = _settings(STREAMING, REFERENCE)
+    found = running.measure(subject, [(24, 16), (32, 32)], settings, roofs)
+    assert [(each.case.width, each.case.height, each.case.variant) for each in found] == [
+        (24, 16, STREAMING),
+        (24, 16, REFERENCE),
+        (32, 32, STREAMING),
+        (32, 32, REFERENCE),
+    ]
+    for result in found:
+        assert result.timing and len(result.timing.seconds) == 2 and result.roof > 0
+        assert result.flops == pytest.approx(2 * result.cost.exact / result.timing.p50)
+        assert result.share == pytest.approx(result.flops / result.roof)
+        assert (result.ratio is None) == (result.case.variant == STREAMING)
+        assert not result.fresh and not result.parts and not result.notes
+
+
+def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
+    subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ModelRestorer.restore
+
+    def restore(self: ModelRestorer, *args: Any, **others: Any) -> Any:
+        if self.engine is Engine.REFERENCE:
+            raise DeviceError("no room")
+        return real(self, *args, **others)
+
+    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    settings = _settings(REFERENCE, STREAMING)
+    failed, ran = running.measure(subject, [(16, 16)], settings, roofs)
+    assert failed.error == "no room" and failed.timing is None and failed.flops == 0
+    assert ran.timing and not ran.error and ran.ratio is None
+
+
+def test_tiles_and_overflow_are_told(subject: Subject) -> None:
+    variant = Variant(Engine.STREAMING, Precision.BF16)
+    case = Case(subject, 16, 16, variant, "cpu")
+    restorer = case.restorer()
+    assert running._notes(restorer) == ()
+    restorer.tiles, restorer.redone = 64, 1
+    tiles, overflow = running._notes(restorer)
+    assert "tiles of 64" in tiles and "bf16 overflowed" in overflow
+
+
+def test_weights_that_are_not_at_hand_are_random_and_restore_all_the_same(roofs: Roofs) -> None:
+    (subject,) = subjects_of(["inpaint-celeba"])
+    assert subject.path is None
+    (result,) = running.measure(subject, [(8, 8)], _settings(repeats=1), roofs)
+    assert result.timing and result.cost == count_cost(subject.config, 8, 8)
+
+
+def test_random_weights_are_the_same_each_time_and_leave_other_random_numbers_alone() -> None:
+    (subject,) = subjects_of(["inpaint-celeba"])
+    state = torch.random.get_rng_state()
+    first, second = (subject.build().state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_each_network_is_measured_once_and_unknown_ones_are_refused(s2_file: Path) -> None:
+    names = ["sr-x4-lite", str(s2_file), "sr-x4-lite"]
+    found = subjects_of(names)
+    assert [subject.name for subject in found] == ["sr-x4-lite", s2_file.name]
+    assert all(subject.path for subject in found)
+    with pytest.raises(WeightsError, match="no weights named"):
+        subjects_of(["sr-x5"])
+
+
+def test_a_case_survives_the_way_to_another_process(subject: Subject) -> None:
+    case = Case(subject, 24, 16, REFERENCE, "cpu")
+    assert Case.from_dict(case.to_dict()) == case
+
+
+def test_parts_add_up_to_no_more_than_the_whole_and_leave_no_trace(subject: Subject) -> None:
+    restorer = Case(subject, 32, 32, REFERENCE, "cpu").restorer()
+    picture = subject.picture(32, 32)
+    before = restorer.restore(**picture)
+    parts, whole = time_parts(restorer, lambda: restorer.restore(**picture), 2)
+    assert set(parts) == set(count_cost(subject.config, 32, 32).parts)
+    assert all(taken > 0 for taken in parts.values())
+    # Medians of two turns: means, so the sum of parts is below the mean of wholes.
+    assert sum(parts.values()) < whole
+    assert (restorer.restore(**picture) == before).all()
+    assert not any(module._forward_hooks for module in restorer.model.modules())
+
+
+def test_parts_are_timed_where_cpen_passes_in_strips_too(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffir_cli.engine import restorer as engine
+    from diffir_cli.engine.condition import condition
+
+    def in_strips(cpen: Any, pixels: Any, _numbers: int) -> Any:
+        return condition(cpen, pixels, 1)
+
+    monkeypatch.setattr(engine, "condition", in_strips)
+    restorer = Case(subject, 32, 32, REFERENCE, "cpu").restorer()
+    calls: list[Place] = []
+    for _, module, place in _places(restorer):
+        module.register_forward_hook(lambda *_args, place=place: calls.append(place))
+    restorer.restore(**subject.picture(32, 32))
+    assert sum(place.level == "CPEN" for place in calls) > 2
+
+
+def _places(restorer: ModelRestorer) -> Any:
+    from diffir_cli.benchmark.places import places
+
+    return places(restorer.model)
+
+
+def test_the_times_of_parts_go_with_the_first_variant(subject: Subject, roofs: Roofs) -> None:
+    settings = _settings(STREAMING, REFERENCE, repeats=1, parts=True)
+    first, second = running.measure(subject, [(16, 16)], settings, roofs)
+    assert first.parts and not second.parts
+
+
+def test_a_call_that_takes_memory_raises_the_peak_whatever_was_before() -> None:
+    size = 64 * 2**20
+    torch.ones(4 * size, dtype=torch.uint8)
+    kept: list[torch.Tensor] = []
+    memory = peak_of(lambda: kept.append(torch.ones(size, dtype=torch.uint8)), CPU)
+    assert memory.resident is not None and memory.resident > 0.9 * size
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        assert memory.resident < 1.2 * size
+    assert memory.allocated is None and memory.reserved is None
+
+
+def test_fresh_processes_tell_cold_start_and_the_memory_that_was_predicted(
+    subject: Subject, tiny: ModelConfig
+) -> None:
+    case = Case(subject, 256, 256, REFERENCE, "cpu")
+    fresh = measure_fresh(case)
+    assert 0.2 < fresh.cold < 120
+    predicted = needed_bytes(tiny, 256, 256, Engine.REFERENCE)
+    assert fresh.memory.resident is not None
+    assert 0.3 * predicted < fresh.memory.resident < 2 * predicted
+
+
+def test_a_fresh_process_that_fails_says_why(subject: Subject, s2_file: Path) -> None:
+    case = Case(subject, 16, 16, STREAMING, "cpu")
+    s2_file.write_bytes(b"nothing")
+    with pytest.raises(DiffIRError, match=r"a fresh process failed: .*tiny\.safetensors"):
+        measure_fresh(case)
+
+
+def test_sweeps_double_and_end_with_the_last_size() -> None:
+    assert sweep_sizes(128, 1024) == [(128, 128), (256, 256), (512, 512), (1024, 1024)]
+    assert sweep_sizes(100, 500)[-2:] == [(400, 400), (500, 500)]
+
+
+def test_a_sweep_ends_with_its_budget_but_never_before_its_first_size(
+    subject: Subject, roofs: Roofs
+) -> None:
+    sizes = sweep_sizes(8, 32)
+    settings = _settings(STREAMING, REFERENCE)
+    found, left = running.sweep(subject, sizes, settings, roofs, budget=0)
+    assert [result.case.width for result in found] == [8, 8] and left == sizes[1:]
+    found, left = running.sweep(subject, sizes, settings, roofs, budget=1000)
+    assert [result.case.width for result in found] == [8, 8, 16, 16, 32, 32] and not left
+
+
+def test_the_growth_exponent_of_a_power_law_is_found(subject: Subject) -> None:
+    def result(side: int, variant: Variant, law: Callable[[int], float]) -> Result:
+        case = Case(subject, side, side, variant, "cpu")
+        return Result(case, count_cost(subject.config, 8, 8), Timing((law(side * side),)))
+
+    sizes = sweep_sizes(64, 512)
+    found = [
+        result(side, variant, law)
+        for side, _ in sizes
+        for variant, law in (
+            (STREAMING, lambda pixels: 3e-6 * pixels),
+            (REFERENCE, lambda pixels: 2e-6 * pixels**1.25),
+        )
+    ]
+    streaming, reference = fit_growth(found, [(1024, 1024)])
+    assert streaming.exponent == pytest.approx(1) and streaming.variant == STREAMING
+    assert reference.exponent == pytest.approx(1.25) and reference.left_out == ((1024, 1024),)
+    assert fit_growth(found[:1], [])[0].exponent is None
+
+
+def test_a_gpu_is_asked_for_its_own_clock_around_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            order.append("record")
+
+        def synchronize(self) -> None:
+            order.append("wait")
+
+        def elapsed_time(self, _last: Event) -> float:
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("settle"))
+    monkeypatch.setattr(torch.cuda, "device", lambda _device: nullcontext())
+    assert seconds(lambda: order.append("call"), torch.device("cuda:0")) == 0.25
+    assert order == ["settle", "record", "call", "record", "wait"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_is_timed_by_its_events_and_its_memory_is_told(subject: Subject) -> None:
+    device = torch.device("cuda:0")
+    one = torch.rand(2048, 2048, device=device)
+    assert 0 < seconds(lambda: one @ one, device) < 10
+    memory = peak_of(lambda: torch.empty(64 * 2**20, dtype=torch.uint8, device=device), device)
+    assert memory.allocated == 64 * 2**20 and (memory.reserved or 0) >= memory.allocated
+    machine = describe_machine(device)
+    assert machine.gpu and machine.driver
+    settings = Settings("cuda:0", (Variant(Engine.STREAMING, Precision.BF16),), 2, fresh=False)
+    (result,) = running.measure(subject, [(64, 64)], settings, Roofs(device))
+    assert result.timing and math.isfinite(result.share)

@@ -1,0 +1,193 @@
+"""`diffir doctor` tries everything, tells it in plain text, and never fails itself."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffir_cli import registry
+from diffir_cli.config import Precision
+from diffir_cli.doctor import surroundings, trials
+from diffir_cli.doctor.check import State, tried
+from diffir_cli.doctor.examine import examine
+from diffir_cli.doctor.surroundings import EXTRAS, LIBRARIES
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import DiffIRError
+from diffir_cli.folders import cache_folder
+from diffir_cli.registry import find_weights, read_registry
+from tests.conftest import run_cli
+
+
+@pytest.fixture
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out what takes long."""
+    monkeypatch.setattr(trials, "read_registry", dict)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package's folder of weights, which may be damaged."""
+    read_registry()
+    (tmp_path / "weights").mkdir()
+    for spec in read_registry().values():
+        if spec.embedded:
+            (tmp_path / "weights" / spec.file).symlink_to(spec.path)
+    monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
+    return tmp_path / "weights"
+
+
+def test_all_is_well_here_and_every_embedded_network_has_restored_a_picture() -> None:
+    outcome = run_cli("doctor", "--json")
+    assert outcome.exit_code == 0, outcome.output
+    found = json.loads(outcome.stdout)
+    assert found["ok"]
+    checks = {(check["section"], check["name"]): check for check in found["checks"]}
+    embedded = [spec for spec in read_registry().values() if spec.embedded]
+    for spec in embedded:
+        assert checks["weights", spec.name]["text"].startswith("verified, sha256")
+        side = 64 * spec.scale
+        assert f"64×64 to {side}×{side} in" in checks["restorations", spec.name]["text"]
+    assert checks["precisions", "cpu fp32"]["text"] == "works"
+    assert checks["precisions", "cpu fp16"]["state"] == "absent"
+    sections = {section for section, _ in checks}
+    assert sections == {
+        *("versions", "system", "extras", "devices", "precisions", "folders", "weights"),
+        "restorations",
+    }
+    assert all(("versions", name) in checks for name in LIBRARIES)
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_text_is_plain_ends_with_a_verdict_and_hides_the_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "diffir"))
+    outcome = run_cli("doctor")
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stdout.endswith("all is well\n") and "\x1b" not in outcome.stdout
+    assert "  cache: ~/diffir/cache is not there yet, can be made" in outcome.stdout
+    assert "DIFFIR_HOME=~/diffir" in outcome.stdout
+    assert str(tmp_path) not in outcome.output
+    assert not (tmp_path / "diffir").exists()
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_a_library_that_is_broken_is_one_line_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(LIBRARIES, "numpy", "no_such_module")
+    outcome = run_cli("doctor")
+    assert outcome.exit_code == 1
+    assert "  numpy: failed: ModuleNotFoundError: No module named 'no_such_module'" in (
+        outcome.stdout
+    )
+    assert outcome.stdout.endswith("failed: versions numpy\n") and "cpu fp32" in outcome.stdout
+
+
+def test_damaged_and_missing_weights_are_found(elsewhere: Path) -> None:
+    first, second = (elsewhere / f"{name}.safetensors" for name in ("sr-x4-lite", "deblur-lite"))
+    first.unlink()
+    first.write_bytes(b"nothing")
+    second.unlink()
+    checks = {(c.section, c.name): c for c in trials.check_weights()}
+    assert "is damaged: its sha256 is" in checks["weights", "sr-x4-lite"].text
+    assert "cannot read" in checks["weights", "deblur-lite"].text
+    for name in ("sr-x4-lite", "deblur-lite"):
+        assert checks["weights", name].state is State.FAILED
+        assert checks["restorations", name].state is State.FAILED
+    assert checks["restorations", "inpaint-lite"].state is State.OK
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), DiffIRError("no luck"), MemoryError()])
+def test_whatever_a_check_raises_is_a_finding(error: Exception) -> None:
+    def check() -> Any:
+        raise error
+
+    found = tried("section", "name", check)
+    assert found.state is State.FAILED and found.line().startswith("name: failed: ")
+    said = "no luck" if isinstance(error, DiffIRError) else type(error).__name__
+    assert said in found.text
+
+
+def test_precisions_are_tried_and_not_only_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def restore(self: ModelRestorer, *_args: object) -> None:
+        raise RuntimeError(f"no kernel for {self.dtype}")
+
+    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    found = tried("precisions", "x", lambda: trials.check_precision("cpu", Precision.BF16))
+    assert (
+        found.state is State.FAILED and found.text == "RuntimeError: no kernel for torch.bfloat16"
+    )
+
+
+def _black(hq: Any) -> Any:
+    return np.zeros_like(hq)
+
+
+def _cut(hq: Any) -> Any:
+    return hq[:-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(_black, "levels of 255 from its input"), (_cut, "became 64×63")]
+)
+def test_a_result_that_cannot_be_right_is_a_failure(
+    change: Callable[[Any], Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ModelRestorer.restore
+
+    def restore(self: ModelRestorer, lq: Any, mask: Any = None) -> Any:
+        return change(real(self, lq, mask=mask))
+
+    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    state, text = trials.check_restoration(find_weights("deblur-lite"))
+    assert state is State.FAILED and message in text
+
+
+def test_a_folder_that_cannot_be_made_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "file"))
+    found = tried("folders", "cache", lambda: surroundings.check_folder(cache_folder))
+    assert found.state is State.FAILED and "NotADirectoryError" in found.text
+
+
+def test_an_extra_that_is_not_installed_is_no_failure_and_has_a_hint() -> None:
+    found = tried("extras", "ray", lambda: surroundings.check_extra("ray", ("no_such_module",)))
+    assert found.state is State.ABSENT
+    assert found.text == "without no_such_module; pip install 'diffir[ray]'"
+
+
+def test_all_extras_of_the_package_are_told() -> None:
+    path = Path(__file__).parent.parent / "pyproject.toml"
+    known = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert set(EXTRAS) == set(known) - {"dev"}
+
+
+def test_an_installation_without_torch_is_told_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import builtins
+
+    real = builtins.__import__
+
+    def broken(name: str, *args: Any, **others: Any) -> Any:
+        if name.partition(".")[0] == "torch" or name.startswith("diffir_cli.engine"):
+            raise ImportError("libtorch_cpu.so: cannot open shared object file")
+        return real(name, *args, **others)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    checks = list(examine())
+    failed = {(check.section, check.name) for check in checks if check.state is State.FAILED}
+    assert {("devices", "auto"), ("restorations", "sr-x4-lite")} <= failed
+    assert ("weights", "sr-x4-lite") not in failed
+    assert checks[-1].section == "restorations"
