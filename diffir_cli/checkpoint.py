@@ -59,13 +59,7 @@ def load_model(path: str | Path, config: ModelConfig | None = None) -> DiffIRS2:
     Raises:
         CheckpointError: when the file cannot be read or trusted, is of stage 1, or does not fit.
     """
-    checkpoint = load_checkpoint(path, config)
-    if checkpoint.stage != 2:
-        raise CheckpointError(
-            f"{path} holds a stage-1 network, which needs the ground truth to restore an image",
-            "give the weights of stage 2, such as runs/NAME-s2/NAME-s2.safetensors",
-        )
-    return _fill(DiffIRS2, checkpoint)
+    return rebuild_stage2(load_checkpoint(path, config))
 
 
 def load_stage1(path: str | Path, config: ModelConfig | None = None) -> DiffIRS1:
@@ -103,7 +97,26 @@ def load_checkpoint(path: str | Path, config: ModelConfig | None = None) -> Chec
         CheckpointError: when the file cannot be read or trusted.
     """
     path = Path(path)
-    raw, metadata = read_tensors(path)
+    return checkpoint_of(path, *read_tensors(path), config)
+
+
+def checkpoint_of(
+    path: Path,
+    raw: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    config: ModelConfig | None = None,
+) -> Checkpoint:
+    """What named tensors are.
+
+    Args:
+        path: What messages call them.
+        raw: Under official names or ours.
+        metadata: The header of their file.
+        config: What the network looks like; None takes what the header says or shapes imply.
+
+    Raises:
+        CheckpointError: when they are no network's, or cannot be trusted.
+    """
     raw = {key.removeprefix("module."): value for key, value in raw.items()}
     raw, buffers = without_twins(path, raw)
     stage = detect_stage(path, raw)
@@ -116,7 +129,7 @@ def load_checkpoint(path: str | Path, config: ModelConfig | None = None) -> Chec
     if config is None:
         config = _config_of_header(path, metadata) or infer_config(tensors, buffers, path)
     check_schedule(path, buffers, config)
-    return Checkpoint(path, tensors, stage, config, metadata)
+    return Checkpoint(path, tensors, stage, config, dict(metadata))
 
 
 def rebuild(checkpoint: Checkpoint) -> DiffIRS1 | DiffIRS2:
@@ -128,6 +141,21 @@ def rebuild(checkpoint: Checkpoint) -> DiffIRS1 | DiffIRS2:
     if checkpoint.stage == 2:
         return _fill(DiffIRS2, checkpoint)
     return _fill(DiffIRS1, checkpoint)
+
+
+def rebuild_stage2(checkpoint: Checkpoint) -> DiffIRS2:
+    """The stage-2 network of a checkpoint, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: when it is of stage 1, or parameters are missing, surplus or misshaped.
+    """
+    if checkpoint.stage != 2:
+        raise CheckpointError(
+            f"{checkpoint.path} holds a stage-1 network, which needs the ground truth to restore "
+            "an image",
+            "give the weights of stage 2, such as runs/NAME-s2/NAME-s2.safetensors",
+        )
+    return _fill(DiffIRS2, checkpoint)
 
 
 def save_weights(

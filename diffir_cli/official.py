@@ -98,8 +98,9 @@ def infer_config(
 ) -> ModelConfig:
     """The configuration that names and shapes imply.
 
-    What shapes cannot show is taken from the released networks: no residual with a mask channel,
-    and the default schedule unless the buffers give its length and ends.
+    What shapes cannot show is taken from the released networks, official and ours: no residual with
+    a mask channel but for our light tails, and the default schedule unless the buffers give its
+    length and ends.
 
     Raises:
         CheckpointError: when a part of the network is absent or of an impossible shape.
@@ -123,6 +124,7 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
         # A convolution makes 3 channels, or 3 for each pixel that a shuffle then spreads.
         rows = shapes["dirformer.tail.0.weight"][0]
         tail = {48: Tail.SHUFFLE_ONCE, 12: Tail.SHUFFLE_TWO}.get(rows, Tail.CONV)
+    light = tail in (Tail.SHUFFLE_ONCE, Tail.SHUFFLE_TWO)
     in_channels = 4 if embed_channels in (4, 16, 64) else 3
     scale = tail.factor // math.isqrt(embed_channels // in_channels)
     cpen_dim, cpen_channels = shapes["cpen.features.0.weight"][:2]
@@ -136,7 +138,9 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
         scale=scale,
         tail=tail,
         in_channels=in_channels,
-        residual=in_channels == 3,
+        # Light tails are this project's own, whose inpainting adds to a smooth guess.
+        residual=in_channels == 3 or light,
+        prefill=in_channels == 4 and light,
         dim=dim,
         num_blocks=tuple(_count(shapes, level) for level in levels),  # type: ignore[arg-type]
         refinement_blocks=_count(shapes, "dirformer.refinement."),

@@ -39,6 +39,7 @@ EXTRAS = {
     "plot": ("matplotlib",),
     "ray": ("ray",),
     "s3": ("upath", "s3fs"),
+    "spandrel": ("spandrel",),
     "train": ("accelerate", "matplotlib"),
 }
 """What can be installed beside it, by the names of the modules."""

@@ -1,0 +1,1 @@
+"""DiffIR for programs that are built on other libraries."""
