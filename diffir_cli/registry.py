@@ -151,19 +151,26 @@ def find_weights(name: str, extra: Path | None = None) -> WeightSpec:
     raise WeightsError(f"no weights named {name!r}", hint)
 
 
-def default_weights(task: Task) -> WeightSpec:
-    """The embedded entry of a task.
+def default_weights(task: Task, scale: int | None = None, extra: Path | None = None) -> WeightSpec:
+    """The entry that a task is done with unless another is named: an embedded one if there is one.
+
+    Args:
+        task: What is wrong with the picture.
+        scale: Of the network; None for any.
+        extra: The user's own registry; None for that of the environment.
 
     Raises:
-        WeightsError: when no weights for the task are part of this package.
+        WeightsError: when there is no such entry.
     """
-    known = [spec for spec in _own_entries().values() if spec.task is task]
-    embedded = [spec for spec in known if spec.embedded]
-    if embedded:
-        return embedded[0]
+    entries = {**_own_entries(), **read_registry(extra)} if scale else _own_entries()
+    known = [spec for spec in entries.values() if spec.task is task]
+    fitting = [spec for spec in known if scale in (None, spec.scale)]
+    if fitting:
+        return min(fitting, key=lambda spec: not spec.embedded)
+    scales = sorted({spec.scale for spec in known})
     raise WeightsError(
-        f"no weights for task {task.value!r} are part of this version",
-        f"download a checkpoint from {known[0].source} and add --weights FILE" if known else "",
+        f"no weights for task {task.value!r} have the scale {scale}",
+        "there are " + " and ".join(f"--scale {one}" for one in scales),
     )
 
 

@@ -31,7 +31,11 @@ class WeightFile:
 
 
 def locate_weights(
-    wish: str | None, task: Task, registry: Path | None = None, obtain: Obtain | None = None
+    wish: str | None,
+    task: Task,
+    registry: Path | None = None,
+    obtain: Obtain | None = None,
+    scale: int | None = None,
 ) -> WeightFile:
     """The file for a registry name, a path, or by default the task's embedded weights.
 
@@ -40,13 +44,14 @@ def locate_weights(
         task: What the weights must be for.
         registry: The user's own registry; None for that of the environment.
         obtain: Asked for weights that are not on this machine; None for a refusal.
+        scale: What the network must enlarge by, where nothing is named; None for the task's own.
 
     Raises:
         WeightsError: when the name is unknown, or the weights cannot be had.
         ChecksumError: when a file is not what was promised.
     """
     if wish is None:
-        return _checked(default_weights(task), None)
+        return _checked(default_weights(task, scale, registry), obtain)
     path = Path(wish)
     if wish not in (known := read_registry(registry)) and (path.is_file() or path.suffix):
         if not path.is_file():

@@ -380,3 +380,18 @@ def test_a_training_state_is_converted_to_its_averaged_network(
     assert checkpoint.config == s2.config
     for key, value in s2.state_dict().items():
         torch.testing.assert_close(checkpoint.tensors[key], value, rtol=0, atol=0)
+
+
+def test_a_scale_chooses_the_weights(tmp_path: Path, registry: Path) -> None:
+    photo = tmp_path / "in.png"
+    Image.fromarray(noise_image(12, 12)).save(photo)
+    how = ("restore", photo, "-d", "cpu", "-o", tmp_path / "out.png", "--overwrite")
+    assert run_cli(*how, "-s", 4).exit_code == 0
+    assert Image.open(tmp_path / "out.png").size == (48, 48)
+    absent = run_cli(*how, "-s", 2)
+    assert absent.exit_code == 4
+    assert "no direct link to sr-x2 is known" in absent.stderr
+    none = run_cli(*how, "-s", 2, "--task", "deblur")
+    assert none.exit_code == 4
+    assert "there are --scale 1" in none.stderr
+    assert run_cli(*how, "-s", 4, "-w", "tiny", "--registry", registry).exit_code == 2

@@ -129,6 +129,7 @@ def batch(
     suffix: Suffix = "",
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
+    scale: options.Scale = None,
     registry: options.Registry = None,
     no_download: options.NoDownload = False,
     device: options.Device = "auto",
@@ -209,7 +210,7 @@ def batch(
         raise typer.BadParameter(f"--report writes a page: name it .html, not {report}")
     if report:
         check_new_file(report, True)
-    chosen = located(weights, task, registry, no_download, quiet or json)
+    chosen = located(weights, task, registry, no_download, quiet or json, scale)
     devices = tuple(device.split(","))
     how = devices[0], precision, engine, limits, threads, quality, lossless
     work = Work(task, chosen, treatment, *how)

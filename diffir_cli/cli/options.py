@@ -25,6 +25,17 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
+Scale = Annotated[
+    int | None,
+    typer.Option(
+        "--scale",
+        "-s",
+        min=1,
+        max=4,
+        help="Of the network: 1, 2 or 4; see --outscale for that of the result.",
+        show_default=False,
+    ),
+]
 Registry = Annotated[
     Path | None,
     typer.Option(

@@ -35,6 +35,7 @@ def restore(
     output: options.Output,
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
+    scale: options.Scale = None,
     registry: options.Registry = None,
     no_download: options.NoDownload = False,
     device: options.Device = "auto",
@@ -95,7 +96,7 @@ def restore(
     if format_ is None:
         format_ = _format_like(loaded)
         check_coding(target, quality, lossless, format_)
-    chosen = located(weights, task, registry, no_download, quiet or json)
+    chosen = located(weights, task, registry, no_download, quiet or json, scale)
     with working(f"restoring {shown.name}", quiet or json):
         from diffir_cli.engine.loading import restorer_of
         from diffir_cli.engine.memory import Wish

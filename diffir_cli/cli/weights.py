@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def located(
-    weights: str | None, task: Task, registry: Path | None, no_download: bool, silent: bool
+    weights: str | None,
+    task: Task,
+    registry: Path | None,
+    no_download: bool,
+    silent: bool,
+    scale: int | None = None,
 ) -> WeightFile:
     """The weights that a user wishes for.
 
@@ -30,10 +35,13 @@ def located(
     """
     from diffir_cli.weightfile import locate_weights
 
+    if weights and scale:
+        raise typer.BadParameter("--weights have a scale of their own: leave --scale out")
+
     def obtain(spec: WeightSpec) -> Path:
         return fetched(spec, offline=no_download, silent=silent)
 
-    return locate_weights(weights, task, registry, obtain)
+    return locate_weights(weights, task, registry, obtain, scale)
 
 
 def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | None = None) -> Path:
