@@ -197,6 +197,15 @@ def save_weights(
 
 def _fill(kind: type[Network], checkpoint: Checkpoint) -> Network:
     """Build the network without initialising it, then load strictly."""
+    config = checkpoint.config
+    blocks = 2 * sum(config.num_blocks) + config.refinement_blocks + config.cpen_blocks
+    if blocks > len(checkpoint.tensors) + sum(config.num_blocks):
+        # Not even to build it, which takes long.
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit the network: {len(checkpoint.tensors)} tensors for "
+            f"{blocks} blocks",
+            "check that the weights file and the configuration belong together",
+        )
     with torch.device("meta"):
         model = kind(checkpoint.config)
     _check_fit(checkpoint, model)
@@ -235,7 +244,7 @@ def _config_of_header(path: Path, metadata: Mapping[str, str]) -> ModelConfig | 
         return None
     try:
         return ModelConfig.from_dict(json.loads(metadata["config"]))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} has a broken configuration in its header: {error}",
             "convert the original again",

@@ -1,27 +1,25 @@
 """Weights files to named tensors, whatever wraps them, without running any pickle.
 
 A pickle may name any function and have it called, so a weights file from the net is a program. Here
-torch's restricted unpickler reads the file; what it refuses (Lightning files name callback and
-configuration classes) goes through one in which every name but torch's tensor builders stands for
-an object that does nothing.
+it goes through an unpickler in which every name but torch's tensor builders stands for an object
+that does nothing (`unpickler.py`); and what a file holds must not take much more room than itself.
 """
 
 from __future__ import annotations
 
-import collections
-import pickle
 import types
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
+from diffir_cli.unpickler import InertUnpickler, load_inert
 
 _OTHER_FILE = "is it the file you meant? training states and discriminators are no networks"
 
@@ -54,16 +52,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _unpickle(path: Path) -> Any:
     """The content of a file that torch wrote, with nothing executed."""
     _check_records(path)
+    inert = types.SimpleNamespace(Unpickler=InertUnpickler, load=load_inert, __name__="inert")
     try:
         with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        pass  # It names classes that torch does not know: they become stand-ins.
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    inert = types.SimpleNamespace(Unpickler=_InertUnpickler, load=_load_inert, __name__="inert")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
+            return torch.load(
+                path, map_location="cpu", weights_only=False, pickle_module=inert, mmap=False
+            )
     # A malformed file makes an unpickler raise almost anything.
     except Exception as error:
         raise _unreadable(path, error) from error
@@ -77,10 +71,13 @@ def _check_records(path: Path) -> None:
             return
         with zipfile.ZipFile(path) as file:
             packed = [record for record in file.infolist() if record.compress_type]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            held = sum(record.file_size for record in file.infolist())
+    except Exception as error:
         raise _unreadable(path, error) from error
     if packed:
         raise _unreadable(path, ValueError(f"its record {packed[0].filename!r} is compressed"))
+    if held > path.stat().st_size:
+        raise _unreadable(path, ValueError("its records overlap"))
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -91,71 +88,12 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-class _StandIn:
-    """An object in the place of one that a pickle wants to build: it takes all, does nothing."""
-
-    def __new__(cls, *_args: object, **_kwargs: object) -> _StandIn:
-        return object.__new__(cls)
-
-    def __init__(self, *_args: object, **_kwargs: object) -> None:
-        pass
-
-    def __setstate__(self, _state: object) -> None:
-        pass
-
-    def __setitem__(self, _key: object, _value: object) -> None:
-        pass
-
-    def append(self, _value: object) -> None:
-        """Take an item and forget it."""
-
-    def extend(self, _values: object) -> None:
-        """Take items and forget them."""
-
-    def add(self, _value: object) -> None:
-        """Take an item and forget it."""
-
-
-class _Builder:
-    """A function that a pickle may call but not change: it has no attributes to set."""
-
-    __slots__ = ("_build",)
-
-    def __init__(self, build: Callable[..., Any]) -> None:
-        self._build = build
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._build(*arguments)
-
-    def __setstate__(self, _state: object) -> None:
-        pass
-
-
-_BUILDERS = {
-    ("collections", "OrderedDict"): _Builder(collections.OrderedDict),
-    ("torch._utils", "_rebuild_tensor_v2"): _Builder(torch._utils._rebuild_tensor_v2),
-    ("torch._utils", "_rebuild_parameter"): _Builder(torch._utils._rebuild_parameter),
-    ("torch", "Size"): _Builder(torch.Size),
-}
-"""The only callables that a pickle gets by name."""
-
-
-# The unpickler written in Python: the one in C sizes its memo by the largest index in the file, so
-# that twenty bytes can ask for gigabytes.
-class _InertUnpickler(pickle._Unpickler):
-    """An unpickler for which every unknown name is a class of stand-ins."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        builder = _BUILDERS.get((module_name, global_name))
-        return builder or type("StandIn", (_StandIn,), {})
-
-
-def _load_inert(file: IO[bytes], **settings: Any) -> Any:
-    return _InertUnpickler(file, **settings).load()
-
-
 def _select(path: Path, content: Any) -> dict[str, Tensor]:
-    """The dict of tensors inside one of the official containers."""
+    """The dict of tensors inside one of the official containers.
+
+    Raises:
+        CheckpointError: when there is none, or they are not plain numbers of the size of the file.
+    """
     if isinstance(content, Mapping):
         # A state of this program's training has a digest of its recipe.
         levels = ("average",) if "digest" in content else ("params_ema", "params")
@@ -186,7 +124,14 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if not _is_plain(value):
             raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
+    held = sum(value.numel() * value.element_size() for value in tensors.values())
+    if held > _TIMES * path.stat().st_size:
+        raise CheckpointError(f"{path} holds the same numbers again and again", _OTHER_FILE)
     return tensors
+
+
+_TIMES = 4
+"""How often a number may stand in a file's tensors; in official files some stand twice."""
 
 
 def _header_of_state(content: Any) -> dict[str, str]:

@@ -54,7 +54,7 @@ def detect_stage(path: Path, raw: Mapping[str, Tensor]) -> int:
         return 2
     if heads & {"E", "cpen"}:
         return 1
-    first = ", ".join(list(raw)[:3])
+    first = ", ".join(repr(name[:60]) for name in list(raw)[:3])
     raise CheckpointError(
         f"{path} is no DiffIR network; it has {len(raw)} tensors such as {first}",
         "is it the file you meant? weights of other networks cannot be used",

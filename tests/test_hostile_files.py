@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
 import random
 import resource
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -219,3 +222,108 @@ def test_a_damaged_file_is_one_error_or_a_network_and_takes_little_memory(
     # A bit of a weight that is turned over gives another weight, which only a hash can tell.
     assert FUZZED // 3 < refused < FUZZED
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def _pickled(path: Path, program: bytes) -> None:
+    """A file of torch's form around a program for unpicklers."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("net/data.pkl", program)
+        file.writestr("net/version", "3")
+        file.writestr("net/byteorder", "little")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        # {((((), ()), ((), ())), …): 1}, whose hash takes 2⁴⁵ steps.
+        (b"\x80\x02})" + b"2\x86" * 45 + b"K\x01s.", "a key is neither"),
+        (b"\x80\x04()" + b"2\x86" * 45 + b"\x91.", "a key is neither"),
+        # A set's items, added to a tuple and to a dict.
+        (b"\x80\x04)(K\x01\x90.", "are added to a tuple"),
+        (b"\x80\x04}(K\x01\x90.", "are added to a dict"),
+        # A number that is called.
+        (b"\x80\x02K\x01)R.", "a int is called"),
+        (b"\x80\x02K\x01)\x81.", "a int is called"),
+    ],
+)
+def test_a_pickle_that_wants_to_do_more_than_hold_something_is_refused(
+    program: bytes, said: str, tmp_path: Path
+) -> None:
+    _pickled(tmp_path / "net.pth", program)
+    started = time.monotonic()
+    with pytest.raises(CheckpointError, match=said):
+        load_model(tmp_path / "net.pth")
+    assert time.monotonic() - started < 2
+
+
+def test_a_dict_cannot_be_given_methods_of_a_pickle(tmp_path: Path) -> None:
+    # OrderedDict() with the state {"items": 5, "get": 5}.
+    state = b"}(X\x05\x00\x00\x00itemsK\x05X\x03\x00\x00\x00getK\x05ub."
+    program = b"\x80\x02ccollections\nOrderedDict\n)R" + state
+    _pickled(tmp_path / "net.pth", program)
+    with pytest.raises(CheckpointError, match="no tensors"):
+        load_model(tmp_path / "net.pth")
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from diffir_cli.checkpoint import load_model
+from diffir_cli.errors import CheckpointError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    load_model(Path(sys.argv[1]))
+except CheckpointError as error:
+    print(error.message)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def _refused_with(path: Path) -> tuple[str, int]:
+    """What a process of its own says of a file, and how much memory it took for it, in KiB."""
+    command = [sys.executable, "-c", PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    message, taken = done.stdout.splitlines()
+    return message, int(taken)
+
+
+def test_many_views_of_few_numbers_take_no_memory(tmp_path: Path) -> None:
+    numbers = torch.zeros(2_000_000, dtype=torch.uint8)
+    torch.save({f"G.{name}": numbers[:] for name in range(200)}, tmp_path / "net.pth")
+    message, taken = _refused_with(tmp_path / "net.pth")
+    assert "again and again" in message
+    assert taken < 100_000
+
+
+def test_overlapping_records_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("net/data.pkl", b"\x80\x02}.")
+        file.writestr("net/data/0", bytes(2**20))
+        first = file.infolist()[-1]
+        for number in range(1, 60):
+            twin = copy.copy(first)
+            twin.filename = f"net/data/{number}"
+            file.filelist.append(twin)
+            file.NameToInfo[twin.filename] = twin
+    with pytest.raises(CheckpointError, match="overlap"):
+        load_model(path)
+
+
+def test_a_network_of_a_thousand_blocks_is_not_built_for_a_small_file(
+    s2: DiffIRS2, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.safetensors"
+    config = {**s2.config.to_dict(), "num_blocks": [1024] * 4, "refinement_blocks": 1024}
+    path.write_bytes(save(s2.state_dict(), {"config": json.dumps(config)}))
+    started = time.monotonic()
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        load_model(path)
+    assert time.monotonic() - started < 2
+
+
+def test_a_header_nested_without_end_is_refused(s2: DiffIRS2, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(save(s2.state_dict(), {"config": "[" * 200_000}))
+    with pytest.raises(CheckpointError, match="broken configuration"):
+        load_model(path)
