@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -29,4 +30,10 @@ _NAME = "diffir"
 def _below(name: str) -> Path | None:
     """A folder below `DIFFIR_HOME`, where that is set."""
     home = os.environ.get("DIFFIR_HOME")
-    return Path(home).expanduser().absolute() / name if home else None
+    if not home:
+        return None
+    folder = Path(home)
+    # The home of a user that there is not stays as it is written.
+    with suppress(RuntimeError):
+        folder = folder.expanduser()
+    return folder.absolute() / name

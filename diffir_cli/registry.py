@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from diffir_cli.config import ModelConfig, Task
 from diffir_cli.errors import WeightsError
@@ -119,9 +118,10 @@ def _check_entry(spec: WeightSpec) -> None:
     Raises:
         ValueError: when anything of the kind is there.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", spec.name):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", spec.name) or _is_reserved(spec.name):
         raise ValueError("its name must be of a-z, 0-9, hyphens, dots and underscores")
-    if not re.fullmatch(r"[\w][\w .()+,-]{0,199}", spec.file) or spec.file.endswith((".", " ")):
+    bare = re.fullmatch(r"[\w][\w .()+,-]*", spec.file) and len(spec.file.encode()) <= _LONGEST
+    if not bare or _is_reserved(spec.file):
         raise ValueError(f"its file must be a bare name, not {spec.file!r}")
     if spec.sha256 != "unpinned" and not re.fullmatch(r"[0-9a-f]{64}", spec.sha256):
         raise ValueError("its sha256 must be 64 digits of 0-9a-f, or unpinned")
@@ -130,11 +130,20 @@ def _check_entry(spec: WeightSpec) -> None:
     if spec.size < 0:
         raise ValueError("its size must not be negative")
     for url in spec.urls:
-        kind = urlsplit(url).scheme
-        if kind not in ("http", "https", "gdrive"):
+        if url.split(":", 1)[0] not in ("http", "https", "gdrive"):
             raise ValueError(f"its URLs must begin with https:, http: or gdrive:, unlike {url!r}")
     if spec.scale != spec.model.scale:
         raise ValueError(f"its scale {spec.scale} is not that of its model, {spec.model.scale}")
+
+
+_LONGEST = 200
+"""Bytes of a file's name, which leaves room for what is put behind it meanwhile."""
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether a name stands for something else on some system."""
+    device = re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", name.split(".", 1)[0].lower())
+    return bool(device) or name.endswith((".", " "))
 
 
 def find_weights(name: str, extra: Path | None = None) -> WeightSpec:
@@ -189,6 +198,9 @@ def _parse(name: str, entry: Mapping[str, Any]) -> WeightSpec:
     urls = entry.get("urls", [])
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise TypeError("its urls must be a list of texts")
+    for key in ("embedded", "accept"):
+        if not isinstance(entry.get(key, False), bool):
+            raise TypeError(f"its {key} must be true or false")
     for key in ("size", "scale"):
         if type(entry.get(key, 0)) is not int:
             raise TypeError(f"its {key} must be a whole number")
@@ -200,8 +212,8 @@ def _parse(name: str, entry: Mapping[str, Any]) -> WeightSpec:
         size=entry.get("size", 0),
         sha256=str(entry.get("sha256", "unpinned")),
         urls=tuple(urls),
-        embedded=entry.get("embedded", False) is True,
-        accept=entry.get("accept", False) is True,
+        embedded=entry.get("embedded", False),
+        accept=entry.get("accept", False),
         training=entry.get("training", {}),
         **texts,
     )

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +27,12 @@ from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.official import schedule_buffers
 from diffir_cli.registry import read_registry
 from tests.conftest import noise_image, run_cli
-from tests.web import Web, served
+from tests.web import ENVIRONMENT, Web, served
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("DIFFIR_OFFLINE", "HF_HUB_OFFLINE", "DIFFIR_REGISTRY", "http_proxy", "HTTP_PROXY"):
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
@@ -98,11 +102,14 @@ def test_the_list_names_all_weights_with_licence_and_state(registry: Path) -> No
 
 
 def test_every_official_checkpoint_is_listed_with_its_page() -> None:
-    for spec in read_registry().values():
+    official = {spec.name: spec for spec in read_registry().values() if not spec.embedded}
+    realsr = {f"realsr-x{scale}{kind}" for scale in (1, 2, 4) for kind in ("", "-v2")}
+    inpaint = {"inpaint-celeba", "inpaint-places", "inpaint-places-big"}
+    assert set(official) == {"sr-x2", "sr-x4", "deblur-gopro"} | realsr | inpaint
+    for spec in official.values():
         assert spec.license
-        if not spec.embedded:
-            assert spec.source.startswith("https://drive.google.com/drive/folders/")
-            assert spec.sha256 == "unpinned"
+        assert spec.source.startswith("https://drive.google.com/drive/folders/")
+        assert spec.sha256 == "unpinned"
 
 
 def test_a_download_passes_through_its_states(registry: Path, web: Web, home: Path) -> None:
@@ -191,7 +198,7 @@ def test_a_file_downloaded_by_hand_is_installed_as_safetensors(
     how = ("--registry", registry)
     result = download(*(["tiny"] if named else []), "--from", official, *how)
     assert result.exit_code == 0, result.output
-    path = home / "cache" / "weights" / "tiny" / "tiny.safetensors"
+    (path,) = (home / "cache" / "weights" / "tiny").glob("tiny-*.safetensors")
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
     original = hashlib.sha256(official.read_bytes()).hexdigest()
@@ -270,6 +277,10 @@ def test_the_users_registry_comes_before_ours(
         ({"task": "denoise"}, "denoise"),
         ({"scale": 2}, "scale 2"),
         ({"embedded": True}, "only the package"),
+        ({"accept": "true"}, "true or false"),
+        ({"file": "con.pth"}, "bare name"),
+        ({"file": "ü" * 101}, "bare name"),
+        ({"urls": ["GDRIVE:abc"]}, "must begin with"),
         ({"colour": "red"}, "no field 'colour'"),
     ],
 )
@@ -284,7 +295,7 @@ def test_a_registry_with_a_fault_is_refused(
     assert "[tiny]" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", "Tiny", ""])
+@pytest.mark.parametrize("name", ["..", "a/b", "Tiny", "", "nul", "a."])
 def test_a_name_is_never_a_path(name: str, tiny: ModelConfig, tmp_path: Path) -> None:
     registry = tmp_path / "registry.toml"
     text = entry(tiny).replace("[tiny", f'["{name}"')
@@ -312,7 +323,8 @@ def test_a_licence_is_agreed_to_once(
 
 def test_urls_are_printed_for_other_programs(registry: Path, web: Web) -> None:
     result = download("tiny", "sr-x4", "--print-urls", "--registry", registry)
-    assert result.stdout.splitlines() == [web.url("ok"), read_registry()["sr-x4"].source]
+    assert result.stdout.splitlines() == [web.url("ok")]
+    assert f"sr-x4 has no direct link: {read_registry()['sr-x4'].source}" in result.stderr
     assert not web.asked
 
 
@@ -356,9 +368,13 @@ def test_convert_says_where_a_file_comes_from_and_loading_needs_nothing_else(
     checkpoint = load_checkpoint(out)
     assert checkpoint.config == tiny
     assert checkpoint.metadata["task"] == "sr"
-    assert checkpoint.metadata["license"] == "CC0-1.0"
+    # A network of the same shape may be anybody's.
+    assert "license" not in checkpoint.metadata
     original = hashlib.sha256(official.read_bytes()).hexdigest()
     assert checkpoint.metadata["source_sha256"] == original
+    registry.write_text(entry(tiny, sha256=original), encoding="utf-8")
+    assert run_cli("convert", official, out, "--overwrite").exit_code == 0
+    assert load_checkpoint(out).metadata["license"] == "CC0-1.0"
 
 
 def test_a_training_state_is_converted_to_its_averaged_network(
@@ -395,3 +411,120 @@ def test_a_scale_chooses_the_weights(tmp_path: Path, registry: Path) -> None:
     assert none.exit_code == 4
     assert "there are --scale 1" in none.stderr
     assert run_cli(*how, "-s", 4, "-w", "tiny", "--registry", registry).exit_code == 2
+
+
+def test_a_file_with_the_name_of_an_import_is_none(
+    official: Path, registry: Path, home: Path, tmp_path: Path
+) -> None:
+    folder = home / "cache" / "weights" / "tiny"
+    folder.mkdir(parents=True)
+    out = tmp_path / "other.safetensors"
+    assert run_cli("convert", official, out).exit_code == 0
+    for name in ("tiny.safetensors", "tiny-0123456789ab.safetensors"):
+        shutil.copy(out, folder / name)
+    assert states("--registry", registry)["tiny"] == "missing"
+    assert download("tiny", "--registry", registry, "--offline").exit_code == 4
+
+
+def test_an_import_counts_only_while_the_registry_promises_what_it_was_made_of(
+    official: Path, tiny: ModelConfig, tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry.toml"
+    registry.write_text(entry(tiny), encoding="utf-8")
+    assert download("tiny", "--from", official, "--registry", registry).exit_code == 0
+    assert states("--registry", registry)["tiny"] == "cached"
+    registry.write_text(entry(tiny, sha256="0" * 64), encoding="utf-8")
+    assert states("--registry", registry)["tiny"] == "missing"
+
+
+def test_a_second_import_takes_the_place_of_the_first(
+    official: Path, tiny: ModelConfig, tmp_path: Path, home: Path
+) -> None:
+    registry = tmp_path / "registry.toml"
+    for license_ in ("CC0-1.0", "MIT"):
+        registry.write_text(entry(tiny, license=license_), encoding="utf-8")
+        assert download("tiny", "--from", official, "--registry", registry).exit_code == 0
+        assert states("--registry", registry, "--verify")["tiny"] == "verified"
+    assert len(list((home / "cache" / "weights" / "tiny").iterdir())) == 1
+
+
+@pytest.mark.parametrize("way", ["import", "by hand", "download"])
+def test_no_way_leads_past_a_licence_or_a_change_of_it(
+    way: str, official: Path, tiny: ModelConfig, web: Web, tmp_path: Path, home: Path
+) -> None:
+    registry = tmp_path / "registry.toml"
+    how: tuple[Any, ...] = ("tiny", "--registry", registry)
+    if way == "import":
+        how = (*how, "--from", official)
+    if way == "by hand":
+        folder = home / "cache" / "weights" / "tiny"
+        folder.mkdir(parents=True)
+        shutil.copy(official, folder / "tiny.pth")
+    for license_ in ("CC-BY-NC-4.0", "Proprietary"):
+        fields: dict[str, Any] = {"urls": [web.url("ok")], "accept": True, "license": license_}
+        registry.write_text(entry(tiny, **fields), encoding="utf-8")
+        refused = download(*how)
+        assert refused.exit_code == 4
+        assert license_ in refused.stderr
+        assert download(*how, "--accept-license", "tiny").exit_code == 0
+        assert download(*how).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "absent"])
+def test_what_is_no_file_is_not_imported(kind: str, registry: Path, tmp_path: Path) -> None:
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "absent": tmp_path / "x"}[kind]
+    if kind == "pipe":
+        os.mkfifo(path)
+    for names in ((), ("tiny",)):
+        result = download(*names, "--from", path, "--registry", registry)
+        assert result.exit_code == 3
+        assert "no such file" in result.stderr
+
+
+def test_a_group_is_removed_as_far_as_it_is_there(registry: Path, home: Path) -> None:
+    assert download("tiny", "--registry", registry).exit_code == 0
+    result = download("--remove", "--all", "--registry", registry)
+    assert result.exit_code == 0, result.output
+    assert states("--registry", registry)["tiny"] == "missing"
+    assert not list((home / "cache" / "weights").iterdir())
+
+
+def test_json_says_what_failed_even_of_one(registry: Path) -> None:
+    result = download("realsr-x4", "--json")
+    assert result.exit_code == 4
+    assert "no direct link" in json.loads(result.stdout)["error"]
+    assert download("tiny", "--verify", "--registry", registry).exit_code == 4
+
+
+def test_files_of_decisions_that_are_damaged_are_one_error(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    for text in ("x[", 'sr-x4 = "abc"'):
+        (home / "config" / "pins.toml").write_text(text, encoding="utf-8")
+        result = download("--list")
+        assert result.exit_code == 4
+        assert "pins.toml is damaged" in result.stderr
+    (home / "config" / "pins.toml").write_text("[sr-x4]\nsince = 2026-11-21", encoding="utf-8")
+    assert download("--list").exit_code == 0
+
+
+def test_removing_waits_for_nobody_and_takes_nothing_from_a_download(
+    tiny: ModelConfig, web: Web, tmp_path: Path, home: Path
+) -> None:
+    registry = tmp_path / "registry.toml"
+    sha256 = hashlib.sha256(web.content).hexdigest()
+    promised: dict[str, Any] = {"size": len(web.content), "sha256": sha256}
+    registry.write_text(entry(tiny, urls=[web.url("waiting")], **promised), encoding="utf-8")
+    program = [sys.executable, "-m", "diffir_cli", "download-weights", "tiny"]
+    commands = [[*program, "--registry", str(registry)] for _ in range(2)]
+    processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
+    part = home / "cache" / "weights" / "tiny" / "tiny.pth.part"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    refused = download("--remove", "tiny", "--registry", registry)
+    web.released.set()
+    assert refused.exit_code == 4
+    assert "another process is at work" in refused.stderr
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert len(web.asked) == 1
+    assert states("--verify", "--registry", registry)["tiny"] == "verified"

@@ -6,9 +6,11 @@ import dataclasses
 import hashlib
 import logging
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +20,14 @@ import torch
 from diffir_cli.config import ModelConfig, Task
 from diffir_cli.downloads.cache import State, find_installed, state_of, weights_folder
 from diffir_cli.downloads.decisions import pinned
-from diffir_cli.downloads.http import Patience
 from diffir_cli.downloads.obtain import Means, obtain
+from diffir_cli.downloads.stream import Patience
 from diffir_cli.errors import ChecksumError, WeightsError
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.registry import WeightSpec
-from tests.web import Web, served
+from tests.web import ENVIRONMENT, Web, served
 
 HASTY = Patience(connect=2, read=0.4, attempts=3, pause=0.01, slowest=1000, window=0.3)
-
-
-ENVIRONMENT = [
-    "DIFFIR_OFFLINE",
-    "HF_HUB_OFFLINE",
-    "DIFFIR_REGISTRY",
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-]
 
 
 @pytest.fixture(autouse=True)
@@ -100,13 +86,23 @@ def test_a_download_is_whole_and_has_its_name_last(spec: WeightSpec, web: Web) -
     assert get(by(spec, web.url("ok")), tell=tell) == path
     assert path.read_bytes() == web.content
     assert told[-1] == (len(web.content), len(web.content))
-    assert {file.name for file in path.parent.iterdir()} <= {"tiny.pth", ".tiny.pth.lock"}
+    assert {file.name for file in path.parent.iterdir()} == {"tiny.pth"}
 
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(
     "way",
-    ["dropping", "rangeless", "stalling", "elsewhere", "changing", "replaced", "busy", "unsaid"],
+    [
+        "dropping",
+        "rangeless",
+        "stalling",
+        "elsewhere",
+        "changing",
+        "replaced",
+        "busy",
+        "unsaid",
+        "cut",
+    ],
 )
 def test_what_a_network_does_to_a_file_is_made_good(
     way: str, known: bool, spec: WeightSpec, web: Web
@@ -169,6 +165,12 @@ def test_a_part_that_was_tampered_with_is_fetched_again(spec: WeightSpec, web: W
         ("endless", "sends more than"),
         ("circling", "redirects more than 10 times"),
         ("leaving", "no web address"),
+        ("continuing", "did not answer in time"),
+        ("heading", "did not answer in time|got more than"),
+        ("bracket", "cannot be asked|no web address"),
+        ("nowhere", "without saying where to"),
+        ("digits", "."),
+        ("escaping", r"answered 404 \]0;pwned"),
     ],
 )
 def test_what_cannot_be_made_good_is_one_error_and_nothing_is_left(
@@ -182,6 +184,31 @@ def test_what_cannot_be_made_good_is_one_error_and_nothing_is_left(
     assert "diffir download-weights tiny --from tiny.pth" in caught.value.hint
     assert find_installed(spec) is None
     assert not (weights_folder(spec) / "tiny.pth").exists()
+
+
+def test_lines_behind_the_end_of_a_file_hold_nobody(spec: WeightSpec, web: Web) -> None:
+    started = time.monotonic()
+    assert get(by(spec, web.url("trailing"))).read_bytes() == web.content
+    assert time.monotonic() - started < 5
+
+
+def test_a_page_on_the_way_does_not_cost_what_is_there(spec: WeightSpec, web: Web) -> None:
+    with pytest.raises(WeightsError, match="instead of"):
+        get(by(spec, web.url("portal")))
+    part = weights_folder(spec) / "tiny.pth.part"
+    assert part.stat().st_size == len(web.content) // 5 + 1
+    assert get(by(spec, web.url("portal"))).read_bytes() == web.content
+    assert web.asked_for("portal")[2]["range"] == f"bytes={len(web.content) // 5 + 1}-"
+
+
+def test_a_disk_without_room_for_a_file_of_unknown_size_is_said(
+    spec: WeightSpec, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 2**24 + len(web.content) - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10, 9, free))
+    with pytest.raises(WeightsError, match="more bytes are needed"):
+        get(by(spec, web.url("ok"), size=0, sha256="unpinned"))
+    assert not (weights_folder(spec) / "tiny.pth.part").exists()
 
 
 def test_a_server_that_is_not_there_is_one_error(spec: WeightSpec) -> None:
@@ -294,7 +321,7 @@ def test_offline_says_all_that_is_needed_to_do_it_by_hand(
     name: str, spec: WeightSpec, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "1")
-    with pytest.raises(WeightsError, match="switched off") as caught:
+    with pytest.raises(WeightsError, match="nothing may be downloaded") as caught:
         obtain(by(spec, web.url("ok")), Means())
     for fact in (spec.file, f"{spec.size:,}", spec.sha256, spec.source, str(weights_folder(spec))):
         assert fact in caught.value.hint
@@ -358,6 +385,32 @@ def test_https_is_trusted_with_the_certificates_of_the_environment_alone(
     assert get(by(spec, web.url("ok"))).read_bytes() == web.content
 
 
+def test_certificates_that_are_not_where_they_should_be_are_named(
+    spec: WeightSpec, secure: tuple[Web, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    with pytest.raises(WeightsError, match=r"/nowhere/certificates\.pem"):
+        get(by(spec, secure[0].url("ok")))
+
+
+def test_a_handshake_that_breaks_is_tried_again(spec: WeightSpec) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    met: list[str] = []
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            while True:
+                connection, (address, _) = listener.accept()
+                met.append(address)
+                connection.close()
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    with listener, pytest.raises(WeightsError, match=r"no connection|broke off") as caught:
+        get(by(spec, f"https://127.0.0.1:{listener.getsockname()[1]}/tiny.pth"))
+    assert "certificate" not in caught.value.message
+    assert len(met) == HASTY.attempts
+
+
 def test_https_never_falls_back_to_http(
     spec: WeightSpec, secure: tuple[Web, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,3 +460,29 @@ def test_a_folder_of_ones_own_gets_the_published_file(
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="exists already"):
         get(by(spec, web.url("ok")), folder=tmp_path / "mine")
+
+
+def test_a_folder_of_ones_own_is_served_from_the_cache(
+    spec: WeightSpec, web: Web, tmp_path: Path
+) -> None:
+    get(by(spec, web.url("ok")))
+    path = get(by(spec, web.url("ok")), folder=tmp_path / "mine", offline=True)
+    assert path.read_bytes() == web.content
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.pth"]
+    assert len(web.asked) == 1
+
+
+def test_where_hashes_cannot_be_noted_weights_are_used_all_the_same(
+    spec: WeightSpec, web: Web, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.mkdir()
+    (home / "config").write_text("a file in the way", encoding="utf-8")
+    found = by(spec, web.url("ok"), size=0, sha256="unpinned")
+    with pytest.raises(WeightsError, match="cannot read"):
+        get(found)
+    (home / "config").unlink()
+    (home / "config").mkdir()
+    (home / "config" / "pins.lock").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert get(found).read_bytes() == web.content
+    assert "cannot be noted" in caplog.text

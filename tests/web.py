@@ -10,6 +10,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+ENVIRONMENT = (
+    "DIFFIR_OFFLINE",
+    "HF_HUB_OFFLINE",
+    "DIFFIR_REGISTRY",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+)
+"""What must not be set by whoever runs the tests."""
+
 
 @dataclass
 class Web:
@@ -214,6 +230,63 @@ class _Handler(BaseHTTPRequestHandler):
         name = "../../../../evil.pth"
         self._head(200, len(self.web.content), Content_Disposition=f'attachment; filename="{name}"')
         self.wfile.write(self.web.content)
+
+    def waiting(self) -> None:
+        """Half of the file, and the rest when a test says so."""
+        rest = self._rest()
+        self.wfile.write(rest[: len(rest) // 2])
+        self.wfile.flush()
+        self.web.released.wait(30)
+        self.wfile.write(rest[len(rest) // 2 :])
+
+    def _for_ever(self, text: bytes) -> None:
+        while not self.web.released.is_set():
+            self.wfile.write(text)
+            self.wfile.flush()
+            time.sleep(0.05)
+
+    def continuing(self) -> None:
+        """Promises to go on, again and again."""
+        self._for_ever(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def heading(self) -> None:
+        """A header without an end."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        self._for_ever(b"x")
+
+    def trailing(self) -> None:
+        """In pieces, and then lines behind the last one without an end."""
+        self._head(200, None, Transfer_Encoding="chunked")
+        self.wfile.write(b"%x\r\n%s\r\n0\r\n" % (len(self.web.content), self.web.content))
+        self._for_ever(b"x: y\r\n")
+
+    def cut(self) -> None:
+        """Closes at the end without having said how long the file is, too early the first time."""
+        self._head(200, None, Connection="close")
+        share = 2 if self._times == 1 else 1
+        self.wfile.write(self.web.content[: len(self.web.content) // share])
+        self._break()
+
+    def portal(self) -> None:
+        """Breaks off, then a page of somebody else, then the rest."""
+        if self._times == 2:
+            self.page()
+        else:
+            self.dropping()
+
+    def bracket(self) -> None:
+        self._head(302, 0, Location="http://[bad")
+
+    def nowhere(self) -> None:
+        self._head(302, 0)
+
+    def digits(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "9" * 5000)
+        self.end_headers()
+
+    def escaping(self) -> None:
+        self.wfile.write(b"HTTP/1.1 404 \x1b]0;pwned\x07\r\nContent-Length: 0\r\n\r\n")
 
     def moved(self) -> None:
         self._head(302, 0, Location="/ok/other-name.pth")

@@ -102,6 +102,8 @@ def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
+    # It prints tracebacks of servers that make no sense.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.addLevelName(logging.INFO, "info")
     try:
         app()

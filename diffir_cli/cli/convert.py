@@ -23,7 +23,7 @@ def convert(
 ) -> None:
     """Rewrite a checkpoint as safetensors."""
     from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
-    from diffir_cli.downloads.obtain import describe
+    from diffir_cli.downloads.imports import describe
     from diffir_cli.errors import InputError
     from diffir_cli.files import check_new_file
 

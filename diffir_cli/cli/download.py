@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, print_json, print_table, say
-from diffir_cli.cli.weights import fetched
+from diffir_cli.cli.weights import agrees, fetched
 from diffir_cli.config import Task
 
 if TYPE_CHECKING:
@@ -90,13 +90,12 @@ def download_weights(
     if everything or ((listing or verify or print_urls) and not specs):
         specs = list(known)
     if print_urls:
-        for spec in specs:
-            for url in spec.urls or [spec.source]:
-                typer.echo(url)
+        _print_urls(specs, json)
     elif remove:
-        _remove(specs, json, quiet)
+        # Of a group, what is there.
+        _remove(specs if names else _removable(specs), json, quiet)
     elif listing or verify:
-        _show(specs, verify, json)
+        _show(specs, verify, json, named=bool(names))
     else:
         _download(specs, folder, offline, json, quiet)
 
@@ -139,30 +138,71 @@ def _check(
 def _import(
     source: Path, names: list[str] | None, registry: Path | None, json: bool, quiet: bool
 ) -> None:
-    from diffir_cli.downloads.obtain import import_weights, recognise
+    from diffir_cli.downloads.imports import import_weights, recognise
+    from diffir_cli.downloads.obtain import Means
     from diffir_cli.registry import find_weights
 
     spec = find_weights(names[0], registry) if names else recognise(source, registry)
-    path = import_weights(source, spec)
+    path = import_weights(source, spec, Means(agree=agrees))
     if json:
         print_json({"name": spec.name, "path": str(path)})
     elif not quiet:
         say(f"{source} is {spec.name}, and is installed as {path}")
 
 
+def _print_urls(specs: Sequence[WeightSpec], json: bool) -> None:
+    """Links for other programs; what has none is said beside them."""
+    for spec in specs:
+        if json:
+            print_json({"name": spec.name, "urls": list(spec.urls), "source": spec.source})
+            continue
+        for url in spec.urls:
+            typer.echo(url)
+        if not spec.urls and not spec.embedded:
+            say(f"{spec.name} has no direct link: {spec.source}")
+
+
+def _removable(specs: Sequence[WeightSpec]) -> list[WeightSpec]:
+    from diffir_cli.downloads.cache import weights_folder
+
+    return [spec for spec in specs if not spec.embedded and weights_folder(spec).exists()]
+
+
 def _remove(specs: Sequence[WeightSpec], json: bool, quiet: bool) -> None:
     from diffir_cli.downloads.cache import remove_installed
 
-    for spec in specs:
+    def remove(spec: WeightSpec) -> None:
         freed = remove_installed(spec)
         if json:
             print_json({"name": spec.name, "freed_bytes": freed})
         elif not quiet:
             say(f"{spec.name} is removed, {freed / 2**20:.1f} MiB are free again")
 
+    _each(specs, remove, json)
 
-def _show(specs: Sequence[WeightSpec], verify: bool, json: bool) -> None:
-    from diffir_cli.downloads.cache import State, state_of
+
+def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: bool) -> None:
+    """Do something with each, since one that fails is no reason to leave out the others."""
+    from diffir_cli.errors import WeightsError
+
+    failed = 0
+    for spec in specs:
+        try:
+            do(spec)
+        except WeightsError as error:
+            failed += 1
+            if json:
+                print_json({"name": spec.name, "error": error.message, "hint": error.hint})
+            if len(specs) == 1:
+                raise
+            say(f"error: {error.message}")
+    if failed:
+        say(f"{failed} of {len(specs)} failed")
+        raise typer.Exit(FAILED)
+
+
+def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) -> None:
+    from diffir_cli.downloads.cache import State, remedy, state_of
 
     states = [(spec, state_of(spec, verify)) for spec in specs]
     if json:
@@ -182,8 +222,14 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool) -> None:
         ]
         header = ["name", "task", "scale", "size", "licence", "state", "path or page"]
         print_table(header, rows, numbers=False)
-    if damaged := [spec.name for spec, state in states if state is State.CORRUPT]:
-        say(f"damaged: {', '.join(damaged)}; diffir download-weights --remove {damaged[0]}")
+    damaged = [spec for spec, state in states if state is State.CORRUPT]
+    missing = [spec for spec, state in states if verify and named and state is State.MISSING]
+    for spec in damaged:
+        again = "install diffir again" if spec.embedded else remedy(spec)
+        say(f"damaged: {spec.name}; {again}")
+    for spec in missing:
+        say(f"not on this machine: {spec.name}")
+    if damaged or missing:
         raise typer.Exit(FAILED)
 
 
@@ -218,26 +264,12 @@ def _as_json(spec: WeightSpec, state: State) -> dict[str, Any]:
 def _download(
     specs: Sequence[WeightSpec], folder: Path | None, offline: bool, json: bool, quiet: bool
 ) -> None:
-    from diffir_cli.errors import WeightsError
-
-    faults = []
-    for spec in specs:
-        try:
-            path = fetched(spec, offline=offline, silent=quiet or json, folder=folder)
-        except WeightsError as error:
-            # One that cannot be had is no reason to leave out the others.
-            if len(specs) == 1:
-                raise
-            faults.append(error)
-            say(f"error: {error.message}")
-            if json:
-                print_json({"name": spec.name, "error": error.message, "hint": error.hint})
-            continue
+    def download(spec: WeightSpec) -> None:
+        path = fetched(spec, offline=offline, silent=quiet or json, folder=folder)
         if json:
             print_json({"name": spec.name, "path": str(path)})
         elif not quiet:
             part = " (part of this package)" if spec.embedded and folder is None else ""
             say(f"{spec.name}: {path}{part}")
-    if faults:
-        say(f"{len(faults)} of {len(specs)} could not be had")
-        raise typer.Exit(FAILED)
+
+    _each(specs, download, json)

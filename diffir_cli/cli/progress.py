@@ -72,11 +72,18 @@ def downloading(name: str, plain: bool) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import Progress as RichProgress
 
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(_plain(name), total=None, visible=False)
-        yield lambda here, whole: bar.update(
-            task, completed=here, total=whole or None, visible=True
-        )
+    bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    task = bar.add_task(_plain(name), total=None)
+
+    def advance(here: int, whole: int) -> None:
+        # Not before: nobody can answer a question behind something that moves.
+        bar.start()
+        bar.update(task, completed=here, total=whole or None)
+
+    try:
+        yield advance
+    finally:
+        bar.stop()
 
 
 @contextmanager

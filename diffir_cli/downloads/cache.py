@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from diffir_cli.downloads.decisions import IMPORTED, PUBLISHED, pinned, pins_file
 from diffir_cli.errors import ChecksumError, WeightsError
 from diffir_cli.folders import cache_folder
 from diffir_cli.registry import WeightSpec
+
+_log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -46,9 +53,9 @@ def weights_folder(spec: WeightSpec) -> Path:
     return cache_folder() / "weights" / spec.name
 
 
-def imported_path(spec: WeightSpec) -> Path:
-    """Where an import is installed."""
-    return weights_folder(spec) / f"{spec.name}.safetensors"
+def imported_path(spec: WeightSpec, sha256: str) -> Path:
+    """Where an import with this hash is installed: another one never takes its place."""
+    return weights_folder(spec) / f"{spec.name}-{sha256[:12]}.safetensors"
 
 
 def promised_sha256(spec: WeightSpec) -> str | None:
@@ -57,15 +64,62 @@ def promised_sha256(spec: WeightSpec) -> str | None:
 
 
 def find_installed(spec: WeightSpec) -> Installed | None:
-    """The file of an entry on this machine, whatever its content; None where there is none."""
+    """The file of an entry on this machine, whatever its content; None where there is none.
+
+    An import is one of the entry only while what it was made of is what the registry promises.
+
+    Raises:
+        WeightsError: when the file of hashes cannot be read.
+    """
     if spec.embedded:
         return Installed(spec.path, PUBLISHED, spec.sha256)
-    path, imported = weights_folder(spec) / spec.file, imported_path(spec)
-    sha256 = pinned(spec.name, IMPORTED)
-    # Where the published file has the name of an import, only the hash tells them apart.
-    if imported.is_file() and (sha256 or imported != path):
-        return Installed(imported, IMPORTED, sha256)
-    return Installed(path, PUBLISHED, promised_sha256(spec)) if path.is_file() else None
+    imported = pinned(spec.name, IMPORTED)
+    if imported and pinned(spec.name) == promised_sha256(spec):
+        path = imported_path(spec, imported)
+        if _is_file(path):
+            return Installed(path, IMPORTED, imported)
+    path = weights_folder(spec) / spec.file
+    return Installed(path, PUBLISHED, promised_sha256(spec)) if _is_file(path) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # In a folder that may not be searched.
+        return False
+
+
+@contextmanager
+def held(place: Path, wait: bool = True) -> Iterator[None]:
+    """Keep other processes from a folder of weights, or a file, while the block runs.
+
+    Args:
+        place: What is to be held.
+        wait: Whether to wait for another process.
+
+    Raises:
+        WeightsError: when another process has it and nobody waits.
+        OSError: when the cache cannot be written.
+    """
+    # Beside the folders, since a lock must not be removed with what it protects.
+    name = hashlib.sha256(str(place.absolute()).encode("utf-8", "surrogateescape")).hexdigest()
+    path = cache_folder() / "locks" / f"{name[:16]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise WeightsError(
+                f"another process is at work on {place}", "wait for it, or end it"
+            ) from None
+        _log.warning("another process is at work on %s: waiting for it", place.name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_installed(spec: WeightSpec, found: Installed) -> str:
@@ -78,7 +132,8 @@ def check_installed(spec: WeightSpec, found: Installed) -> str:
     sha256 = file_sha256(found.path)
     if found.sha256 not in (None, sha256):
         raise ChecksumError(
-            f"{found.path} is damaged: its sha256 is {sha256} instead of {found.sha256}",
+            f"{found.path} is damaged, or no longer what the registry promises: its sha256 is "
+            f"{sha256} instead of {found.sha256}",
             "install diffir again" if spec.embedded else remedy(spec),
         )
     return sha256
@@ -101,7 +156,7 @@ def state_of(spec: WeightSpec, verify: bool = False) -> State:
             looked at.
 
     Raises:
-        WeightsError: when a file cannot be read.
+        WeightsError: when the file of hashes cannot be read.
     """
     found = find_installed(spec)
     if found is None:
@@ -112,7 +167,8 @@ def state_of(spec: WeightSpec, verify: bool = False) -> State:
         if verify and found.sha256:
             check_installed(spec, found)
             return State.VERIFIED
-    except (ChecksumError, FileNotFoundError):
+    except (WeightsError, OSError):
+        # One that cannot be read is of no more use than a damaged one.
         return State.CORRUPT
     return State.EMBEDDED if spec.embedded else State.CACHED
 
@@ -121,19 +177,25 @@ def remove_installed(spec: WeightSpec) -> int:
     """Remove everything of an entry, finished or not; the bytes that became free.
 
     Raises:
-        WeightsError: when there is nothing, or it is part of the package.
+        WeightsError: when there is nothing, it is part of the package, or another process is at it.
     """
     folder = weights_folder(spec)
     if spec.embedded:
         raise WeightsError(f"{spec.name} is part of this package", "uninstall diffir instead")
-    if not folder.is_dir():
-        raise WeightsError(f"{spec.name} is not on this machine", "diffir download-weights --list")
-    freed = sum(path.stat().st_size for path in folder.iterdir())
     try:
-        shutil.rmtree(folder)
+        if not folder.is_dir():
+            raise WeightsError(
+                f"{spec.name} is not on this machine", "diffir download-weights --list"
+            )
+        with held(folder, wait=False):
+            freed = sum(path.lstat().st_size for path in folder.iterdir())
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder)
     except OSError as error:
         raise WeightsError(
-            f"cannot remove {folder}: {error.strerror}", "look at its permissions"
+            f"cannot remove {folder}: {error.strerror or error}", "look at its permissions"
         ) from error
     return freed
 

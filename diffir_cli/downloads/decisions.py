@@ -1,13 +1,13 @@
 """What a user has decided about weights: the hashes first seen, and the licences agreed to.
 
-Both are files of TOML in the config folder, which a person can read and mend.
+Both are files of TOML in the config folder, one table for each name, which a person can read.
 """
 
 from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,22 +35,22 @@ def pinned(name: str, kind: str = PUBLISHED) -> str | None:
     return _read(pins_file()).get(name, {}).get(kind)
 
 
-def pin(name: str, sha256: str, kind: str = PUBLISHED) -> None:
-    """Remember a hash.
+def pin(name: str, **hashes: str) -> None:
+    """Remember hashes, by their kinds, all of them at once.
 
     Raises:
-        WeightsError: when it cannot be written.
+        WeightsError: when they cannot be written.
     """
-    _note(pins_file(), name, kind, sha256)
+    _note(pins_file(), name, hashes)
 
 
-def has_accepted(name: str) -> bool:
-    """Whether the user has agreed to the licence of some weights.
+def has_accepted(name: str, license_: str) -> bool:
+    """Whether the user has agreed to this very licence of some weights.
 
     Raises:
         WeightsError: when the file that says so cannot be read.
     """
-    return "license" in _read(_licences_file()).get(name, {})
+    return _read(_licences_file()).get(name, {}).get("license") == license_
 
 
 def accept_license(name: str, license_: str) -> None:
@@ -59,7 +59,7 @@ def accept_license(name: str, license_: str) -> None:
     Raises:
         WeightsError: when it cannot be written.
     """
-    _note(_licences_file(), name, "license", license_)
+    _note(_licences_file(), name, {"license": license_})
 
 
 def _licences_file() -> Path:
@@ -68,21 +68,24 @@ def _licences_file() -> Path:
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: {key: str(text) for key, text in found.items()} for name, found in entries.items()
+        }
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise WeightsError(
             f"cannot read {path}: {error.strerror}", "look at its permissions"
         ) from error
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise WeightsError(f"{path} is damaged: {error}", "mend or remove it") from error
 
 
-def _note(path: Path, name: str, key: str, value: str) -> None:
+def _note(path: Path, name: str, values: Mapping[str, str]) -> None:
     with _held(path):
         entries = _read(path)
-        entries.setdefault(name, {})[key] = value
+        entries.setdefault(name, {}).update(values)
         entries[name]["since"] = time.strftime("%Y-%m-%d")
         lines = []
         for title, fields in sorted(entries.items()):
@@ -94,7 +97,7 @@ def _note(path: Path, name: str, key: str, value: str) -> None:
 
 def _escaped(text: str) -> str:
     return "".join(
-        f"\\u{ord(letter):04x}" if letter in '"\\' or not letter.isprintable() else letter
+        f"\\U{ord(letter):08x}" if letter in '"\\' or not letter.isprintable() else letter
         for letter in text
     )
 
