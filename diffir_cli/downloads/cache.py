@@ -131,9 +131,9 @@ def check_installed(spec: WeightSpec, found: Installed) -> str:
     """
     sha256 = file_sha256(found.path)
     if found.sha256 not in (None, sha256):
+        changed = "" if spec.embedded else ", or no longer what the registry promises"
         raise ChecksumError(
-            f"{found.path} is damaged, or no longer what the registry promises: its sha256 is "
-            f"{sha256} instead of {found.sha256}",
+            f"{found.path} is damaged{changed}: its sha256 is {sha256} instead of {found.sha256}",
             "install diffir again" if spec.embedded else remedy(spec),
         )
     return sha256
