@@ -17,7 +17,7 @@ from typer.testing import Result as Outcome
 from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
-from diffir_cli.benchmark.compare import Change
+from diffir_cli.benchmark.compare import Change, compare
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.fresh import Fresh
 from diffir_cli.benchmark.machine import Machine
@@ -87,7 +87,7 @@ def test_one_object_of_json_tells_everything(bench: Callable[..., Outcome], s2_f
     assert first["parameters"]["total"] == cost.total_parameters
     assert all(part["seconds"] > 0 for part in first["parts"])
     assert all(part["seconds"] is None for part in second["parts"])
-    assert first["seconds"]["min"] <= first["seconds"]["p50"] <= first["seconds"]["p99"]
+    assert first["seconds"]["min"] <= first["seconds"]["p50"] <= first["seconds"]["p90"]
     assert len(first["seconds"]["all"]) == 2
     rate = first["lq_pixels_per_second"]
     assert rate == pytest.approx(16 * 24 / first["seconds"]["p50"])
@@ -168,6 +168,34 @@ def test_a_task_means_its_embedded_weights() -> None:
     assert (result["weights"], result["width"], result["height"]) == ("deblur-lite", 256, 256)
 
 
+def test_names_may_stand_together_with_commas_between_but_a_file_may_have_one(
+    s2_file: Path, tmp_path: Path
+) -> None:
+    odd = s2_file.rename(tmp_path / "a,b.safetensors")
+    outcome = run_cli("benchmark", "-w", "sr-x4-lite,deblur-lite", "-w", odd, "--cost-only")
+    assert outcome.exit_code == 0, outcome.output
+    assert all(name in outcome.stdout for name in ("sr-x4-lite", "deblur-lite", odd.name))
+
+
+def test_a_count_needs_no_device_and_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFIR_DEVICE", "cuda:7")
+    outcome = run_cli("benchmark", "--cost-only", "--json")
+    assert outcome.exit_code == 0, outcome.output
+    (result,) = json.loads(outcome.stdout)["results"]
+    assert [result[name] for name in ("engine", "precision", "device")] == [None] * 3
+
+
+def test_one_device_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from diffir_cli.cli.benchmark import _settings
+
+    for wish, name in (("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("mps", "mps")):
+        monkeypatch.setattr("diffir_cli.engine.device.choose_device", torch.device)
+        settings = _settings(wish, [Engine.STREAMING], [Precision.FP32], 1, False, False)
+        assert settings.device == name
+
+
 def test_random_weights_are_said() -> None:
     arguments = ("-w", "inpaint-celeba", "--size", "8x8", "--repeats", 1, "--no-fresh")
     outcome = run_cli("benchmark", *arguments)
@@ -189,6 +217,7 @@ def test_a_sweep_tells_its_growth_and_what_it_left_out(bench: Callable[..., Outc
 def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
     outcome = run_cli("benchmark", "--paper", "--markdown", tmp_path / "paper.md")
     assert outcome.exit_code == 0
+    assert "140.99 G" in outcome.stdout and "note: " in outcome.stderr
     for word in ("Table 4", "47.97", "51.63", "Table 6", "0.74", "37.25", "Figure 1", "Restormer"):
         assert word in outcome.stdout, word
     assert "| Table 6 | ×4 real-world SR, DiffIR S2 | T | 0.74 | 0.74 | 0.72 |" in (
@@ -216,6 +245,14 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
         (["--quality", "x.json"], "--quality needs --plot"),
         (["--paper", "--size", "8x8"], "--size has no use with --paper"),
         (["--cost-only", "--repeats", "3"], "--repeats has no use with --cost-only"),
+        (["--cost-only", "-d", "cuda"], "--device has no use with --cost-only"),
+        (["--size", f"{'9' * 5000}x8"], "sides of 1 to 16384 pixels, not 99999999999999999999"),
+        (["--threads", "100000"], "less than or equal to 1024"),
+        (["--plot", "x.jpg"], "name a file that ends in .png, not x.jpg"),
+        (["--plot", "-"], "name a file that ends in .png, not -"),
+        (["--overwrite"], "--overwrite needs --csv, --markdown or --plot"),
+        (["--paper", "--budget", "3"], "--budget has no use with --paper"),
+        (["--paper", "-q"], "--quiet with --paper needs --markdown or --json"),
         (["--cost-only", "--plot", "x.png"], "--cost-only needs --quality"),
         (["--csv", "x.csv", "--markdown", "x.csv"], "must name different files"),
     ],
@@ -273,6 +310,53 @@ def test_a_case_that_fails_is_an_error_behind_the_others(
     assert first["seconds"] and second["seconds"] is None and second["error"] == "no room"
 
 
+def test_a_network_that_cannot_be_built_is_an_error_behind_the_others(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path))
+    path = tmp_path / "cache" / "weights" / "sr-x4" / "SISR-DiffIRS2-GAN.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"0123456789")
+    outcome = bench("-w", "sr-x4", "--csv", tmp_path / "z.csv", "--json")
+    assert outcome.exit_code == 5 and "error: sr-x4 16×24 streaming fp32: " in outcome.stderr
+    first, second = json.loads(outcome.stdout)["results"]
+    assert first["seconds"] and second["error"] and (tmp_path / "z.csv").is_file()
+
+
+def test_what_was_measured_before_an_interruption_is_told_and_written(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = Subject.picture
+
+    def picture(self: Subject, width: int, height: int) -> Any:
+        if height == 8:
+            raise KeyboardInterrupt
+        return real(self, width, height)
+
+    monkeypatch.setattr(Subject, "picture", picture)
+    page = tmp_path / "page.md"
+    outcome = bench("--size", "8x8", "--json", "--markdown", page)
+    assert outcome.exit_code == 130 and "interrupted" in outcome.stderr
+    (result,) = json.loads(outcome.stdout)["results"]
+    assert result["seconds"] and "16×24" in page.read_text(encoding="utf-8")
+
+
+def test_figures_are_told_even_where_a_report_cannot_be_written(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_how: object) -> None:
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr("diffir_cli.files.write_text", full)
+    outcome = bench("--csv", tmp_path / "x.csv", "--json")
+    assert outcome.exit_code == 3 and json.loads(outcome.stdout)["results"][0]["seconds"]
+
+
+def test_each_case_is_a_line_where_no_spinner_turns(bench: Callable[..., Outcome]) -> None:
+    line = "tiny.safetensors 16×24 streaming fp32: "
+    assert line in bench().stderr and line not in bench("--json").stderr.replace("spread", "")
+
+
 def test_a_wide_spread_is_a_warning_and_a_narrow_one_is_none() -> None:
     calm = _result("sr-x4-lite", 64, 1.0)
     assert remarks(MACHINE, [calm]) == []
@@ -323,9 +407,56 @@ def test_a_run_that_is_slower_beyond_the_tolerance_fails(
     assert bench("--compare", old, "--tolerance", 1e9).exit_code == 0
 
 
+def test_a_count_is_compared_with_a_timed_run_and_its_threads_do_not_matter(
+    old: Path, s2_file: Path
+) -> None:
+    _changed(old, lambda found: found["machine"].update(threads=7))
+    sized = ("--size", "16x24", "--cost-only", "--json")
+    outcome = run_cli("benchmark", "-w", s2_file, *sized, "--compare", old)
+    assert outcome.exit_code == 0 and "not alike" not in outcome.stderr
+    (change,) = json.loads(outcome.stdout)["comparison"]["changes"]
+    assert (change["figure"], change["unit"], change["ratio"]) == ("Mult-Adds", "Mult-Adds", 1)
+
+
+def test_what_only_one_run_has_is_told(bench: Callable[..., Outcome], old: Path) -> None:
+    memory = {"resident": 0, "allocated": None, "reserved": None}
+    _changed(old, lambda found: found["results"][0].update(memory=memory))
+    outcome = bench("--compare", old, "--engine", "streaming,reference", "--tolerance", 1e6)
+    assert outcome.exit_code == 0, outcome.output
+    case = "tiny.safetensors 16×24"
+    assert f"not compared: RSS growth of {case} streaming fp32 cpu, which only the run then" in (
+        outcome.stderr
+    )
+    assert f"warning: not measured then: {case} reference fp32 cpu" in outcome.stderr
+
+
+def test_memory_that_was_nothing_is_worse_when_it_is_much(bench: Callable[..., Outcome]) -> None:
+    was = {"resident": 0, "allocated": 0, "reserved": 0}
+    now = {"resident": 2**20, "allocated": 0, "reserved": 2**25}
+    found = json.loads(bench("--json").stdout)
+    (result,) = found["results"]
+    old, new = ({**found, "results": [{**result, "memory": each}]} for each in (was, now))
+    told = compare(old, new, 0.2).to_dict()
+    worse = {each["figure"]: each["worse"] for each in told["changes"]}
+    assert not worse["RSS growth"] and not worse["GPU allocated"] and worse["GPU reserved"]
+    assert told["tolerance"] == 0.2 and told["changes"][-2]["ratio"] is None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "true", "1" + "0" * 400, '"1"'])
+@pytest.mark.usefixtures("never_run")
+def test_an_older_run_with_a_figure_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
+    result = dict.fromkeys(("sha256", "engine", "precision", "device"))
+    result |= {"weights": "sr-x4-lite", "config": "", "width": 256, "height": 256}
+    text = json.dumps({"machine": {}, "results": [{**result, "seconds": {"p50": "HERE"}}]})
+    path = tmp_path / "old.json"
+    path.write_text(text.replace('"HERE"', value))
+    outcome = run_cli("benchmark", "--compare", path)
+    assert outcome.exit_code == 3 and "has a p50 of sr-x4-lite 256×256" in outcome.stderr
+
+
 def test_memory_is_worse_only_where_it_matters() -> None:
     def change(new: int) -> Change:
-        return Change("case", "RSS growth", "MiB", 2**20, new * 2**20, 0.2)
+        return Change("case", "RSS growth", "bytes", 2**20, new * 2**20, 0.2)
 
     assert [change(new).worse for new in (1, 3, 16, 18)] == [False, False, False, True]
 
