@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diffir_cli.cli.talk import print_json, print_table, say
+from diffir_cli.cli.talk import print_json, print_table, print_text, say
 from diffir_cli.errors import DeviceError, DiffIRError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Told:
         if json:
             print_json(self.as_dict())
         elif not quiet:
-            typer.echo("\n".join(self.machine.lines()))
+            print_text("\n".join(self.machine.lines()))
             _print_tables(self.tables())
         for line in self.remarks():
             if not quiet or line.startswith("error:"):
@@ -222,5 +222,5 @@ def _line(result: Result) -> str:
 
 def _print_tables(tables: Sequence[Table]) -> None:
     for table in tables:
-        typer.echo(f"\n{table.title}")
+        print_text(f"\n{table.title}")
         print_table(table.header, table.rows, words=table.words)
