@@ -545,6 +545,12 @@ def test_quality_without_a_cost_or_a_figure_is_refused(tmp_path: Path) -> None:
     (known,) = subjects_of(["sr-x4-lite"])
     mine = Subject("mine.safetensors", known.config)
     assert read_quality(tmp_path / "a.json", [mine]).psnr == 30
+    other = dataclasses.replace(mine, sha256="1")
+    with pytest.raises(InputError, match="whose cost is not known"):
+        read_quality(tmp_path / "a.json", [other])
+    (large,) = subjects_of(["deblur-gopro"])
+    same = dataclasses.replace(other, name="other.safetensors", sha256="0", config=large.config)
+    assert read_quality(tmp_path / "a.json", [other, same]).scale == 1
     with pytest.raises(InputError, match="no finite mean PSNR"):
         read_quality(_evaluated(tmp_path / "b.json", "sr-x4-lite", None))
     (tmp_path / "c.json").write_text('{"protocol": "sr", "methods": {"results": {}}}')
@@ -559,6 +565,13 @@ def test_qualities_of_different_pictures_are_not_drawn_together(tmp_path: Path) 
     first = read_quality(_evaluated(tmp_path / "a.json", "sr-x4-lite", 30.9))
     other = dataclasses.replace(first, weights="sr-x4", pictures=("baby.png",))
     check_alike([first, dataclasses.replace(other, protocol="realsr")])
+    check_alike([first, dataclasses.replace(other, scale=2)])
+    changed = dataclasses.replace(first, conventions="RGB")
+    with pytest.raises(InputError, match="follow different conventions: '' and 'RGB'"):
+        check_alike([first, changed])
+    better = dataclasses.replace(first, others={"bicubic": 28.5})
+    with pytest.raises(InputError, match=r"do not agree on bicubic: 28\.43 and 28\.50 dB"):
+        check_alike([first, better])
     with pytest.raises(InputError, match="sr-x4-lite and sr-x4 are of different pictures"):
         check_alike([first, other])
 
@@ -587,6 +600,21 @@ def test_a_plot_has_a_line_for_each_variant_and_a_panel_for_each_protocol(tmp_pa
         (pytest.approx(31.80, abs=0.01), 30.9),
         (pytest.approx(722.51, abs=0.01), 32.2),
     ]
+
+
+def test_names_of_networks_of_one_cost_stand_in_different_corners(tmp_path: Path) -> None:
+    first = read_quality(_evaluated(tmp_path / "a.json", "sr-x4", 30.9))
+    (panel,) = panels_of([], [first, dataclasses.replace(first, weights="mine")]).axes
+    corners = [text.get_ha() for text in panel.texts if text.get_text() in ("sr-x4", "mine")]
+    assert corners == ["left", "right"]
+
+
+def test_networks_of_one_name_have_lines_of_their_own() -> None:
+    result = _result("sr-x4-lite", 32, 0.1)
+    twin = dataclasses.replace(result.case.subject, sha256="1")
+    other = dataclasses.replace(result, case=dataclasses.replace(result.case, subject=twin))
+    (panel,) = panels_of([result, other]).axes
+    assert len(panel.containers) == 2
 
 
 def test_a_plot_is_a_png(bench: Callable[..., Outcome], tmp_path: Path) -> None:
