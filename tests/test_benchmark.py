@@ -7,18 +7,26 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from diffir_cli.benchmark import fresh as fresh_process
+from diffir_cli.benchmark import machine as machines
 from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.fresh import measure_fresh
 from diffir_cli.benchmark.growth import fit_growth
-from diffir_cli.benchmark.machine import describe_machine, parse_cpu_info
+from diffir_cli.benchmark.machine import (
+    describe_machine,
+    gpu_driver,
+    parse_cpu_info,
+    parse_cpu_quota,
+)
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.parts import time_parts
 from diffir_cli.benchmark.places import Place
@@ -116,12 +124,43 @@ def test_processors_of_intel_and_of_arm_are_told_from_what_linux_says() -> None:
     assert parse_cpu_info("nonsense") == ("", set())
 
 
-def test_the_machine_says_what_a_figure_needs() -> None:
-    machine = describe_machine(CPU)
-    said = " ".join(machine.lines())
-    for word in (machine.cpu, torch.__version__, f"{torch.get_num_threads()} thread", "bf16"):
-        assert word in said
-    assert machine.cores >= 1 and machine.instructions and not machine.gpu
+def test_the_machine_says_what_a_figure_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "_cpu_info", lambda: ("Fast 9000", {"avx2", "amx_bf16"}))
+    monkeypatch.setattr(machines, "usable_cores", lambda: 3)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.5, 1.0, 1.0), raising=False)
+    first, second = describe_machine(CPU).lines()
+    assert first.startswith("Fast 9000, 3 cores usable, AVX2, AMX bf16, bf16 units; ")
+    assert second.startswith(f"torch {torch.__version__}, {torch.get_num_threads()} thread")
+    assert second.endswith("; load 0.50 before the first measurement")
+
+
+def test_the_cores_of_a_container_are_those_that_it_has_time_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert parse_cpu_quota("max 100000\n") is None and parse_cpu_quota("nonsense") is None
+    assert parse_cpu_quota("150000 100000\n") == 2 and parse_cpu_quota("1000 100000") == 1
+    monkeypatch.setattr(Path, "read_text", lambda *_how, **_more: "100000 100000")
+    assert machines.usable_cores() == 1
+
+
+def test_accelerators_of_all_makers_have_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "_first_line", lambda _command: "570.1")
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert gpu_driver(torch.device("cuda")) == "driver 570.1, CUDA 13.0"
+    monkeypatch.setattr(torch.version, "hip", "7.1")
+    assert gpu_driver(torch.device("cuda")) == "HIP 7.1"
+    monkeypatch.setattr(
+        torch.xpu, "get_device_properties", lambda _device: SimpleNamespace(driver_version="1.6")
+    )
+    assert gpu_driver(torch.device("xpu")) == "driver 1.6"
+    assert gpu_driver(torch.device("mps")).startswith("macOS") and not gpu_driver(CPU)
+
+
+def test_a_mac_is_asked_for_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(machines, "_first_line", lambda command: " ".join(command))
+    assert machines._cpu_info() == ("sysctl -n machdep.cpu.brand_string", set())
 
 
 def test_each_case_has_a_time_a_roof_and_a_cost(subject: Subject, roofs: Roofs) -> None:
@@ -371,6 +410,11 @@ def test_fresh_processes_tell_cold_start_and_the_memory_that_was_predicted(
     predicted = needed_bytes(tiny, 256, 256, Engine.REFERENCE)
     assert fresh.memory.resident is not None
     assert 0.3 * predicted < fresh.memory.resident < 2 * predicted
+
+
+def test_lines_that_libraries_print_are_not_taken_for_an_answer() -> None:
+    assert fresh_process._parsed(b"Intel MKL WARNING\n") is None
+    assert fresh_process._parsed(b"[1]") is None and fresh_process._parsed(b'{"a": 1}') == {"a": 1}
 
 
 def test_a_fresh_process_that_fails_says_why(subject: Subject, s2_file: Path) -> None:
