@@ -7,28 +7,38 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from diffir_cli.benchmark import fresh as fresh_process
+from diffir_cli.benchmark import machine as machines
 from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.fresh import measure_fresh
-from diffir_cli.benchmark.growth import fit_growth, sweep_sizes
-from diffir_cli.benchmark.machine import describe_machine, parse_cpu_info
+from diffir_cli.benchmark.growth import fit_growth
+from diffir_cli.benchmark.machine import (
+    describe_machine,
+    gpu_driver,
+    parse_cpu_info,
+    parse_cpu_quota,
+)
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.parts import time_parts
 from diffir_cli.benchmark.places import Place
 from diffir_cli.benchmark.run import Result, Roofs, Settings
+from diffir_cli.benchmark.sizes import sweep_sizes
 from diffir_cli.benchmark.subject import Subject, subjects_of
 from diffir_cli.benchmark.timing import Ratio, Timing, by_turns, roof, seconds
 from diffir_cli.config import Engine, ModelConfig, Precision
 from diffir_cli.engine.memory import needed_bytes
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DeviceError, DiffIRError, WeightsError
+from diffir_cli.registry import find_weights
 
 CPU = torch.device("cpu")
 STREAMING = Variant(Engine.STREAMING, Precision.FP32)
@@ -56,6 +66,7 @@ def test_percentiles_lie_between_the_calls_and_the_spread_is_a_share_of_the_medi
     assert timing.percentile(99) == pytest.approx(4.96)
     assert timing.spread == pytest.approx((4.6 - 1.4) / 3)
     assert Timing((2.0,)).percentile(99) == 2.0 and Timing((2.0,)).spread == 0
+    assert timing.p99 is None and Timing((2.0,) * 20).p99 == 2.0
 
 
 def test_a_ratio_is_taken_turn_by_turn_so_that_a_noisy_machine_does_not_decide() -> None:
@@ -70,7 +81,19 @@ def test_what_is_compared_is_called_by_turns() -> None:
     calls = [lambda: order.append("A"), lambda: order.append("B")]
     timings = by_turns(calls, 3, CPU, turns.append)
     assert "".join(order) == "ABABAB" and turns == [0, 1, 2]
-    assert [len(timing.seconds) for timing in timings] == [3, 3]
+    assert [len(timing.seconds) for timing in timings if isinstance(timing, Timing)] == [3, 3]
+
+
+def test_a_call_that_fails_in_a_turn_is_not_made_again_and_the_others_go_on() -> None:
+    order: list[str] = []
+
+    def fail() -> None:
+        order.append("B")
+        raise RuntimeError("no kernel")
+
+    good, bad = by_turns([lambda: order.append("A"), fail], 3, CPU)
+    assert "".join(order) == "ABAA"
+    assert isinstance(good, Timing) and len(good.seconds) == 3 and isinstance(bad, RuntimeError)
 
 
 def test_the_roof_is_the_work_of_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +109,11 @@ def test_the_roof_of_a_run_is_the_best_of_all_its_measurements(
     found = iter([3.0, 5.0, 4.0])
     monkeypatch.setattr(running, "roof", lambda *_how: next(found))
     roofs = Roofs(CPU)
-    assert [roofs.measure(Precision.FP32) for _ in range(3)] == [3.0, 5.0, 5.0]
+    seen = []
+    for _ in range(3):
+        roofs.measure(Precision.FP32)
+        seen.append(roofs.found[Precision.FP32])
+    assert seen == [3.0, 5.0, 5.0]
 
 
 def test_processors_of_intel_and_of_arm_are_told_from_what_linux_says() -> None:
@@ -97,17 +124,48 @@ def test_processors_of_intel_and_of_arm_are_told_from_what_linux_says() -> None:
     assert parse_cpu_info("nonsense") == ("", set())
 
 
-def test_the_machine_says_what_a_figure_needs() -> None:
-    machine = describe_machine(CPU)
-    said = " ".join(machine.lines())
-    for word in (machine.cpu, torch.__version__, f"{torch.get_num_threads()} thread", "bf16"):
-        assert word in said
-    assert machine.cores >= 1 and machine.instructions and not machine.gpu
+def test_the_machine_says_what_a_figure_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "_cpu_info", lambda: ("Fast 9000", {"avx2", "amx_bf16"}))
+    monkeypatch.setattr(machines, "usable_cores", lambda: 3)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.5, 1.0, 1.0), raising=False)
+    first, second = describe_machine(CPU).lines()
+    assert first.startswith("Fast 9000, 3 cores usable, AVX2, AMX bf16, bf16 units; ")
+    assert second.startswith(f"torch {torch.__version__}, {torch.get_num_threads()} thread")
+    assert second.endswith("; load 0.50 before the first measurement")
+
+
+def test_the_cores_of_a_container_are_those_that_it_has_time_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert parse_cpu_quota("max 100000\n") is None and parse_cpu_quota("nonsense") is None
+    assert parse_cpu_quota("150000 100000\n") == 2 and parse_cpu_quota("1000 100000") == 1
+    monkeypatch.setattr(Path, "read_text", lambda *_how, **_more: "100000 100000")
+    assert machines.usable_cores() == 1
+
+
+def test_accelerators_of_all_makers_have_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "_first_line", lambda _command: "570.1")
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert gpu_driver(torch.device("cuda")) == "driver 570.1, CUDA 13.0"
+    monkeypatch.setattr(torch.version, "hip", "7.1")
+    assert gpu_driver(torch.device("cuda")) == "HIP 7.1"
+    monkeypatch.setattr(
+        torch.xpu, "get_device_properties", lambda _device: SimpleNamespace(driver_version="1.6")
+    )
+    assert gpu_driver(torch.device("xpu")) == "driver 1.6"
+    assert gpu_driver(torch.device("mps")).startswith("macOS") and not gpu_driver(CPU)
+
+
+def test_a_mac_is_asked_for_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(machines, "_first_line", lambda command: " ".join(command))
+    assert machines._cpu_info() == ("sysctl -n machdep.cpu.brand_string", set())
 
 
 def test_each_case_has_a_time_a_roof_and_a_cost(subject: Subject, roofs: Roofs) -> None:
     settings = _settings(STREAMING, REFERENCE)
-    found = running.measure(subject, [(24, 16), (32, 32)], settings, roofs)
+    found = list(running.measure(subject, [(24, 16), (32, 32)], settings, roofs))
     assert [(each.case.width, each.case.height, each.case.variant) for each in found] == [
         (24, 16, STREAMING),
         (24, 16, REFERENCE),
@@ -136,7 +194,66 @@ def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
     settings = _settings(REFERENCE, STREAMING)
     failed, ran = running.measure(subject, [(16, 16)], settings, roofs)
     assert failed.error == "no room" and failed.timing is None and failed.flops == 0
-    assert ran.timing and not ran.error and ran.ratio is None
+    assert ran.timing and not ran.error
+    # No other variant becomes the one that ratios are over.
+    assert ran.ratio is None and ran.notes == ("no ratio, since reference fp32 failed",)
+
+
+def test_a_network_that_cannot_be_built_is_an_error_of_each_of_its_cases(
+    subject: Subject, roofs: Roofs, s2_file: Path
+) -> None:
+    s2_file.write_bytes(b"nothing")
+    found = list(running.measure(subject, [(16, 16), (8, 8)], _settings(), roofs))
+    assert [result.case.width for result in found] == [16, 8]
+    assert all("tiny.safetensors" in result.error for result in found)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no kernel"), MemoryError()])
+def test_a_fault_in_a_turn_or_in_the_parts_costs_no_more_than_that(
+    error: Exception, subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ModelRestorer.restore
+    calls: list[Engine] = []
+
+    def restore(self: ModelRestorer, *args: Any, **others: Any) -> Any:
+        calls.append(self.engine)
+        # Behind the warm-up.
+        if self.engine is Engine.REFERENCE and calls.count(Engine.REFERENCE) > 1:
+            raise error
+        return real(self, *args, **others)
+
+    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    settings = _settings(STREAMING, REFERENCE, parts=True)
+    ran, failed = running.measure(subject, [(16, 16)], settings, roofs)
+    why = "RuntimeError: no kernel" if str(error) else "the machine ran out of memory"
+    assert failed.error == why and ran.timing and ran.notes == (f"no times of parts: {why}",)
+
+
+def test_an_interrupted_run_gives_what_was_timed(
+    subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_case: Case) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "measure_fresh", interrupt)
+    found: list[Result] = []
+    with pytest.raises(KeyboardInterrupt):
+        for result in running.measure(subject, [(8, 8)], _settings(fresh=True), roofs):
+            found.append(result)
+    assert [bool(result.timing) for result in found] == [True]
+
+
+def test_all_results_of_a_format_are_held_against_its_best_roof(subject: Subject) -> None:
+    def result(precision: Precision, timing: Timing | None) -> Result:
+        case = Case(subject, 8, 8, Variant(Engine.STREAMING, precision), "cpu")
+        return Result(case, count_cost(subject.config, 8, 8), timing, roof=1.0 if timing else 0.0)
+
+    roofs = Roofs(CPU)
+    roofs.found = {Precision.FP32: 5.0, Precision.BF16: 3.0}
+    timing = Timing((1.0,))
+    cases = [(Precision.FP32, timing), (Precision.BF16, timing), (Precision.FP32, None)]
+    held = roofs.hold([result(*each) for each in cases])
+    assert [each.roof for each in held] == [5.0, 3.0, 0.0]
 
 
 def test_tiles_and_overflow_are_told(subject: Subject) -> None:
@@ -171,6 +288,43 @@ def test_each_network_is_measured_once_and_unknown_ones_are_refused(s2_file: Pat
     assert all(subject.path for subject in found)
     with pytest.raises(WeightsError, match="no weights named"):
         subjects_of(["sr-x5"])
+
+
+def test_files_of_one_name_are_told_apart_by_their_paths(s2_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / s2_file.name
+    other.parent.mkdir()
+    other.write_bytes(s2_file.read_bytes())
+    found = subjects_of([str(s2_file), str(other), f"{other.parent}/./{other.name}"])
+    assert [subject.name for subject in found] == [str(s2_file), str(other)]
+
+
+def test_weights_at_hand_that_cannot_be_read_are_not_taken_for_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path))
+    (subject,) = subjects_of(["sr-x4"])
+    assert subject.path is None
+    spec = find_weights("sr-x4")
+    path = tmp_path / "cache" / "weights" / spec.name / spec.file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"nothing")
+    monkeypatch.setattr("diffir_cli.weightfile.check_installed", _unreadable)
+    with pytest.raises(WeightsError, match="cannot read"):
+        subjects_of(["sr-x4"])
+
+
+def _unreadable(_spec: object, found: Any) -> str:
+    raise WeightsError(f"cannot read {found.path}")
+
+
+def test_a_registry_of_the_users_own_names_networks(tiny: ModelConfig, tmp_path: Path) -> None:
+    registry = tmp_path / "mine.toml"
+    registry.write_text(
+        '[my-net]\ntask = "sr"\nscale = 4\nsummary = ""\nlicense = ""\nsource = ""\n'
+        'file = "x.pth"\n[my-net.model]\nscale = 4\ntail = "shuffle-once"\ndim = 8\n'
+    )
+    (subject,) = subjects_of(["my-net"], registry)
+    assert (subject.config.dim, subject.path) == (tiny.dim, None)
 
 
 def test_a_case_survives_the_way_to_another_process(subject: Subject) -> None:
@@ -221,6 +375,21 @@ def test_the_times_of_parts_go_with_the_first_variant(subject: Subject, roofs: R
     assert first.parts and not second.parts
 
 
+def test_the_parts_are_timed_once_in_each_format(subject: Subject, roofs: Roofs) -> None:
+    half = Variant(Engine.STREAMING, Precision.BF16)
+    settings = _settings(STREAMING, REFERENCE, half, repeats=1, parts=True)
+    found = running.measure(subject, [(16, 16)], settings, roofs)
+    assert [bool(result.parts) for result in found] == [True, False, True]
+
+
+def test_a_sweep_counts_warm_ups_and_parts_as_growing_with_the_pixels(subject: Subject) -> None:
+    case = Case(subject, 8, 8, STREAMING, "cuda:0")
+    result = Result(case, count_cost(subject.config, 8, 8), Timing((2.0,)), parts=({}, 5.0))
+    settings = Settings("cuda:0", repeats=4)
+    # Three warm-ups and four turns, and four passes of the parts behind one that does not count.
+    assert running._growing([result], settings) == 7 * 2 + 5 * 5
+
+
 def test_a_call_that_takes_memory_raises_the_peak_whatever_was_before() -> None:
     size = 64 * 2**20
     torch.ones(4 * size, dtype=torch.uint8)
@@ -243,6 +412,11 @@ def test_fresh_processes_tell_cold_start_and_the_memory_that_was_predicted(
     assert 0.3 * predicted < fresh.memory.resident < 2 * predicted
 
 
+def test_lines_that_libraries_print_are_not_taken_for_an_answer() -> None:
+    assert fresh_process._parsed(b"Intel MKL WARNING\n") is None
+    assert fresh_process._parsed(b"[1]") is None and fresh_process._parsed(b'{"a": 1}') == {"a": 1}
+
+
 def test_a_fresh_process_that_fails_says_why(subject: Subject, s2_file: Path) -> None:
     case = Case(subject, 16, 16, STREAMING, "cpu")
     s2_file.write_bytes(b"nothing")
@@ -260,10 +434,10 @@ def test_a_sweep_ends_with_its_budget_but_never_before_its_first_size(
 ) -> None:
     sizes = sweep_sizes(8, 32)
     settings = _settings(STREAMING, REFERENCE)
-    found, left = running.sweep(subject, sizes, settings, roofs, budget=0)
-    assert [result.case.width for result in found] == [8, 8] and left == sizes[1:]
-    found, left = running.sweep(subject, sizes, settings, roofs, budget=1000)
-    assert [result.case.width for result in found] == [8, 8, 16, 16, 32, 32] and not left
+    found = running.sweep(subject, sizes, settings, roofs, budget=0)
+    assert [result.case.width for result in found] == [8, 8]
+    found = running.sweep(subject, sizes, settings, roofs, budget=1000)
+    assert [result.case.width for result in found] == [8, 8, 16, 16, 32, 32]
 
 
 def test_the_growth_exponent_of_a_power_law_is_found(subject: Subject) -> None:
@@ -280,7 +454,7 @@ def test_the_growth_exponent_of_a_power_law_is_found(subject: Subject) -> None:
             (REFERENCE, lambda pixels: 2e-6 * pixels**1.25),
         )
     ]
-    streaming, reference = fit_growth(found, [(1024, 1024)])
+    streaming, reference = fit_growth(found, [*sizes, (1024, 1024)])
     assert streaming.exponent == pytest.approx(1) and streaming.variant == STREAMING
     assert reference.exponent == pytest.approx(1.25) and reference.left_out == ((1024, 1024),)
     assert fit_growth(found[:1], [])[0].exponent is None

@@ -17,7 +17,7 @@ from typer.testing import Result as Outcome
 from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
-from diffir_cli.benchmark.compare import Change
+from diffir_cli.benchmark.compare import Change, compare
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.fresh import Fresh
 from diffir_cli.benchmark.machine import Machine
@@ -87,7 +87,7 @@ def test_one_object_of_json_tells_everything(bench: Callable[..., Outcome], s2_f
     assert first["parameters"]["total"] == cost.total_parameters
     assert all(part["seconds"] > 0 for part in first["parts"])
     assert all(part["seconds"] is None for part in second["parts"])
-    assert first["seconds"]["min"] <= first["seconds"]["p50"] <= first["seconds"]["p99"]
+    assert first["seconds"]["min"] <= first["seconds"]["p50"] <= first["seconds"]["p90"]
     assert len(first["seconds"]["all"]) == 2
     rate = first["lq_pixels_per_second"]
     assert rate == pytest.approx(16 * 24 / first["seconds"]["p50"])
@@ -168,6 +168,34 @@ def test_a_task_means_its_embedded_weights() -> None:
     assert (result["weights"], result["width"], result["height"]) == ("deblur-lite", 256, 256)
 
 
+def test_names_may_stand_together_with_commas_between_but_a_file_may_have_one(
+    s2_file: Path, tmp_path: Path
+) -> None:
+    odd = s2_file.rename(tmp_path / "a,b.safetensors")
+    outcome = run_cli("benchmark", "-w", "sr-x4-lite,deblur-lite", "-w", odd, "--cost-only")
+    assert outcome.exit_code == 0, outcome.output
+    assert all(name in outcome.stdout for name in ("sr-x4-lite", "deblur-lite", odd.name))
+
+
+def test_a_count_needs_no_device_and_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFIR_DEVICE", "cuda:7")
+    outcome = run_cli("benchmark", "--cost-only", "--json")
+    assert outcome.exit_code == 0, outcome.output
+    (result,) = json.loads(outcome.stdout)["results"]
+    assert [result[name] for name in ("engine", "precision", "device")] == [None] * 3
+
+
+def test_one_device_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from diffir_cli.cli.benchmark import _settings
+
+    for wish, name in (("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("mps", "mps")):
+        monkeypatch.setattr("diffir_cli.engine.device.choose_device", torch.device)
+        settings = _settings(wish, [Engine.STREAMING], [Precision.FP32], 1, False, False)
+        assert settings.device == name
+
+
 def test_random_weights_are_said() -> None:
     arguments = ("-w", "inpaint-celeba", "--size", "8x8", "--repeats", 1, "--no-fresh")
     outcome = run_cli("benchmark", *arguments)
@@ -176,12 +204,18 @@ def test_random_weights_are_said() -> None:
     assert "note: random weights for inpaint-celeba" in outcome.stderr
 
 
-def test_a_sweep_tells_its_growth_and_what_it_left_out(bench: Callable[..., Outcome]) -> None:
+def test_a_sweep_tells_its_growth_and_what_it_left_out(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_turns(calls: list[Any], *_how: object) -> list[Timing]:
+        return [Timing((1e-6 * call.keywords["lq"].size ** 1.5,)) for call in calls]
+
+    monkeypatch.setattr(running, "by_turns", by_turns)
     outcome = bench("--sweep", "8..32", "--json")
     assert outcome.exit_code == 0, outcome.output
     (growth,) = json.loads(outcome.stdout)["growth"]
     assert growth["sizes"] == [[8, 8], [16, 16], [32, 32]] and growth["left_out"] == []
-    assert -0.5 < growth["exponent"] < 2
+    assert growth["exponent"] == pytest.approx(1.5)
     outcome = bench("--sweep", "8..32", "--budget", 0)
     assert "16×16, 32×32" in outcome.stdout
 
@@ -189,6 +223,7 @@ def test_a_sweep_tells_its_growth_and_what_it_left_out(bench: Callable[..., Outc
 def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
     outcome = run_cli("benchmark", "--paper", "--markdown", tmp_path / "paper.md")
     assert outcome.exit_code == 0
+    assert "140.99 G" in outcome.stdout and "note: " in outcome.stderr
     for word in ("Table 4", "47.97", "51.63", "Table 6", "0.74", "37.25", "Figure 1", "Restormer"):
         assert word in outcome.stdout, word
     assert "| Table 6 | ×4 real-world SR, DiffIR S2 | T | 0.74 | 0.74 | 0.72 |" in (
@@ -216,6 +251,14 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
         (["--quality", "x.json"], "--quality needs --plot"),
         (["--paper", "--size", "8x8"], "--size has no use with --paper"),
         (["--cost-only", "--repeats", "3"], "--repeats has no use with --cost-only"),
+        (["--cost-only", "-d", "cuda"], "--device has no use with --cost-only"),
+        (["--size", f"{'9' * 5000}x8"], "sides of 1 to 16384 pixels, not 99999999999999999999"),
+        (["--threads", "100000"], "less than or equal to 1024"),
+        (["--plot", "x.jpg"], "name a file that ends in .png, not x.jpg"),
+        (["--plot", "-"], "name a file that ends in .png, not -"),
+        (["--overwrite"], "--overwrite needs --csv, --markdown or --plot"),
+        (["--paper", "--budget", "3"], "--budget has no use with --paper"),
+        (["--paper", "-q"], "--quiet with --paper needs --markdown or --json"),
         (["--cost-only", "--plot", "x.png"], "--cost-only needs --quality"),
         (["--csv", "x.csv", "--markdown", "x.csv"], "must name different files"),
     ],
@@ -273,6 +316,53 @@ def test_a_case_that_fails_is_an_error_behind_the_others(
     assert first["seconds"] and second["seconds"] is None and second["error"] == "no room"
 
 
+def test_a_network_that_cannot_be_built_is_an_error_behind_the_others(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path))
+    path = tmp_path / "cache" / "weights" / "sr-x4" / "SISR-DiffIRS2-GAN.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"0123456789")
+    outcome = bench("-w", "sr-x4", "--csv", tmp_path / "z.csv", "--json")
+    assert outcome.exit_code == 5 and "error: sr-x4 16×24 streaming fp32: " in outcome.stderr
+    first, second = json.loads(outcome.stdout)["results"]
+    assert first["seconds"] and second["error"] and (tmp_path / "z.csv").is_file()
+
+
+def test_what_was_measured_before_an_interruption_is_told_and_written(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = Subject.picture
+
+    def picture(self: Subject, width: int, height: int) -> Any:
+        if height == 8:
+            raise KeyboardInterrupt
+        return real(self, width, height)
+
+    monkeypatch.setattr(Subject, "picture", picture)
+    page = tmp_path / "page.md"
+    outcome = bench("--size", "8x8", "--json", "--markdown", page)
+    assert outcome.exit_code == 130 and "interrupted" in outcome.stderr
+    (result,) = json.loads(outcome.stdout)["results"]
+    assert result["seconds"] and "16×24" in page.read_text(encoding="utf-8")
+
+
+def test_figures_are_told_even_where_a_report_cannot_be_written(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_how: object) -> None:
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr("diffir_cli.files.write_text", full)
+    outcome = bench("--csv", tmp_path / "x.csv", "--json")
+    assert outcome.exit_code == 3 and json.loads(outcome.stdout)["results"][0]["seconds"]
+
+
+def test_each_case_is_a_line_where_no_spinner_turns(bench: Callable[..., Outcome]) -> None:
+    line = "tiny.safetensors 16×24 streaming fp32: "
+    assert line in bench().stderr and line not in bench("--json").stderr.replace("spread", "")
+
+
 def test_a_wide_spread_is_a_warning_and_a_narrow_one_is_none() -> None:
     calm = _result("sr-x4-lite", 64, 1.0)
     assert remarks(MACHINE, [calm]) == []
@@ -323,9 +413,56 @@ def test_a_run_that_is_slower_beyond_the_tolerance_fails(
     assert bench("--compare", old, "--tolerance", 1e9).exit_code == 0
 
 
+def test_a_count_is_compared_with_a_timed_run_and_its_threads_do_not_matter(
+    old: Path, s2_file: Path
+) -> None:
+    _changed(old, lambda found: found["machine"].update(threads=7))
+    sized = ("--size", "16x24", "--cost-only", "--json")
+    outcome = run_cli("benchmark", "-w", s2_file, *sized, "--compare", old)
+    assert outcome.exit_code == 0 and "not alike" not in outcome.stderr
+    (change,) = json.loads(outcome.stdout)["comparison"]["changes"]
+    assert (change["figure"], change["unit"], change["ratio"]) == ("Mult-Adds", "Mult-Adds", 1)
+
+
+def test_what_only_one_run_has_is_told(bench: Callable[..., Outcome], old: Path) -> None:
+    memory = {"resident": 0, "allocated": None, "reserved": None}
+    _changed(old, lambda found: found["results"][0].update(memory=memory))
+    outcome = bench("--compare", old, "--engine", "streaming,reference", "--tolerance", 1e6)
+    assert outcome.exit_code == 0, outcome.output
+    case = "tiny.safetensors 16×24"
+    assert f"not compared: RSS growth of {case} streaming fp32 cpu, which only the run then" in (
+        outcome.stderr
+    )
+    assert f"warning: not measured then: {case} reference fp32 cpu" in outcome.stderr
+
+
+def test_memory_that_was_nothing_is_worse_when_it_is_much(bench: Callable[..., Outcome]) -> None:
+    was = {"resident": 0, "allocated": 0, "reserved": 0}
+    now = {"resident": 2**20, "allocated": 0, "reserved": 2**25}
+    found = json.loads(bench("--json").stdout)
+    (result,) = found["results"]
+    old, new = ({**found, "results": [{**result, "memory": each}]} for each in (was, now))
+    told = compare(old, new, 0.2).to_dict()
+    worse = {each["figure"]: each["worse"] for each in told["changes"]}
+    assert not worse["RSS growth"] and not worse["GPU allocated"] and worse["GPU reserved"]
+    assert told["tolerance"] == 0.2 and told["changes"][-2]["ratio"] is None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "true", "1" + "0" * 400, '"1"'])
+@pytest.mark.usefixtures("never_run")
+def test_an_older_run_with_a_figure_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
+    result = dict.fromkeys(("sha256", "engine", "precision", "device"))
+    result |= {"weights": "sr-x4-lite", "config": "", "width": 256, "height": 256}
+    text = json.dumps({"machine": {}, "results": [{**result, "seconds": {"p50": "HERE"}}]})
+    path = tmp_path / "old.json"
+    path.write_text(text.replace('"HERE"', value))
+    outcome = run_cli("benchmark", "--compare", path)
+    assert outcome.exit_code == 3 and "has a p50 of sr-x4-lite 256×256" in outcome.stderr
+
+
 def test_memory_is_worse_only_where_it_matters() -> None:
     def change(new: int) -> Change:
-        return Change("case", "RSS growth", "MiB", 2**20, new * 2**20, 0.2)
+        return Change("case", "RSS growth", "bytes", 2**20, new * 2**20, 0.2)
 
     assert [change(new).worse for new in (1, 3, 16, 18)] == [False, False, False, True]
 
@@ -414,6 +551,12 @@ def test_quality_without_a_cost_or_a_figure_is_refused(tmp_path: Path) -> None:
     (known,) = subjects_of(["sr-x4-lite"])
     mine = Subject("mine.safetensors", known.config)
     assert read_quality(tmp_path / "a.json", [mine]).psnr == 30
+    other = dataclasses.replace(mine, sha256="1")
+    with pytest.raises(InputError, match="whose cost is not known"):
+        read_quality(tmp_path / "a.json", [other])
+    (large,) = subjects_of(["deblur-gopro"])
+    same = dataclasses.replace(other, name="other.safetensors", sha256="0", config=large.config)
+    assert read_quality(tmp_path / "a.json", [other, same]).scale == 1
     with pytest.raises(InputError, match="no finite mean PSNR"):
         read_quality(_evaluated(tmp_path / "b.json", "sr-x4-lite", None))
     (tmp_path / "c.json").write_text('{"protocol": "sr", "methods": {"results": {}}}')
@@ -428,6 +571,13 @@ def test_qualities_of_different_pictures_are_not_drawn_together(tmp_path: Path) 
     first = read_quality(_evaluated(tmp_path / "a.json", "sr-x4-lite", 30.9))
     other = dataclasses.replace(first, weights="sr-x4", pictures=("baby.png",))
     check_alike([first, dataclasses.replace(other, protocol="realsr")])
+    check_alike([first, dataclasses.replace(other, scale=2)])
+    changed = dataclasses.replace(first, conventions="RGB")
+    with pytest.raises(InputError, match="follow different conventions: '' and 'RGB'"):
+        check_alike([first, changed])
+    better = dataclasses.replace(first, others={"bicubic": 28.5})
+    with pytest.raises(InputError, match=r"do not agree on bicubic: 28\.43 and 28\.50 dB"):
+        check_alike([first, better])
     with pytest.raises(InputError, match="sr-x4-lite and sr-x4 are of different pictures"):
         check_alike([first, other])
 
@@ -456,6 +606,21 @@ def test_a_plot_has_a_line_for_each_variant_and_a_panel_for_each_protocol(tmp_pa
         (pytest.approx(31.80, abs=0.01), 30.9),
         (pytest.approx(722.51, abs=0.01), 32.2),
     ]
+
+
+def test_names_of_networks_of_one_cost_stand_in_different_corners(tmp_path: Path) -> None:
+    first = read_quality(_evaluated(tmp_path / "a.json", "sr-x4", 30.9))
+    (panel,) = panels_of([], [first, dataclasses.replace(first, weights="mine")]).axes
+    corners = [text.get_ha() for text in panel.texts if text.get_text() in ("sr-x4", "mine")]
+    assert corners == ["left", "right"]
+
+
+def test_networks_of_one_name_have_lines_of_their_own() -> None:
+    result = _result("sr-x4-lite", 32, 0.1)
+    twin = dataclasses.replace(result.case.subject, sha256="1")
+    other = dataclasses.replace(result, case=dataclasses.replace(result.case, subject=twin))
+    (panel,) = panels_of([result, other]).axes
+    assert len(panel.containers) == 2
 
 
 def test_a_plot_is_a_png(bench: Callable[..., Outcome], tmp_path: Path) -> None:

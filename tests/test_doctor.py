@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import importlib
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +18,19 @@ import pytest
 from diffir_cli import registry
 from diffir_cli.config import Precision
 from diffir_cli.doctor import surroundings, trials
-from diffir_cli.doctor.check import State, tried
+from diffir_cli.doctor.check import Check, State, failures, tried
 from diffir_cli.doctor.examine import examine
 from diffir_cli.doctor.surroundings import EXTRAS, LIBRARIES
+from diffir_cli.downloads.cache import imported_path
+from diffir_cli.downloads.decisions import IMPORTED, pin
 from diffir_cli.engine.restorer import ModelRestorer
-from diffir_cli.errors import DiffIRError
+from diffir_cli.errors import DiffIRError, WeightsError
 from diffir_cli.folders import cache_folder
 from diffir_cli.registry import find_weights, read_registry
-from tests.conftest import run_cli
+from tests.conftest import TINY, run_cli
+
+MINE = dataclasses.replace(find_weights("sr-x4"), model=TINY)
+"""An official entry, as if its network were tiny."""
 
 
 @pytest.fixture
@@ -117,6 +126,20 @@ def test_whatever_a_check_raises_is_a_finding(error: Exception) -> None:
     assert said in found.text
 
 
+def test_a_number_format_that_computes_nonsense_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = ModelRestorer.restore
+
+    def restore(self: ModelRestorer, lq: Any) -> Any:
+        hq = real(self, lq)
+        return hq if self.precision is Precision.FP32 else 255 - hq
+
+    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    state, text = trials.check_precision("cpu", Precision.BF16)
+    assert state is State.FAILED and "levels of 255 from that of the CPU" in text
+
+
 def test_precisions_are_tried_and_not_only_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def restore(self: ModelRestorer, *_args: object) -> None:
         raise RuntimeError(f"no kernel for {self.dtype}")
@@ -161,6 +184,71 @@ def test_a_folder_that_cannot_be_made_is_a_failure(
     assert found.state is State.FAILED and "NotADirectoryError" in found.text
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    state, text = surroundings.check_folder(lambda: tmp_path / "file" / "weights")
+    assert state is State.FAILED and text.startswith(f"{tmp_path / 'file' / 'weights'}: ")
+
+
+@pytest.mark.parametrize(("wish", "state"), [("cpu", State.OK), ("cuda:99", State.FAILED)])
+def test_the_device_that_a_user_configured_is_tried(
+    wish: str, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFIR_DEVICE", wish)
+    monkeypatch.setattr(trials, "_PRECISIONS", [])
+    checks = {check.name: check for check in trials.check_devices()}
+    assert checks["DIFFIR_DEVICE"].state is state and wish in checks["DIFFIR_DEVICE"].text
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], Check]:
+    """Puts bytes where the weights of an official network belong, and tries them."""
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path))
+
+    def check(data: bytes) -> Check:
+        path = imported_path(MINE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        pin(MINE.name, hashlib.sha256(data).hexdigest(), IMPORTED)
+        return tried("weights", MINE.name, lambda: trials._file(MINE))
+
+    return check
+
+
+def test_an_import_is_held_against_its_pin_and_opened(
+    installed: Callable[[bytes], Check], s2_file: Path
+) -> None:
+    good = installed(s2_file.read_bytes())
+    assert good.state is State.OK and good.text.startswith("verified, sha256")
+    assert installed(b"0123456789").state is State.FAILED
+
+
+def test_weights_that_cannot_be_read_are_not_called_absent(
+    installed: Callable[[bytes], Check], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_path: Path) -> str:
+        raise WeightsError("cannot read it")
+
+    monkeypatch.setattr("diffir_cli.downloads.cache.file_sha256", unreadable)
+    found = installed(b"")
+    assert found.state is State.FAILED and found.text == "cannot read it"
+
+
+def test_what_libraries_print_does_not_spoil_the_json(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def noisy() -> Any:
+        print("install numpy")  # noqa: T201
+        os.write(1, b"from C\n")
+        yield Check("versions", "numpy", State.OK, "2", 0.0)
+
+    monkeypatch.setattr("diffir_cli.doctor.examine.examine", noisy)
+    outcome = run_cli("doctor", "--json")
+    assert json.loads(outcome.stdout)["ok"] and "install numpy" in outcome.stderr
+    captured = capfd.readouterr()
+    assert "from C" not in captured.out and "from C" in captured.err
+
+
 def test_an_extra_that_is_not_installed_is_no_failure_and_has_a_hint() -> None:
     found = tried("extras", "ray", lambda: surroundings.check_extra("ray", ("no_such_module",)))
     assert found.state is State.ABSENT
@@ -185,9 +273,18 @@ def test_an_installation_without_torch_is_told_to_the_end(
             raise ImportError("libtorch_cpu.so: cannot open shared object file")
         return real(name, *args, **others)
 
+    def module(name: str) -> Any:
+        if name == "torch":
+            raise ImportError("libtorch_cpu.so: cannot open shared object file")
+        return loaded(name)
+
+    loaded = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", module)
     monkeypatch.setattr(builtins, "__import__", broken)
     checks = list(examine())
     failed = {(check.section, check.name) for check in checks if check.state is State.FAILED}
-    assert {("devices", "auto"), ("restorations", "sr-x4-lite")} <= failed
+    assert {("versions", "torch"), ("devices", "auto"), ("restorations", "sr-x4-lite")} <= failed
+    told = {check.text.partition(":")[0] for check in failures(checks) if check.name != "torch"}
+    assert told == {"could not be tried"}
     assert ("weights", "sr-x4-lite") not in failed
     assert checks[-1].section == "restorations"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from diffir_cli.benchmark.case import Case
 from diffir_cli.benchmark.tables import DASH, Table, giga
 from diffir_cli.errors import InputError
 
-_KEY = ("weights", "width", "height", "engine", "precision", "device")
-"""What makes two results comparable."""
+_WHICH = ("weights", "config", "sha256", "width", "height")
+"""What makes the Mult-Adds of two results comparable."""
+
+_HOW = ("engine", "precision", "device")
+"""What makes their times comparable too; null where nothing was run."""
 
 _ALIKE = ("cpu", "cores", "threads", "torch", "gpu", "driver")
 """What of two machines must be the same for their times to be comparable."""
@@ -33,19 +36,20 @@ class Change:
     unit: str
     old: float
     new: float
+    """In seconds, bytes or ones, as the old one."""
     tolerance: float
     """By which share of the old figure the new one may exceed it."""
 
     @property
-    def ratio(self) -> float:
-        """New over old."""
-        return self.new / self.old
+    def ratio(self) -> float | None:
+        """New over old; None over nothing."""
+        return self.new / self.old if self.old else None
 
     @property
     def worse(self) -> bool:
         """Whether it exceeds the old one by more than the tolerance, and memory by what matters."""
-        slight = self.unit == "MiB" and self.new - self.old < _SLIGHT
-        return self.ratio > 1 + self.tolerance and not slight
+        slight = self.unit == "bytes" and self.new - self.old < _SLIGHT
+        return self.new > self.old * (1 + self.tolerance) and not slight
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,14 @@ class Comparison:
     changes: list[Change]
     missing: list[str]
     """Cases of the old run that the new one has not."""
+    added: list[str]
+    """Cases of the new run that the old one has not."""
+    uncompared: list[str]
+    """Figures that only one of the two runs has."""
     unlike: list[str]
     """In what the machines differ."""
+    tolerance: float
+    """By which share of an old figure a new one may exceed it."""
 
     @property
     def worse(self) -> list[Change]:
@@ -66,21 +76,17 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """As values that JSON can hold."""
         changes = [
-            {
-                **{name: getattr(each, name) for name in ("case", "figure", "old", "new")},
-                "ratio": each.ratio,
-                "worse": each.worse,
-            }
-            for each in self.changes
+            {**asdict(each), "ratio": each.ratio, "worse": each.worse} for each in self.changes
         ]
-        return {"changes": changes, "missing": self.missing, "unlike": self.unlike}
+        return {**asdict(self), "changes": changes}
 
     def table(self) -> Table:
         """Side by side."""
         rows = [
             [
                 *(change.case, change.figure, _shown(change.old, change.unit)),
-                *(_shown(change.new, change.unit), f"{change.ratio:.2f}"),
+                *(_shown(change.new, change.unit)),
+                DASH if change.ratio is None else f"{change.ratio:.2f}",
                 "worse" if change.worse else DASH,
             ]
             for change in self.changes
@@ -101,9 +107,34 @@ def read_results(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is no result of diffir benchmark", "make one: diffir benchmark --json > FILE"
         )
-    if not all(isinstance(each, dict) and set(_KEY) <= set(each) for each in results):
-        raise InputError(f"{path} has results that lack {', '.join(_KEY)}", "make it again")
+    needed = (*_WHICH, *_HOW)
+    if not all(isinstance(each, dict) and set(needed) <= set(each) for each in results):
+        raise InputError(
+            f"{path} has results that lack one of {', '.join(needed)}", "make it again"
+        )
+    for result in results:
+        _check_figures(path, result)
     return found
+
+
+def _check_figures(path: Path, result: Mapping[str, Any]) -> None:
+    """Refuse figures that no run has, since nothing would be worse than they."""
+    for figure, _, names in _FIGURES:
+        table = result.get(names[0])
+        value = table.get(names[1]) if isinstance(table, Mapping) else None
+        if value is None:
+            continue
+        # A truth is a number to Python.
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0 <= value < _HUGE):
+            raise InputError(
+                f"{path} has a {figure} of {_said(_key(result))} that is no figure: {value!r:.40}",
+                "make it again",
+            )
+
+
+_HUGE = 1e30
+"""Beyond any time, memory or count; not less than it are neither infinity nor what is no number."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -123,23 +154,27 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def check_common(old: Mapping[str, Any], cases: Iterable[Case]) -> None:
+def check_common(old: Mapping[str, Any], cases: Iterable[Case], cost_only: bool = False) -> None:
     """Refuse to compare what has nothing in common, before anything is measured for it.
 
     Args:
         old: What `read_results` gave.
         cases: What is going to be measured.
+        cost_only: Whether it is only counted, in whichever way it would be run.
 
     Raises:
         InputError: when none of them was measured then.
     """
     then = [_key(result) for result in old["results"]]
-    now = {_key({**case.to_dict(), "weights": case.subject.name}) for case in cases}
-    if not now.intersection(then):
-        raise InputError(
-            "the two runs have no case in common",
-            f"the old one measured {', '.join(map(_said, then)) or 'nothing'}",
-        )
+    now = [_key_of(case, cost_only) for case in cases]
+    if any(_match(one, other) for one in then for other in now):
+        return
+    said = list(dict.fromkeys(map(_said, then)))
+    unlike = ", of other networks or weights" if set(said) & set(map(_said, now)) else ""
+    raise InputError(
+        "the two runs have no case in common",
+        f"the old one measured {', '.join(said) or 'nothing'}{unlike}",
+    )
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) -> Comparison:
@@ -150,52 +185,96 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) ->
         new: What it gives now.
         tolerance: By which share of an old figure a new one may exceed it.
     """
-    before = {_key(result): result for result in old["results"]}
-    now = {_key(result): result for result in new["results"]}
-    common = [key for key in before if key in now]
-    changes = [
-        Change(_said(key), figure, unit, old_value, new_value, tolerance)
-        for key in common
-        for figure, unit, names in _FIGURES
-        if (old_value := _value(before[key], names)) and (new_value := _value(now[key], names))
+    pairs = [
+        (before, now)
+        for before in old["results"]
+        for now in new["results"]
+        if _match(_key(before), _key(now))
     ]
+    changes: dict[tuple[str, str], Change] = {}
+    uncompared = []
+    for before, now in pairs:
+        # What was only counted on one side has no times to miss.
+        timed = _key(before)[len(_WHICH) :] == _key(now)[len(_WHICH) :]
+        case = _said(_key(now))
+        for figure, unit, names in _FIGURES:
+            old_value, new_value = _value(before, names), _value(now, names)
+            if old_value is not None and new_value is not None:
+                changes[case, figure] = Change(case, figure, unit, old_value, new_value, tolerance)
+            elif timed and (old_value is not None or new_value is not None):
+                which = "then" if new_value is None else "now"
+                uncompared.append(f"{figure} of {case}, which only the run {which} has")
+    machines = old["machine"], new["machine"]
     return Comparison(
-        changes,
-        [_said(key) for key in before if key not in now],
-        [
-            f"{name}: {old['machine'].get(name)} then, {new['machine'].get(name)} now"
-            for name in _ALIKE
-            if old["machine"].get(name) != new["machine"].get(name)
-        ],
+        list(changes.values()),
+        _unmatched(old["results"], [before for before, _ in pairs]),
+        _unmatched(new["results"], [now for _, now in pairs]),
+        uncompared,
+        _unlike(*machines) if any(change.figure != _COUNT for change in changes.values()) else [],
+        tolerance,
     )
 
 
+def _unmatched(results: Iterable[Mapping[str, Any]], matched: list[Mapping[str, Any]]) -> list[str]:
+    keys = {_key(result) for result in matched}
+    return [_said(_key(result)) for result in results if _key(result) not in keys]
+
+
+def _unlike(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name}: {old.get(name)} then, {new.get(name)} now"
+        for name in _ALIKE
+        if old.get(name) != new.get(name)
+    ]
+
+
+_COUNT = "Mult-Adds"
+
 _FIGURES: tuple[tuple[str, str, tuple[str, str]], ...] = (
-    ("p50", "ms", ("seconds", "p50")),
-    ("RSS growth", "MiB", ("memory", "resident")),
-    ("GPU allocated", "MiB", ("memory", "allocated")),
-    ("Mult-Adds", "G", ("mult_adds", "exact")),
+    ("p50", "s", ("seconds", "p50")),
+    ("RSS growth", "bytes", ("memory", "resident")),
+    ("GPU allocated", "bytes", ("memory", "allocated")),
+    ("GPU reserved", "bytes", ("memory", "reserved")),
+    (_COUNT, "Mult-Adds", ("mult_adds", "exact")),
 )
 """Names, units, and where they lie in a result."""
 
 
 def _value(result: Mapping[str, Any], names: tuple[str, str]) -> float | None:
-    """A figure of a result; None where it has none, or something else stands there."""
+    """A figure of a result; None where it has none."""
     table = result.get(names[0])
     value = table.get(names[1]) if isinstance(table, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
+    return None if value is None else float(value)
 
 
-def _key(result: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(result[name]) for name in _KEY)
+_Key = tuple[str | None, ...]
 
 
-def _said(key: tuple[str, ...]) -> str:
-    weights, width, height, engine, precision, device = key
-    return f"{weights} {width}×{height} {engine} {precision} {device}"
+def _key(result: Mapping[str, Any]) -> _Key:
+    return tuple(None if result[name] is None else str(result[name]) for name in (*_WHICH, *_HOW))
+
+
+def _key_of(case: Case, cost_only: bool) -> _Key:
+    """What `_key` gives of the result of a case."""
+    subject = case.subject
+    about = {"weights": subject.name, "config": subject.digest, "sha256": subject.sha256}
+    how = dict.fromkeys(_HOW) if cost_only else {}
+    return _key({**case.to_dict(), **about, **how})
+
+
+def _match(one: _Key, other: _Key) -> bool:
+    """Whether two results have anything that can be compared."""
+    which = len(_WHICH)
+    how = one[which:], other[which:]
+    return one[:which] == other[:which] and (how[0] == how[1] or (None,) * len(_HOW) in how)
+
+
+def _said(key: _Key) -> str:
+    weights, _, _, width, height, *how = key
+    return " ".join([f"{weights} {width}×{height}", *(word for word in how if word)])
 
 
 def _shown(value: float, unit: str) -> str:
-    if unit == "ms":
+    if unit == "s":
         return f"{1000 * value:.1f} ms"
-    return f"{value / _MEBI:.0f} MiB" if unit == "MiB" else f"{giga(value)} G"
+    return f"{value / _MEBI:.0f} MiB" if unit == "bytes" else f"{giga(value)} G"

@@ -13,7 +13,7 @@ The second is the one whose figures the paper prints (docs/benchmark.md).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,9 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffir_cli.benchmark.places import Kind, Network, Place, places
 from diffir_cli.config import ModelConfig
 from diffir_cli.networks import DiffIRS1, DiffIRS2
-
-LARGEST = 16384
-"""Pixels of the longest side that is counted or measured."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +73,8 @@ class Cost:
 
     def network(self, network: Network) -> Count:
         """What one of the networks costs."""
-        return self._sum(lambda place: place.network is network)
-
-    def level(self, level: str) -> Count:
-        """What one level costs."""
-        return self._sum(lambda place: place.level == level)
-
-    def kind(self, kind: Kind) -> Count:
-        """What all parts of one kind cost."""
-        return self._sum(lambda place: place.kind is kind)
-
-    def _sum(self, wanted: Callable[[Place], bool]) -> Count:
-        return sum((count for place, count in self.parts.items() if wanted(place)), Count(0))
+        found = (count for place, count in self.parts.items() if place.network is network)
+        return sum(found, Count(0))
 
 
 @lru_cache(maxsize=256)

@@ -69,11 +69,16 @@ def _ask(case: Case, question: Question) -> tuple[float, dict[str, Any]]:
         ) as process,
     ):
         assert process.stdout is not None
-        line = process.stdout.readline()
-        taken = time.perf_counter() - started
+        taken, answer = 0.0, None
+        for line in process.stdout:
+            # Libraries may print lines of their own.
+            found = _parsed(line)
+            if found is not None:
+                taken, answer = time.perf_counter() - started, found
         process.wait()
         complaints.seek(0)
-        answer = json.loads(line) if line.strip() else {"error": _last(complaints.read())}
+        if answer is None:
+            answer = {"error": _last(complaints.read())}
     if "error" in answer:
         raise DiffIRError(f"a fresh process failed: {answer['error']}", "add --no-fresh")
     return taken, answer
@@ -84,6 +89,15 @@ def _environment() -> dict[str, str]:
     here = str(Path(__file__).parents[2])
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The answer in a line of a fresh process; None where it is none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _last(complaints: bytes) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffir_cli.benchmark.case import Variant
-from diffir_cli.benchmark.run import Result, Size
+from diffir_cli.benchmark.run import Result
+from diffir_cli.benchmark.sizes import Size
 from diffir_cli.benchmark.subject import Subject
 
 
@@ -25,18 +26,15 @@ class Growth:
     """Those for which the budget did not suffice."""
 
 
-def sweep_sizes(first: int, last: int) -> list[Size]:
-    """Squares whose side doubles, from the first to the last, which is one of them."""
-    sides = [first]
-    while sides[-1] * 2 <= last:
-        sides.append(sides[-1] * 2)
-    if sides[-1] != last:
-        sides.append(last)
-    return [(side, side) for side in sides]
+def fit_growth(results: Sequence[Result], sizes: Sequence[Size]) -> list[Growth]:
+    """The growth of each variant of a network.
 
-
-def fit_growth(results: Sequence[Result], left_out: Sequence[Size]) -> list[Growth]:
-    """The growth of each variant of a network."""
+    Args:
+        results: Of this network.
+        sizes: All that were to be measured.
+    """
+    tried = {(result.case.width, result.case.height) for result in results}
+    left_out = [size for size in sizes if size not in tried]
     variants = dict.fromkeys(result.case.variant for result in results)
     return [
         _fit([result for result in results if result.case.variant == variant], left_out)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,10 +94,22 @@ def describe_machine(device: torch.device) -> Machine:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use, or the time of as many, as containers count it."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    try:
+        text = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return cores
+    return min(cores, parse_cpu_quota(text) or cores)
+
+
+def parse_cpu_quota(text: str) -> int | None:
+    """Cores from what Linux says of a container's share, rounded up; None where it has no limit."""
+    match = re.fullmatch(r"(\d+) (\d+)\s*", text)
+    return max(math.ceil(int(match[1]) / int(match[2])), 1) if match and int(match[2]) else None
 
 
 def gpu_name(device: torch.device) -> str:
@@ -109,25 +123,35 @@ def gpu_name(device: torch.device) -> str:
 
 def gpu_driver(device: torch.device) -> str:
     """The driver of an accelerator as far as it can be told; empty for a CPU."""
-    if device.type != "cuda":
-        return "" if device.type == "cpu" else f"driver of {platform.platform(terse=True)}"
-    return f"driver {_nvidia_driver()}, CUDA {torch.version.cuda or torch.version.hip}"
+    if device.type == "cuda":
+        if torch.version.hip:
+            return f"HIP {torch.version.hip}"
+        tool = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return f"driver {_first_line(tool) or 'unknown'}, CUDA {torch.version.cuda}"
+    if device.type == "xpu":
+        version = getattr(torch.xpu.get_device_properties(device), "driver_version", "unknown")
+        return f"driver {version}"
+    return f"macOS {platform.mac_ver()[0]}" if device.type == "mps" else ""
 
 
-def _nvidia_driver() -> str:
-    tool = shutil.which("nvidia-smi")
+def _first_line(command: list[str]) -> str:
+    """What a program of the system says; empty where it is not there, or fails."""
+    tool = shutil.which(command[0])
     if tool is None:
-        return "unknown"
-    command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
+        return ""
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        said = subprocess.run(
+            [tool, *command[1:]], capture_output=True, text=True, timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return said.stdout.splitlines()[0].strip() if said.stdout.strip() else "unknown"
+        return ""
+    return next(iter(said.stdout.strip().splitlines()), "").strip()
 
 
 def _cpu_info() -> tuple[str, set[str]]:
-    """Model and flags of the CPU, where the system has them in a file."""
+    """Model and flags of the CPU, as far as the system tells."""
+    if sys.platform == "darwin":
+        return _first_line(["sysctl", "-n", "machdep.cpu.brand_string"]), set()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from diffir_cli.benchmark.case import Variant
 from diffir_cli.benchmark.quality import SIDE, Quality
 from diffir_cli.benchmark.run import Result
+from diffir_cli.benchmark.subject import Subject
 from diffir_cli.errors import DiffIRError
 
 _WIDTH, _HEIGHT = 6.0, 4.5
@@ -35,7 +38,7 @@ def draw(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> bytes:
 
 
 def panels_of(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> Any:
-    """A figure with a panel of latency where something was timed, and one for each protocol.
+    """A figure with a panel of latency where something was timed, and of each kind of scores.
 
     Args:
         results: What was timed.
@@ -45,14 +48,14 @@ def panels_of(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> A
         DiffIRError: when matplotlib is not installed.
     """
     timed = [result for result in results if result.timing]
-    protocols = list(dict.fromkeys(quality.protocol for quality in qualities))
-    count = bool(timed) + len(protocols)
+    kinds = list(dict.fromkeys(quality.panel for quality in qualities))
+    count = bool(timed) + len(kinds)
     figure = _figure_class()(figsize=(_WIDTH * count, _HEIGHT), layout="constrained")
     panels = list(figure.subplots(1, count, squeeze=False)[0])
     if timed:
         _draw_latency(panels.pop(0), timed)
-    for panel, protocol in zip(panels, protocols, strict=True):
-        _draw_quality(panel, [each for each in qualities if each.protocol == protocol])
+    for panel, kind in zip(panels, kinds, strict=True):
+        _draw_quality(panel, [each for each in qualities if each.panel == kind])
     return figure
 
 
@@ -68,10 +71,11 @@ def _figure_class() -> Any:
 
 def _draw_latency(panel: Any, timed: Sequence[Result]) -> None:
     """One line for each network, engine and precision, on logarithmic scales."""
-    lines: dict[str, list[Result]] = {}
+    lines: dict[tuple[Subject, Variant], list[Result]] = {}
     for result in timed:
-        lines.setdefault(f"{result.case.subject.name}, {result.case.variant}", []).append(result)
-    for label, found in lines.items():
+        lines.setdefault((result.case.subject, result.case.variant), []).append(result)
+    for (subject, variant), found in lines.items():
+        label = f"{subject.name}, {variant}"
         found.sort(key=lambda result: result.case.width * result.case.height)
         xs = _sides(found)
         times = [result.timing for result in found if result.timing]
@@ -97,12 +101,21 @@ def _sides(found: Sequence[Result]) -> list[float]:
     return [(result.case.width * result.case.height) ** 0.5 for result in found]
 
 
+_CORNERS = ((6, 6, "left"), (-6, 6, "right"), (6, -14, "left"), (-6, -14, "right"))
+"""Where a name stands beside its point, in points, and to which side it is aligned."""
+
+
 def _draw_quality(panel: Any, qualities: Sequence[Quality]) -> None:
     """A point for each network, a level for what costs no network."""
+    seen: Counter[int] = Counter()
     for quality in qualities:
         point = quality.mult_adds / 1e9, quality.psnr
         panel.plot(*point, "o")
-        panel.annotate(quality.weights, point, xytext=(6, 6), textcoords="offset points")
+        # Networks of one cost stand above each other: their names go to different sides.
+        aside, above, side = _CORNERS[seen[quality.mult_adds] % len(_CORNERS)]
+        seen[quality.mult_adds] += 1
+        corner = {"xytext": (aside, above), "textcoords": "offset points"}
+        panel.annotate(quality.weights, point, ha=side, **corner)
     others = {name: value for quality in qualities for name, value in quality.others.items()}
     for name, value in others.items():
         panel.axhline(value, linestyle="--", color="grey", linewidth=1)
@@ -113,6 +126,6 @@ def _draw_quality(panel: Any, qualities: Sequence[Quality]) -> None:
     panel.set(
         xlabel=f"Mult-Adds at {SIDE}×{SIDE} (G, exact)",
         ylabel="PSNR (dB)",
-        title=f"Cost and quality, protocol {qualities[0].protocol}",
+        title=f"Cost and quality, protocol {qualities[0].protocol}, ×{qualities[0].scale}",
     )
     panel.grid(alpha=0.3)

@@ -11,6 +11,7 @@ from typing import Any
 from diffir_cli.benchmark.compare import read_json
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.subject import Subject
+from diffir_cli.config import ModelConfig
 from diffir_cli.errors import InputError
 from diffir_cli.registry import read_registry
 
@@ -26,6 +27,10 @@ class Quality:
     """The registry's name, or the file's."""
     protocol: str
     """Whose conventions; only figures by the same can be compared."""
+    conventions: str
+    """These in words: a protocol may change."""
+    scale: int
+    """Of the network."""
     psnr: float
     """Mean in dB."""
     others: Mapping[str, float]
@@ -34,6 +39,11 @@ class Quality:
     """The names of what was measured; only figures of the same can be compared."""
     mult_adds: int
     """By the convention `exact`, at 256×256."""
+
+    @property
+    def panel(self) -> tuple[str, int]:
+        """What is drawn together: scores by one protocol, at one scale."""
+        return self.protocol, self.scale
 
 
 def read_quality(path: Path, subjects: Collection[Subject] = ()) -> Quality:
@@ -64,30 +74,49 @@ def read_quality(path: Path, subjects: Collection[Subject] = ()) -> Quality:
     if values[first] is None:
         raise InputError(f"{path} has no finite mean PSNR", "evaluate on other pictures")
     name = str(weights.get("name"))
+    config = _config(name, weights.get("sha256"), path, subjects)
     return Quality(
         name,
         str(found["protocol"]),
+        str(found.get("conventions", "")),
+        config.scale,
         float(values[first] or 0),
         {other: value for other in others if (value := values[other]) is not None},
         _pictures(methods[first]),
-        _mult_adds(name, path, subjects),
+        count_cost(config, SIDE, SIDE).exact,
     )
 
 
 def check_alike(qualities: Sequence[Quality]) -> None:
-    """Refuse to draw figures of different pictures as if they could be compared.
+    """Refuse to draw figures in one panel that cannot be compared.
 
     Raises:
-        InputError: when two by the same protocol are of different pictures.
+        InputError: when two of a panel are of different pictures or conventions, or do not agree on
+            what both were compared with.
     """
-    firsts: dict[str, Quality] = {}
+    firsts: dict[tuple[str, int], Quality] = {}
     for quality in qualities:
-        first = firsts.setdefault(quality.protocol, quality)
+        first = firsts.setdefault(quality.panel, quality)
+        both = f"the results of {first.weights} and {quality.weights}"
         if first.pictures != quality.pictures:
+            raise InputError(f"{both} are of different pictures", "evaluate both on the same")
+        if first.conventions != quality.conventions:
             raise InputError(
-                f"the results of {first.weights} and {quality.weights} are of different pictures",
-                "evaluate both on the same",
+                f"{both} follow different conventions: {first.conventions!r} and "
+                f"{quality.conventions!r}",
+                "evaluate both with the same version",
             )
+        for name in first.others.keys() & quality.others.keys():
+            if abs(first.others[name] - quality.others[name]) > _ALIKE:
+                raise InputError(
+                    f"{both} do not agree on {name}: {first.others[name]:.2f} and "
+                    f"{quality.others[name]:.2f} dB",
+                    "evaluate both in the same way",
+                )
+
+
+_ALIKE = 0.01
+"""dB by which machines may differ on what costs no network."""
 
 
 def _pictures(method: Any) -> tuple[str, ...]:
@@ -102,12 +131,18 @@ def _psnr(method: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _mult_adds(name: str, path: Path, subjects: Collection[Subject]) -> int:
-    configs = {spec.name: spec.model for spec in read_registry().values()}
-    configs |= {subject.name: subject.config for subject in subjects}
-    if name not in configs:
-        raise InputError(
-            f"{path} is of {name!r}, whose cost is not known",
-            f"measure it in the same run: --weights {name}",
-        )
-    return count_cost(configs[name], SIDE, SIDE).exact
+def _config(name: str, sha256: object, path: Path, subjects: Collection[Subject]) -> ModelConfig:
+    """What the network of a result looks like: of its very weights, else of its name."""
+    for subject in subjects:
+        if subject.sha256 and subject.sha256 == sha256:
+            return subject.config
+    specs = read_registry()
+    if name in specs:
+        return specs[name].model
+    for subject in subjects:
+        if subject.name == name and subject.sha256 is None:
+            return subject.config
+    raise InputError(
+        f"{path} is of {name!r}, whose cost is not known",
+        f"measure it in the same run: --weights {name}",
+    )

@@ -31,13 +31,13 @@ def remarks(machine: Machine, results: Sequence[Result]) -> list[str]:
         assert result.timing is not None
         if result.timing.spread > NOISY:
             lines.append(
-                f"warning: {_said(result)} spread by {100 * result.timing.spread:.0f} %: "
+                f"warning: {said(result)} spread by {100 * result.timing.spread:.0f} %: "
                 "the machine was busy, or too few repeats"
             )
     for result in results:
-        lines += [f"note: {_said(result)}: {note}" for note in result.notes]
+        lines += [f"note: {said(result)}: {note}" for note in result.notes]
         if result.error:
-            lines.append(f"error: {_said(result)}: {result.error}")
+            lines.append(f"error: {said(result)}: {result.error}")
     names = [result.case.subject.name for result in ran if result.case.subject.path is None]
     if names:
         lines.append(
@@ -70,15 +70,19 @@ def as_dict(
 def _result(result: Result) -> dict[str, Any]:
     case, cost = result.case, result.cost
     scale = case.subject.config.scale
+    # A count is the same in whichever way a network is run.
+    ran = result.timing is not None or bool(result.error)
     return {
         "weights": case.subject.name,
+        "config": case.subject.digest,
+        "sha256": case.subject.sha256,
         "random_weights": case.subject.path is None,
         "width": case.width,
         "height": case.height,
         "padded": [cost.width, cost.height],
-        "engine": case.variant.engine.value,
-        "precision": case.variant.precision.value,
-        "device": case.device,
+        "engine": case.variant.engine.value if ran else None,
+        "precision": case.variant.precision.value if ran else None,
+        "device": case.device if ran else None,
         "parameters": {"total": cost.total_parameters, **cost.parameters},
         "mult_adds": {
             "exact": cost.exact,
@@ -112,7 +116,7 @@ def _seconds(timing: Timing) -> dict[str, Any]:
     return {
         "p50": timing.p50,
         "p90": timing.percentile(90),
-        "p99": timing.percentile(99),
+        "p99": timing.p99,
         "min": timing.best,
         "spread": timing.spread,
         "all": list(timing.seconds),
@@ -169,6 +173,7 @@ def as_markdown(head: Sequence[str], tables: Sequence[Table], tail: Sequence[str
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _said(result: Result) -> str:
+def said(result: Result) -> str:
+    """Which case it is, for people."""
     case = result.case
     return f"{case.subject.name} {case.width}×{case.height} {case.variant}"

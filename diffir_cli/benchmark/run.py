@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 
 import torch
 
@@ -15,15 +16,13 @@ from diffir_cli.benchmark.cost import Cost, count_cost
 from diffir_cli.benchmark.fresh import Fresh, measure_fresh
 from diffir_cli.benchmark.parts import time_parts
 from diffir_cli.benchmark.places import Place
+from diffir_cli.benchmark.sizes import Size
 from diffir_cli.benchmark.subject import Subject
-from diffir_cli.benchmark.timing import Call, Ratio, Timing, by_turns, roof
+from diffir_cli.benchmark.timing import FAULTS, Call, Ratio, Timing, by_turns, roof
 from diffir_cli.config import Engine, Precision
 from diffir_cli.engine.restorer import ModelRestorer
-from diffir_cli.errors import DeviceError, DiffIRError
+from diffir_cli.errors import DiffIRError
 from diffir_cli.networks import DiffIRS2
-
-Size = tuple[int, int]
-"""Width and height in LQ pixels."""
 
 Report = Callable[[str], None]
 """Told what is being worked on."""
@@ -42,7 +41,7 @@ class Settings:
     fresh: bool = True
     """Whether cold start and memory are measured."""
     parts: bool = False
-    """Whether each part of a network is timed, in the plain modules."""
+    """Whether each part of a network is timed, in the plain modules, once in each format."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,14 @@ class Result:
     timing: Timing | None = None
     """None where it was not run, or failed."""
     ratio: Ratio | None = None
-    """Over the first variant of the same size; None for that one itself."""
+    """Over the first variant of the same size; None for that one itself, or where it failed."""
     roof: float = 0.0
     """FLOP/s of a product of matrices in the same run and format; 0 where it was not run."""
     fresh: Fresh | None = None
     """None where it was not asked for, or failed."""
     parts: tuple[dict[Place, float], float] | None = None
-    """Seconds of each part and of the whole, in the plain modules; None where not asked for."""
+    """Seconds of each part and of the whole, in the plain modules and the format of the case; None
+    where not asked for, or told with another case of this format."""
     tile: int = 0
     """Side of the tiles in LQ pixels; 0 where the picture was done whole."""
     notes: tuple[str, ...] = ()
@@ -91,11 +91,22 @@ class Roofs:
         self.device, self.side = device, side
         self.found: dict[Precision, float] = {}
 
-    def measure(self, precision: Precision) -> float:
-        """Measure again, since the machine may have been busy before."""
-        again = roof(self.device, precision, self.side)
+    def measure(self, precision: Precision) -> None:
+        """Measure again, since the machine may have been busy before; 0 where it cannot be."""
+        try:
+            again = roof(self.device, precision, self.side)
+        except FAULTS:
+            again = 0.0
         self.found[precision] = max(again, self.found.get(precision, 0.0))
-        return self.found[precision]
+
+    def hold(self, results: Sequence[Result]) -> list[Result]:
+        """Results that all have the best roof of their formats, early ones as well as late ones."""
+        return [
+            replace(result, roof=self.found.get(result.case.variant.precision, 0.0))
+            if result.timing
+            else result
+            for result in results
+        ]
 
 
 def cases_of(subjects: Sequence[Subject], sizes: Sequence[Size], settings: Settings) -> list[Case]:
@@ -110,10 +121,7 @@ def cases_of(subjects: Sequence[Subject], sizes: Sequence[Size], settings: Setti
 
 def count_only(subject: Subject, sizes: Sequence[Size], settings: Settings) -> list[Result]:
     """What a network costs at each size, without running it."""
-    return [
-        Result(Case(subject, *size, settings.variants[0], settings.device), _cost(subject, size))
-        for size in sizes
-    ]
+    return [_counted(Case(subject, *size, settings.variants[0], settings.device)) for size in sizes]
 
 
 def measure(
@@ -122,10 +130,11 @@ def measure(
     settings: Settings,
     roofs: Roofs,
     report: Report = lambda _text: None,
-) -> list[Result]:
+) -> Iterator[Result]:
     """Measure a network at each size, in each variant by turns.
 
-    A case that the machine cannot run does not stop the others.
+    What cannot be run does not stop the others: its result says why. When a user interrupts, the
+    sizes that were timed are given first.
 
     Args:
         subject: The network.
@@ -134,19 +143,25 @@ def measure(
         roofs: Of the device.
         report: Told what is being worked on.
     """
-    model = subject.build()
-    results = []
+    try:
+        model = subject.build()
+    except FAULTS as error:
+        for case in cases_of([subject], sizes, settings):
+            yield _failed(case, error)
+        return
     for size in sizes:
         cases = cases_of([subject], [size], settings)
-        ready = {case: case.restorer(model) for case in cases}
-        found = _by_turns(ready, settings.repeats, roofs, report)
-        if settings.parts:
-            found[0] = _with_parts(found[0], model, settings.repeats)
-        if settings.fresh:
-            report(f"{_said(cases[0])}, in fresh processes")
-            found = [_with_fresh(result) for result in found]
-        results += found
-    return results
+        found = _by_turns(cases, model, settings.repeats, roofs, report)
+        try:
+            if settings.parts:
+                _add_parts(found, model, settings.repeats)
+            if settings.fresh:
+                report(f"{_said(cases[0])}, in fresh processes")
+                found[:] = [_with_fresh(result) for result in found]
+        except KeyboardInterrupt:
+            yield from found
+            raise
+        yield from found
 
 
 def sweep(
@@ -156,7 +171,7 @@ def sweep(
     roofs: Roofs,
     budget: float,
     report: Report = lambda _text: None,
-) -> tuple[list[Result], list[Size]]:
+) -> Iterator[Result]:
     """Measure growing sizes until a size would not end within the budget.
 
     What a size will take is told from the one before, in proportion to the pixels.
@@ -168,59 +183,98 @@ def sweep(
         roofs: Of the device.
         budget: Seconds for all sizes; the first is always measured.
         report: Told what is being worked on.
-
-    Returns:
-        The results, and the sizes that are left out.
     """
     began = time.perf_counter()
-    results: list[Result] = []
-    for place, size in enumerate(sizes):
+    for size, following in zip_longest(sizes, sizes[1:]):
         started = time.perf_counter()
-        found = measure(subject, [size], settings, roofs, report)
-        results += found
+        found = []
+        for result in measure(subject, [size], settings, roofs, report):
+            found.append(result)
+            yield result
+        if following is None or all(result.error for result in found):
+            return
         now = time.perf_counter()
-        if all(result.error for result in found) or place + 1 == len(sizes):
-            return results, list(sizes[place + 1 :])
-        # Roofs and the like take as long at every size.
-        calls = sum(result.timing.p50 for result in found if result.timing)
-        calls *= settings.repeats + 1
-        growth = math.prod(sizes[place + 1]) / math.prod(size)
-        if now - began + (now - started) + (growth - 1) * calls > budget:
-            return results, list(sizes[place + 1 :])
-    return results, []
+        growth = math.prod(following) / math.prod(size) - 1
+        if now - began + (now - started) + growth * _growing(found, settings) > budget:
+            return
+
+
+def _growing(found: Sequence[Result], settings: Settings) -> float:
+    """Seconds of a size that grow with its pixels, as roofs and the like do not."""
+    calls = settings.repeats + _warm_ups(settings.device)
+    passes = sum(calls * result.timing.p50 for result in found if result.timing)
+    # The plain modules with their parts watched, and once before that does not count.
+    return passes + sum((settings.repeats + 1) * each.parts[1] for each in found if each.parts)
 
 
 def _by_turns(
-    ready: dict[Case, ModelRestorer], repeats: int, roofs: Roofs, report: Report
+    cases: Sequence[Case], model: DiffIRS2, repeats: int, roofs: Roofs, report: Report
 ) -> list[Result]:
-    """Time the cases of one size by turns; those that fail in the warm-up are left out."""
+    """Time the cases of one size by turns, without those that fail."""
     calls: dict[Case, Call] = {}
     results: dict[Case, Result] = {}
-    for case, restorer in ready.items():
+    for case in cases:
         report(f"{_said(case)}, {case.variant}")
-        call = partial(restorer.restore, **case.subject.picture(case.width, case.height))
-        results[case] = Result(case, _cost(case.subject, (case.width, case.height)))
         try:
-            for _ in range(_WARM_UPS.get(roofs.device.type, 3)):
+            restorer = case.restorer(model)
+            call = partial(restorer.restore, **case.subject.picture(case.width, case.height))
+            for _ in range(_warm_ups(case.device)):
                 call()
-        except DeviceError as error:
-            results[case] = replace(results[case], error=error.message)
+        except FAULTS as error:
+            results[case] = _failed(case, error)
             continue
         calls[case] = call
-        results[case] = replace(results[case], tile=restorer.tiles, notes=_notes(restorer))
-    roof_of = {case: roofs.measure(case.variant.precision) for case in calls}
+        results[case] = replace(_counted(case), tile=restorer.tiles, notes=_notes(restorer))
+    formats = dict.fromkeys(case.variant.precision for case in calls)
+    for precision in formats:
+        roofs.measure(precision)
     turn = partial(_say_turn, report, repeats)
-    timings = by_turns(list(calls.values()), repeats, roofs.device, turn)
-    for case, timing in zip(calls, timings, strict=True):
-        first = timings[0]
-        ratio = None if timing is first else Ratio.of(timing.seconds, first.seconds)
-        limit = max(roof_of[case], roofs.measure(case.variant.precision))
-        results[case] = replace(results[case], timing=timing, ratio=ratio, roof=limit)
+    found = dict(
+        zip(calls, by_turns(list(calls.values()), repeats, roofs.device, turn), strict=True)
+    )
+    for precision in formats:
+        roofs.measure(precision)
+    first = found.get(cases[0])
+    for case, timing in found.items():
+        if isinstance(timing, Exception):
+            results[case] = _failed(case, timing)
+            continue
+        result = replace(
+            results[case], timing=timing, roof=roofs.found.get(case.variant.precision, 0.0)
+        )
+        results[case] = result if case == cases[0] else _with_ratio(result, timing, first, cases[0])
     return list(results.values())
 
 
-_WARM_UPS = {"cpu": 1}
-"""Calls that do not count, by the kind of device; a GPU chooses kernels and raises its clock."""
+def _with_ratio(
+    result: Result, timing: Timing, first: Timing | Exception | None, first_case: Case
+) -> Result:
+    """A result over the first variant, which is never another one than a user named first."""
+    if isinstance(first, Timing):
+        return replace(result, ratio=Ratio.of(timing.seconds, first.seconds))
+    return replace(result, notes=(*result.notes, f"no ratio, since {first_case.variant} failed"))
+
+
+def _failed(case: Case, error: Exception) -> Result:
+    return replace(_counted(case), error=_why(error))
+
+
+def _why(error: Exception) -> str:
+    """What a fault says in one line."""
+    if isinstance(error, DiffIRError):
+        return error.message
+    if isinstance(error, MemoryError):
+        return "the machine ran out of memory"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _counted(case: Case) -> Result:
+    return Result(case, count_cost(case.subject.config, case.width, case.height))
+
+
+def _warm_ups(device: str) -> int:
+    """Calls that do not count; a GPU chooses kernels and raises its clock."""
+    return 1 if device == "cpu" else 3
 
 
 def _notes(restorer: ModelRestorer) -> tuple[str, ...]:
@@ -241,20 +295,25 @@ def _with_fresh(result: Result) -> Result:
         return replace(result, notes=(*result.notes, error.message))
 
 
+def _add_parts(found: list[Result], model: DiffIRS2, repeats: int) -> None:
+    """Time the parts of a network in the plain modules, once for each format that works."""
+    seen: set[Precision] = set()
+    for place, result in enumerate(found):
+        precision = result.case.variant.precision
+        if not result.error and precision not in seen:
+            seen.add(precision)
+            found[place] = _with_parts(result, model, repeats)
+
+
 def _with_parts(result: Result, model: DiffIRS2, repeats: int) -> Result:
-    """Time the parts of the network of a result, in the plain modules."""
     variant = replace(result.case.variant, engine=Engine.REFERENCE)
     case = replace(result.case, variant=variant)
-    restorer = case.restorer(model)
-    call = partial(restorer.restore, **case.subject.picture(case.width, case.height))
     try:
+        restorer = case.restorer(model)
+        call = partial(restorer.restore, **case.subject.picture(case.width, case.height))
         return replace(result, parts=time_parts(restorer, call, repeats))
-    except DeviceError as error:
-        return replace(result, notes=(*result.notes, f"no times of parts: {error.message}"))
-
-
-def _cost(subject: Subject, size: Size) -> Cost:
-    return count_cost(subject.config, *size)
+    except FAULTS as error:
+        return replace(result, notes=(*result.notes, f"no times of parts: {_why(error)}"))
 
 
 def _said(case: Case) -> str:

@@ -37,7 +37,8 @@ def tables(
     if any(result.timing or result.error for result in results):
         found.append(latency_table(results))
     if parts:
-        found += [parts_table(result) for result in _once_each(results)]
+        timed = [result for result in results if result.parts]
+        found += [parts_table(result) for result in timed or _once_each(results)]
     if growths:
         found.append(growth_table(growths))
     return found
@@ -73,12 +74,12 @@ def _asked(text: Callable[[Fresh], str]) -> _Text:
 _COLUMNS: tuple[tuple[str, _Text], ...] = (
     ("p50 (ms)", _timed(lambda timing: _milli(timing.p50))),
     ("p90", _timed(lambda timing: _milli(timing.percentile(90)))),
-    ("p99", _timed(lambda timing: _milli(timing.percentile(99)))),
+    ("p99", _timed(lambda timing: _milli(timing.p99))),
     ("min", _timed(lambda timing: _milli(timing.best))),
     ("spread", _timed(lambda timing: _percent(timing.spread))),
     ("MPix/s", _ran(lambda result: f"{result.pixel_rate / 1e6:.3g}")),
     ("GFLOP/s", _ran(lambda result: f"{result.flops / 1e9:.0f}")),
-    ("of roof", _ran(lambda result: _percent(result.share))),
+    ("of roof", _ran(lambda result: _percent(result.share or None))),
     ("ratio", _ran(lambda result: _ratio(result))),
     ("cold (s)", _asked(lambda fresh: f"{fresh.cold:.2f}")),
     ("RSS (MiB)", _asked(lambda fresh: _mebi(fresh.memory.resident))),
@@ -153,7 +154,7 @@ def paper_table(rows: Sequence[PaperRow]) -> Table:
 
 
 def _once_each(results: Sequence[Result]) -> list[Result]:
-    """One result for each network and size, with times of its parts where there are any."""
+    """One result for each network and size."""
     found: dict[tuple[object, ...], Result] = {}
     for result in results:
         key = result.case.subject, result.case.width, result.case.height

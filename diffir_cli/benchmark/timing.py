@@ -16,8 +16,15 @@ import torch
 
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import dtype_of, tf32
+from diffir_cli.errors import DiffIRError
 
 Call = Callable[[], object]
+
+FAULTS = (DiffIRError, RuntimeError, MemoryError)
+"""What a network may raise that cannot be run here: no reason to lose the figures of others."""
+
+FEW = 20
+"""Calls below which p99 would be no more than the slowest of them."""
 
 NOISY = 0.2
 """Spread from which a figure is not worth citing."""
@@ -45,6 +52,11 @@ class Timing:
     def p50(self) -> float:
         """The median."""
         return self.percentile(50)
+
+    @property
+    def p99(self) -> float | None:
+        """The time within which nearly all calls were done; None where they are too few."""
+        return self.percentile(99) if len(self.seconds) >= FEW else None
 
     @property
     def best(self) -> float:
@@ -111,20 +123,32 @@ def by_turns(
     repeats: int,
     device: torch.device,
     report: Callable[[int], None] = lambda _turn: None,
-) -> list[Timing]:
+) -> list[Timing | Exception]:
     """Time calls by turns.
+
+    A call that raises one of `FAULTS` is not made again, and the others go on.
 
     Args:
         calls: What is to be compared, each called once before, which does not count.
         repeats: Turns, at least one.
         device: Where they compute.
         report: Called with the number of each turn before it.
+
+    Returns:
+        The times of each call, or what it raised.
     """
-    turns = []
+    times: list[list[float]] = [[] for _ in calls]
+    raised: dict[int, Exception] = {}
     for turn in range(repeats):
         report(turn)
-        turns.append([seconds(call, device) for call in calls])
-    return [Timing(times) for times in zip(*turns, strict=True)]
+        for place, call in enumerate(calls):
+            if place in raised:
+                continue
+            try:
+                times[place].append(seconds(call, device))
+            except FAULTS as error:
+                raised[place] = error
+    return [raised.get(place) or Timing(tuple(taken)) for place, taken in enumerate(times)]
 
 
 def roof(

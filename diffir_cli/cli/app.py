@@ -22,7 +22,7 @@ from diffir_cli.cli import (
     restore,
     train,
 )
-from diffir_cli.cli.talk import say
+from diffir_cli.cli.talk import say, take_any_text
 from diffir_cli.errors import DeviceError, DiffIRError
 from diffir_cli.version import __version__
 
@@ -100,6 +100,7 @@ for _command in (
 
 def main() -> None:
     """Run the command line."""
+    take_any_text()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
     # It prints tracebacks of servers that make no sense.

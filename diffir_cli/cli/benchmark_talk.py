@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diffir_cli.cli.talk import print_json, print_table, say
+from diffir_cli.cli.talk import print_json, print_table, print_text, say
 from diffir_cli.errors import DeviceError, DiffIRError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from diffir_cli.benchmark.growth import Growth
     from diffir_cli.benchmark.machine import Machine
     from diffir_cli.benchmark.quality import Quality
-    from diffir_cli.benchmark.run import Result, Settings
+    from diffir_cli.benchmark.run import Result, Roofs, Settings
+    from diffir_cli.benchmark.sizes import Size
     from diffir_cli.benchmark.tables import Table
 
 
@@ -28,11 +30,45 @@ class Told:
 
     machine: Machine
     settings: Settings
-    results: Sequence[Result]
-    growths: Sequence[Growth]
     parts: bool
     """Whether levels and block kinds are shown."""
+    results: list[Result] = field(default_factory=list, init=False)
+    growths: list[Growth] = field(default_factory=list, init=False)
     comparison: Comparison | None = field(default=None, init=False)
+    interrupted: bool = field(default=False, init=False)
+
+    def take(self, results: Iterable[Result], each: bool) -> None:
+        """Keep results as they come, until there are no more or a user has enough of it.
+
+        Args:
+            results: What is being measured.
+            each: Whether a line is said of each, where no spinner turns.
+        """
+        each = each and sys.stderr is not None and not sys.stderr.isatty()
+        try:
+            for result in results:
+                self.results.append(result)
+                if each:
+                    say(_line(result))
+        except KeyboardInterrupt:
+            if not self.results:
+                raise
+            self.interrupted = True
+
+    def conclude(self, roofs: Roofs, sizes: Sequence[Size]) -> None:
+        """Work out what only all results together can tell.
+
+        Args:
+            roofs: Of this run.
+            sizes: Of a sweep; empty for none.
+        """
+        from diffir_cli.benchmark.growth import fit_growth
+
+        self.results = roofs.hold(self.results)
+        for subject in dict.fromkeys(result.case.subject for result in self.results):
+            if sizes:
+                own = [result for result in self.results if result.case.subject == subject]
+                self.growths += fit_growth(own, sizes)
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -58,6 +94,8 @@ class Told:
         if self.comparison:
             lines += [f"warning: not alike: {each}" for each in self.comparison.unlike]
             lines += [f"warning: not measured now: {each}" for each in self.comparison.missing]
+            lines += [f"warning: not measured then: {each}" for each in self.comparison.added]
+            lines += [f"warning: not compared: {each}" for each in self.comparison.uncompared]
         return lines
 
     def draw(self, path: Path, qualities: Sequence[Quality], overwrite: bool) -> None:
@@ -91,7 +129,7 @@ class Told:
         if json:
             print_json(self.as_dict())
         elif not quiet:
-            typer.echo("\n".join(self.machine.lines()))
+            print_text("\n".join(self.machine.lines()))
             _print_tables(self.tables())
         for line in self.remarks():
             if not quiet or line.startswith("error:"):
@@ -101,9 +139,12 @@ class Told:
         """End with what went wrong.
 
         Raises:
+            KeyboardInterrupt: when a user had enough of it.
             Exit: when a case could not be measured.
             DiffIRError: when figures are beyond the tolerance, or none could be compared.
         """
+        if self.interrupted:
+            raise KeyboardInterrupt
         if self.comparison and not self.comparison.changes:
             raise DiffIRError("nothing that both runs measured can be compared")
         if worse:
@@ -121,6 +162,7 @@ def read_others(
     quality: Sequence[Path],
     plot: Path | None,
     cases: Sequence[Case],
+    cost_only: bool,
 ) -> tuple[dict[str, Any] | None, list[Quality]]:
     """What other runs found, refused before anything is measured.
 
@@ -129,6 +171,7 @@ def read_others(
         quality: What was evaluated.
         plot: Whether anything is drawn.
         cases: What is going to be measured.
+        cost_only: Whether it is only counted.
 
     Raises:
         InputError: when a file is of another kind, or has nothing to do with these cases.
@@ -142,7 +185,7 @@ def read_others(
         check_plotting()
     old = read_results(compare) if compare else None
     if old is not None:
-        check_common(old, cases)
+        check_common(old, cases, cost_only)
     qualities = [read_quality(path, {case.subject for case in cases}) for path in quality]
     check_alike(qualities)
     return old, qualities
@@ -150,22 +193,34 @@ def read_others(
 
 def tell_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool) -> None:
     """The paper's figures beside ours."""
-    from diffir_cli.benchmark.paper import paper_rows
+    from diffir_cli.benchmark.paper import ASSUMED, paper_rows
     from diffir_cli.benchmark.report import as_markdown
     from diffir_cli.benchmark.tables import paper_table
     from diffir_cli.files import write_text
 
     rows = paper_rows()
     table = paper_table(rows)
-    if markdown:
-        write_text(markdown, as_markdown([], [table], []), overwrite)
     if json:
-        print_json({"paper": [{**asdict(row), "agrees": row.agrees} for row in rows]})
+        said = [{**asdict(row), "agrees": row.agrees} for row in rows]
+        print_json({"paper": said, "remarks": [ASSUMED]})
     elif not quiet:
         _print_tables([table])
+    if not quiet:
+        say(f"note: {ASSUMED}")
+    if markdown:
+        write_text(markdown, as_markdown([], [table], [ASSUMED]), overwrite)
+
+
+def _line(result: Result) -> str:
+    """What is said of a case as soon as it is measured."""
+    from diffir_cli.benchmark.report import said
+
+    if result.timing is None:
+        return f"{said(result)}: failed"
+    return f"{said(result)}: {1000 * result.timing.p50:.1f} ms"
 
 
 def _print_tables(tables: Sequence[Table]) -> None:
     for table in tables:
-        typer.echo(f"\n{table.title}")
+        print_text(f"\n{table.title}")
         print_table(table.header, table.rows, words=table.words)

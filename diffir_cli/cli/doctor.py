@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import print_json
+from diffir_cli.cli.talk import print_json, print_text, stdout_to_stderr
 from diffir_cli.errors import DiffIRError
+
+if TYPE_CHECKING:
+    from diffir_cli.doctor.check import Check
 
 
 def doctor(json: options.Json = False) -> None:
@@ -14,24 +20,31 @@ def doctor(json: options.Json = False) -> None:
 
     The exit code is 1 when something failed.
     """
-    from diffir_cli.doctor.check import State, as_dict
+    from diffir_cli.doctor.check import as_dict, failures
     from diffir_cli.doctor.examine import examine
 
-    checks = []
-    section = ""
-    for check in examine():
-        checks.append(check)
-        if json:
-            continue
-        if check.section != section:
-            section = check.section
-            typer.echo(f"{section}:")
-        typer.echo(f"  {check.line()}")
-    failed = [check for check in checks if check.state is State.FAILED]
     if json:
+        with stdout_to_stderr():
+            checks = list(examine())
         print_json(as_dict(checks))
     else:
+        checks = _told(examine())
+    failed = failures(checks)
+    if not json:
         names = ", ".join(f"{check.section} {check.name}" for check in failed)
-        typer.echo(f"failed: {names}" if failed else "all is well")
+        print_text(f"failed: {names}" if failed else "all is well")
     if failed:
         raise typer.Exit(DiffIRError.exit_code)
+
+
+def _told(found: Iterable[Check]) -> list[Check]:
+    """Checks, each told as soon as it is done."""
+    checks = []
+    section = ""
+    for check in found:
+        checks.append(check)
+        if check.section != section:
+            section = check.section
+            print_text(f"{section}:")
+        print_text(f"  {check.line()}")
+    return checks

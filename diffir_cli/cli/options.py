@@ -94,7 +94,10 @@ Seed = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="CPU threads; by default all.", show_default=False),
+    # Beyond that torch crashes where it cannot start so many.
+    typer.Option(
+        "--threads", min=1, max=1024, help="CPU threads; by default all.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless it fails.")]

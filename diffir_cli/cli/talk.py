@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 import typer
@@ -29,16 +31,21 @@ def print_json(value: Mapping[str, Any]) -> None:
     """
     if sys.stdout is None:
         raise DiffIRError("standard output is closed, which --json writes to", "leave --json out")
-    try:
+    with _writing("the JSON to stdout", "the work itself is done; look at where stdout goes"):
         typer.echo(json.dumps(value, allow_nan=False))
         sys.stdout.flush()
-    except OSError as error:
-        # Else Python tries again at its end and prints a traceback.
-        sys.stdout = None
-        raise DiffIRError(
-            f"cannot write the JSON to stdout: {error.strerror}",
-            "the work itself is done; look at where stdout goes",
-        ) from error
+
+
+def print_text(text: str) -> None:
+    """Lines for people on stdout, if there is one.
+
+    Raises:
+        DiffIRError: when stdout cannot take them.
+    """
+    if sys.stdout is not None:
+        with _writing("to stdout", "look at where it goes"):
+            typer.echo(text)
+            sys.stdout.flush()
 
 
 def write_stdout(data: bytes | memoryview) -> None:
@@ -47,16 +54,47 @@ def write_stdout(data: bytes | memoryview) -> None:
     Raises:
         DiffIRError: when stdout cannot take it, or nobody reads it any more.
     """
-    try:
+    hint = "look at where it goes, or name a file with -o"
+    with _writing("the picture to standard output", hint):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _writing(what: str, hint: str) -> Iterator[None]:
+    """Word what goes wrong in a block that writes to stdout."""
+    try:
+        yield
     except OSError as error:
         # Else Python tries again at its end and prints a traceback.
         sys.stdout = None
-        raise DiffIRError(
-            f"cannot write the picture to standard output: {error.strerror}",
-            "look at where it goes, or name a file with -o",
-        ) from error
+        raise DiffIRError(f"cannot write {what}: {error.strerror}", hint) from error
+
+
+def take_any_text() -> None:
+    """Let stdout replace letters that it lacks, such as those of cp1252, where it would fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Whatever libraries print in the block goes to stderr, by Python or by their own means."""
+    try:
+        stdout = os.dup(1)
+    except OSError:
+        # There is none that could be spoilt.
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def be_quiet(quiet: bool, verbose: bool = False) -> None:
@@ -74,7 +112,13 @@ def be_quiet(quiet: bool, verbose: bool = False) -> None:
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True, words: int = 1
 ) -> None:
-    """A table on stdout; numbers, in all columns but the first `words`, are never cut."""
+    """A table on stdout; numbers, in all columns but the first `words`, are never cut.
+
+    Raises:
+        DiffIRError: when stdout cannot take it.
+    """
+    if sys.stdout is None:
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -93,7 +137,9 @@ def print_table(
     if not console.is_terminal:
         # Into a pipe or a file: as wide as it likes.
         console.width = 10_000
-    console.print(table)
+    with _writing("the table to stdout", "look at where it goes"):
+        console.print(table)
+        sys.stdout.flush()
 
 
 @contextmanager

@@ -54,6 +54,10 @@ def tried(section: str, name: str, check: Callable[[], Found]) -> Check:
         state, text = check()
     except DiffIRError as error:
         state, text = State.FAILED, error.message
+    except ImportError as error:
+        # The section of the libraries says which of them are broken.
+        said = f"{type(error).__name__}: {error}"
+        state, text = State.FAILED, said if section == "versions" else f"could not be tried: {said}"
     except Exception as error:
         state, text = State.FAILED, f"{type(error).__name__}: {error}"
     taken = time.perf_counter() - started
@@ -69,15 +73,15 @@ def _private(text: str) -> str:
     return text.replace(home, "~") if len(home) > 1 else text
 
 
-def all_well(checks: Sequence[Check]) -> bool:
-    """Whether none failed."""
-    return all(check.state is not State.FAILED for check in checks)
+def failures(checks: Sequence[Check]) -> list[Check]:
+    """Those that failed."""
+    return [check for check in checks if check.state is State.FAILED]
 
 
 def as_dict(checks: Sequence[Check]) -> dict[str, Any]:
     """Checks as values that JSON can hold."""
     return {
         "diffir": __version__,
-        "ok": all_well(checks),
+        "ok": not failures(checks),
         "checks": [asdict(check) for check in checks],
     }

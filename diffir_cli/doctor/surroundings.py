@@ -118,7 +118,9 @@ def _memory() -> Found:
 
 def _variables() -> Found:
     found = [f"{name}={value}" for name, value in os.environ.items() if name.startswith(_VARIABLES)]
-    encoding = f"text as {sys.stdout.encoding}" if sys.stdout else "no standard output"
+    # Another stands in for it while JSON is made.
+    stdout = sys.__stdout__ or sys.stdout
+    encoding = f"text as {stdout.encoding}" if stdout else "no standard output"
     return State.OK, ", ".join([*sorted(found), encoding])
 
 
@@ -142,6 +144,7 @@ def _state() -> Path:
 
 _FOLDERS: dict[str, Callable[[], Path]] = {
     "cache": _cache,
+    "weights": lambda: _cache() / "weights",
     "config": _config,
     "state": _state,
     "temporary": lambda: Path(tempfile.gettempdir()),
@@ -152,9 +155,12 @@ def check_folder(which: Callable[[], Path]) -> Found:
     """Whether a folder can be written, or made where it is to be."""
     folder = which()
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    with tempfile.TemporaryFile(dir=there) as file:
-        file.write(b"diffir")
-        file.flush()
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"diffir")
+            file.flush()
+    except OSError as error:
+        return State.FAILED, f"{folder}: {type(error).__name__}: {error.strerror} at {there}"
     free = shutil.disk_usage(there).free / 2**30
     made = "can be written" if there == folder else "is not there yet, can be made"
     return State.OK, f"{folder} {made}, {free:.1f} GiB free"

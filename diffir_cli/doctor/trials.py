@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from diffir_cli.config import ModelConfig, Precision, Tail
 from diffir_cli.doctor.check import Check, Found, State, tried
-from diffir_cli.errors import ChecksumError, DeviceError, WeightsError
+from diffir_cli.errors import DeviceError
 from diffir_cli.registry import WeightSpec, read_registry
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ SIDE = 64
 
 _FAR = 32.0
 """Levels of 255 by which a result may differ from its enlarged input on average."""
+
+_NEAR = 16.0
+"""Levels of 255 by which a number format may move a pixel of the small network's result."""
 
 _TINY = ModelConfig(
     tail=Tail.SHUFFLE_ONCE,
@@ -38,6 +43,8 @@ _PRECISIONS = [precision for precision in Precision if precision is not Precisio
 def check_devices() -> Iterator[Check]:
     """Each device that torch finds, and a small restoration on it in each number format."""
     yield tried("devices", "auto", _automatic)
+    if wish := os.environ.get("DIFFIR_DEVICE"):
+        yield tried("devices", "DIFFIR_DEVICE", partial(_configured, wish))
     devices = _devices()
     for device in devices:
         yield tried("devices", device, partial(_device, device))
@@ -51,6 +58,13 @@ def _automatic() -> Found:
 
     device = choose_device("auto")
     return State.OK, f"{device} in {choose_precision(Precision.AUTO, device).value}"
+
+
+def _configured(wish: str) -> Found:
+    """What a user wants to be used; several by commas, as `diffir batch` takes them."""
+    from diffir_cli.engine.device import choose_device
+
+    return State.OK, ", ".join(str(choose_device(name.strip())) for name in wish.split(","))
 
 
 def _devices() -> list[str]:
@@ -87,7 +101,8 @@ def _device(name: str) -> Found:
 
 
 def check_precision(device: str, precision: Precision) -> Found:
-    """Restore a small picture with a small network."""
+    """Restore a small picture with a small network, as the CPU does in fp32 but for rounding."""
+    import numpy as np
     import torch
 
     from diffir_cli.engine.device import choose_precision
@@ -100,8 +115,14 @@ def check_precision(device: str, precision: Precision) -> Found:
         return State.ABSENT, f"not used: {error.message}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        restorer = ModelRestorer(DiffIRS2(_TINY), device, precision)
-    restorer.restore(_picture(32))
+        model = DiffIRS2(_TINY)
+    lq = _picture(32)
+    restorer = ModelRestorer(copy.deepcopy(model), device, precision)
+    hq = restorer.restore(lq)
+    expected = ModelRestorer(model, "cpu", Precision.FP32).restore(lq)
+    off = np.abs(hq.astype(np.float32) - expected).max()
+    if off > _NEAR:
+        return State.FAILED, f"the result is up to {off:.0f} levels of 255 from that of the CPU"
     if restorer.redone:
         return State.OK, "works, but overflowed: computed again in fp32"
     return State.OK, "works"
@@ -128,17 +149,21 @@ def check_weights() -> Iterator[Check]:
 
 
 def _file(spec: WeightSpec) -> Found:
+    from diffir_cli.downloads import cache
     from diffir_cli.weightfile import locate_weights
 
-    try:
-        found = locate_weights(spec.name, spec.task)
-    except ChecksumError:
-        raise
-    except WeightsError:
-        if spec.embedded:
-            raise
+    installed = cache.find_installed(spec)
+    if installed is None:
         return State.ABSENT, ""
-    verified = "verified" if found.sha256 == spec.sha256 else "not pinned"
+    found = locate_weights(spec.name, spec.task)
+    if cache.state_of(spec) is cache.State.CORRUPT:
+        return State.FAILED, f"{found.path} is not as large as it must be: {spec.size} bytes"
+    if not spec.embedded:
+        from diffir_cli.checkpoint import load_model
+
+        # The embedded ones restore a picture.
+        load_model(found.path, spec.model)
+    verified = "verified" if installed.sha256 else "not pinned"
     return State.OK, f"{verified}, sha256 {found.sha256[:16]}…"
 
 
