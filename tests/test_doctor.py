@@ -22,7 +22,7 @@ from diffir_cli.doctor.check import Check, State, failures, tried
 from diffir_cli.doctor.examine import examine
 from diffir_cli.doctor.surroundings import EXTRAS, LIBRARIES
 from diffir_cli.downloads.cache import imported_path
-from diffir_cli.downloads.decisions import IMPORTED, pin
+from diffir_cli.downloads.decisions import pin
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError, WeightsError
 from diffir_cli.folders import cache_folder
@@ -206,10 +206,11 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[byte
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path))
 
     def check(data: bytes) -> Check:
-        path = imported_path(MINE)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = imported_path(MINE, sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        pin(MINE.name, hashlib.sha256(data).hexdigest(), IMPORTED)
+        pin(MINE.name, imported=sha256)
         return tried("weights", MINE.name, lambda: trials._file(MINE))
 
     return check
