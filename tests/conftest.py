@@ -20,6 +20,7 @@ from diffir_cli.config import ModelConfig, Norm, Tail
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from tests.batch_helpers import BUCKET
 
+pytest_plugins = ["tests.download_helpers"]
 DATA = Path(__file__).parent / "data"
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors import safe_open
-from typer.testing import Result
 
-from diffir_cli.checkpoint import load_checkpoint
 from diffir_cli.config import ModelConfig
-from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.official import schedule_buffers
 from diffir_cli.registry import read_registry
 from tests.conftest import noise_image, run_cli
-from tests.web import ENVIRONMENT, Web, served
+from tests.download_helpers import download, entry, states
+from tests.web import Web
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ENVIRONMENT:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def published(s2: DiffIRS2, tmp_path: Path) -> Path:
-    """A checkpoint in the form of the official ones."""
-    path = tmp_path / "published.pth"
-    torch.save({"params_ema": s2.state_dict()}, path)
-    return path
-
-
-@pytest.fixture
-def web(published: Path) -> Iterator[Web]:
-    with served(published.read_bytes()) as web:
-        yield web
-
-
-def entry(model: ModelConfig, name: str = "tiny", **fields: Any) -> str:
-    """An entry of a registry."""
-    values = {
-        "task": "sr",
-        "scale": 4,
-        "summary": "A tiny one",
-        "license": "CC0-1.0",
-        "source": "https://example.org/tiny",
-        "file": f"{name}.pth",
-        **fields,
-    }
-    lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
-    lines += [f"[{name}.model]"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in model.to_dict().items()]
-    return "\n".join(lines) + "\n"
-
-
-@pytest.fixture
-def registry(tiny: ModelConfig, web: Web, published: Path, tmp_path: Path) -> Path:
-    """A registry with an entry whose file a server has."""
-    sha256 = hashlib.sha256(published.read_bytes()).hexdigest()
-    promised: dict[str, Any] = {"size": published.stat().st_size, "sha256": sha256}
-    path = tmp_path / "registry.toml"
-    path.write_text(entry(tiny, urls=[web.url("ok")], **promised), encoding="utf-8")
-    return path
-
-
-def download(*arguments: object) -> Result:
-    return run_cli("download-weights", *arguments)
-
-
-def states(*arguments: object) -> dict[str, str]:
-    listed = json.loads(download("--list", "--json", *arguments).stdout)
-    return {found["name"]: found["state"] for found in listed["weights"]}
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_the_list_names_all_weights_with_licence_and_state(registry: Path) -> None:
@@ -99,17 +35,6 @@ def test_the_list_names_all_weights_with_licence_and_state(registry: Path) -> No
     assert known["sr-x4"] == "missing"
     assert known["tiny"] == "missing"
     assert set(states("--task", "deblur")) == {"deblur-lite", "deblur-gopro"}
-
-
-def test_every_official_checkpoint_is_listed_with_its_page() -> None:
-    official = {spec.name: spec for spec in read_registry().values() if not spec.embedded}
-    realsr = {f"realsr-x{scale}{kind}" for scale in (1, 2, 4) for kind in ("", "-v2")}
-    inpaint = {"inpaint-celeba", "inpaint-places", "inpaint-places-big"}
-    assert set(official) == {"sr-x2", "sr-x4", "deblur-gopro"} | realsr | inpaint
-    for spec in official.values():
-        assert spec.license
-        assert spec.source.startswith("https://drive.google.com/drive/folders/")
-        assert spec.sha256 == "unpinned"
 
 
 def test_a_download_passes_through_its_states(registry: Path, web: Web, home: Path) -> None:
@@ -177,134 +102,6 @@ def test_one_that_cannot_be_had_does_not_stop_the_others(registry: Path) -> None
     }
 
 
-@pytest.fixture
-def official(tiny: ModelConfig, s2: DiffIRS2, tmp_path: Path) -> Path:
-    """A file with what only official ones have: the schedule's buffers."""
-    from diffir_cli.diffusion import NoiseSchedule
-
-    buffers = schedule_buffers(NoiseSchedule.of(tiny))
-    state = {**s2.state_dict(), **{f"diffusion.{key}": value for key, value in buffers.items()}}
-    path = tmp_path / "by hand.pth"
-    torch.save({"params": state}, path)
-    return path
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_a_file_downloaded_by_hand_is_installed_as_safetensors(
-    named: bool, official: Path, tiny: ModelConfig, tmp_path: Path, home: Path
-) -> None:
-    registry = tmp_path / "registry.toml"
-    registry.write_text(entry(tiny, sha256="unpinned"), encoding="utf-8")
-    how = ("--registry", registry)
-    result = download(*(["tiny"] if named else []), "--from", official, *how)
-    assert result.exit_code == 0, result.output
-    (path,) = (home / "cache" / "weights" / "tiny").glob("tiny-*.safetensors")
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata()
-    original = hashlib.sha256(official.read_bytes()).hexdigest()
-    assert (header["source_sha256"], header["source_file"]) == (original, "by hand.pth")
-    assert (header["task"], header["license"]) == ("sr", "CC0-1.0")
-    assert states("--verify", *how)["tiny"] == "verified"
-    photo = tmp_path / "in.png"
-    Image.fromarray(noise_image(12, 12)).save(photo)
-    restored = run_cli("restore", photo, "-w", "tiny", *how, "-d", "cpu", "-o", tmp_path / "o.png")
-    assert restored.exit_code == 0, restored.output
-    path.write_bytes(path.read_bytes()[:-4] + bytes(4))
-    assert states("--verify", *how)["tiny"] == "corrupt"
-    # Another file is not taken for it any more.
-    torch.save({"params": {}}, official)
-    refused = download("tiny", "--from", official, *how)
-    assert refused.exit_code == 4
-    assert "is not the file of tiny" in refused.stderr
-
-
-def test_a_file_that_fits_several_names_is_not_guessed(
-    official: Path, tiny: ModelConfig, tmp_path: Path
-) -> None:
-    registry = tmp_path / "registry.toml"
-    registry.write_text(entry(tiny, "one") + entry(tiny, "two"), encoding="utf-8")
-    result = download("--from", official, "--registry", registry)
-    assert result.exit_code == 4
-    assert "could be one or two" in result.stderr
-    # Its name decides.
-    result = download("--from", official.rename(tmp_path / "two.pth"), "--registry", registry)
-    assert result.exit_code == 0
-    assert "is two" in result.stderr
-
-
-@pytest.mark.parametrize("kind", ["stage 1", "another network", "no network"])
-def test_a_file_of_something_else_is_not_imported(
-    kind: str, s1: DiffIRS1, tiny: ModelConfig, tmp_path: Path, home: Path
-) -> None:
-    registry, path = tmp_path / "registry.toml", tmp_path / "tiny.pth"
-    registry.write_text(entry(tiny), encoding="utf-8")
-    other = DiffIRS2(dataclasses.replace(tiny, num_blocks=(2, 1, 1, 1)))
-    content = {"stage 1": s1.state_dict(), "another network": other.state_dict(), "no network": {}}
-    torch.save({"params": content[kind]}, path)
-    result = download("tiny", "--from", path, "--registry", registry)
-    assert result.exit_code == 4
-    assert {"stage 1": "stage-1", "another network": "does not fit", "no network": "no tensors"}[
-        kind
-    ] in result.stderr
-    assert not list(home.rglob("*.safetensors"))
-    assert not (home / "config" / "pins.toml").exists()
-
-
-def test_the_users_registry_comes_before_ours(
-    tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry = tmp_path / "registry.toml"
-    registry.write_text(entry(tiny, "sr-x4", license="Mine"), encoding="utf-8")
-    monkeypatch.setenv("DIFFIR_REGISTRY", str(registry))
-    assert read_registry()["sr-x4"].license == "Mine"
-    assert "Mine" in download("--list").stdout
-    monkeypatch.delenv("DIFFIR_REGISTRY")
-    assert read_registry()["sr-x4"].license != "Mine"
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"file": "../../evil.pth"}, "bare name"),
-        ({"file": "/etc/passwd"}, "bare name"),
-        ({"file": ".bashrc"}, "bare name"),
-        ({"urls": ["file:///etc/passwd"]}, "must begin with"),
-        ({"urls": ["ftp://example.org/x"]}, "must begin with"),
-        ({"urls": "https://example.org"}, "list of texts"),
-        ({"sha256": "abc"}, "64 digits"),
-        ({"size": -1}, "negative"),
-        ({"size": "large"}, "whole number"),
-        ({"task": "denoise"}, "denoise"),
-        ({"scale": 2}, "scale 2"),
-        ({"embedded": True}, "only the package"),
-        ({"accept": "true"}, "true or false"),
-        ({"file": "con.pth"}, "bare name"),
-        ({"file": "ü" * 101}, "bare name"),
-        ({"urls": ["GDRIVE:abc"]}, "must begin with"),
-        ({"colour": "red"}, "no field 'colour'"),
-    ],
-)
-def test_a_registry_with_a_fault_is_refused(
-    fields: dict[str, Any], said: str, tiny: ModelConfig, tmp_path: Path
-) -> None:
-    registry = tmp_path / "registry.toml"
-    registry.write_text(entry(tiny, **fields), encoding="utf-8")
-    result = download("--list", "--registry", registry)
-    assert result.exit_code == 4
-    assert said in result.stderr
-    assert "[tiny]" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["..", "a/b", "Tiny", "", "nul", "a."])
-def test_a_name_is_never_a_path(name: str, tiny: ModelConfig, tmp_path: Path) -> None:
-    registry = tmp_path / "registry.toml"
-    text = entry(tiny).replace("[tiny", f'["{name}"')
-    registry.write_text(text.replace("[tiny.model]", f'["{name}".model]'), encoding="utf-8")
-    result = download("--list", "--registry", registry)
-    assert result.exit_code == 4
-    assert "its name must be" in result.stderr
-
-
 def test_a_licence_is_agreed_to_once(
     tiny: ModelConfig, web: Web, tmp_path: Path, home: Path
 ) -> None:
@@ -357,47 +154,6 @@ def test_embedded_weights_can_be_had_as_files(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / spec.file).read_bytes() == spec.path.read_bytes()
 
 
-def test_convert_says_where_a_file_comes_from_and_loading_needs_nothing_else(
-    official: Path, tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry = tmp_path / "registry.toml"
-    registry.write_text(entry(tiny), encoding="utf-8")
-    monkeypatch.setenv("DIFFIR_REGISTRY", str(registry))
-    out = tmp_path / "out.safetensors"
-    assert run_cli("convert", official, out).exit_code == 0
-    checkpoint = load_checkpoint(out)
-    assert checkpoint.config == tiny
-    assert checkpoint.metadata["task"] == "sr"
-    # A network of the same shape may be anybody's.
-    assert "license" not in checkpoint.metadata
-    original = hashlib.sha256(official.read_bytes()).hexdigest()
-    assert checkpoint.metadata["source_sha256"] == original
-    registry.write_text(entry(tiny, sha256=original), encoding="utf-8")
-    assert run_cli("convert", official, out, "--overwrite").exit_code == 0
-    assert load_checkpoint(out).metadata["license"] == "CC0-1.0"
-
-
-def test_a_training_state_is_converted_to_its_averaged_network(
-    s2: DiffIRS2, tmp_path: Path
-) -> None:
-    state = {
-        "digest": "x",
-        "config": json.dumps(s2.config.to_dict()),
-        "iteration": 3,
-        "model": {key: value + 1 for key, value in s2.state_dict().items()},
-        "average": s2.state_dict(),
-        "optimizer": {"state": {}, "param_groups": []},
-    }
-    torch.save(state, tmp_path / "state.pt")
-    out = tmp_path / "out.safetensors"
-    result = run_cli("convert", tmp_path / "state.pt", out)
-    assert result.exit_code == 0, result.output
-    checkpoint = load_checkpoint(out)
-    assert checkpoint.config == s2.config
-    for key, value in s2.state_dict().items():
-        torch.testing.assert_close(checkpoint.tensors[key], value, rtol=0, atol=0)
-
-
 def test_a_scale_chooses_the_weights(tmp_path: Path, registry: Path) -> None:
     photo = tmp_path / "in.png"
     Image.fromarray(noise_image(12, 12)).save(photo)
@@ -411,41 +167,6 @@ def test_a_scale_chooses_the_weights(tmp_path: Path, registry: Path) -> None:
     assert none.exit_code == 4
     assert "there are --scale 1" in none.stderr
     assert run_cli(*how, "-s", 4, "-w", "tiny", "--registry", registry).exit_code == 2
-
-
-def test_a_file_with_the_name_of_an_import_is_none(
-    official: Path, registry: Path, home: Path, tmp_path: Path
-) -> None:
-    folder = home / "cache" / "weights" / "tiny"
-    folder.mkdir(parents=True)
-    out = tmp_path / "other.safetensors"
-    assert run_cli("convert", official, out).exit_code == 0
-    for name in ("tiny.safetensors", "tiny-0123456789ab.safetensors"):
-        shutil.copy(out, folder / name)
-    assert states("--registry", registry)["tiny"] == "missing"
-    assert download("tiny", "--registry", registry, "--offline").exit_code == 4
-
-
-def test_an_import_counts_only_while_the_registry_promises_what_it_was_made_of(
-    official: Path, tiny: ModelConfig, tmp_path: Path
-) -> None:
-    registry = tmp_path / "registry.toml"
-    registry.write_text(entry(tiny), encoding="utf-8")
-    assert download("tiny", "--from", official, "--registry", registry).exit_code == 0
-    assert states("--registry", registry)["tiny"] == "cached"
-    registry.write_text(entry(tiny, sha256="0" * 64), encoding="utf-8")
-    assert states("--registry", registry)["tiny"] == "missing"
-
-
-def test_a_second_import_takes_the_place_of_the_first(
-    official: Path, tiny: ModelConfig, tmp_path: Path, home: Path
-) -> None:
-    registry = tmp_path / "registry.toml"
-    for license_ in ("CC0-1.0", "MIT"):
-        registry.write_text(entry(tiny, license=license_), encoding="utf-8")
-        assert download("tiny", "--from", official, "--registry", registry).exit_code == 0
-        assert states("--registry", registry, "--verify")["tiny"] == "verified"
-    assert len(list((home / "cache" / "weights" / "tiny").iterdir())) == 1
 
 
 @pytest.mark.parametrize("way", ["import", "by hand", "download"])
@@ -468,17 +189,6 @@ def test_no_way_leads_past_a_licence_or_a_change_of_it(
         assert license_ in refused.stderr
         assert download(*how, "--accept-license", "tiny").exit_code == 0
         assert download(*how).exit_code == 0
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "absent"])
-def test_what_is_no_file_is_not_imported(kind: str, registry: Path, tmp_path: Path) -> None:
-    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/zero"), "absent": tmp_path / "x"}[kind]
-    if kind == "pipe":
-        os.mkfifo(path)
-    for names in ((), ("tiny",)):
-        result = download(*names, "--from", path, "--registry", registry)
-        assert result.exit_code == 3
-        assert "no such file" in result.stderr
 
 
 def test_a_group_is_removed_as_far_as_it_is_there(registry: Path, home: Path) -> None:

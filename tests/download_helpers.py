@@ -1,0 +1,89 @@
+"""A registry, a server that has its file, and what the command says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import Result
+
+from diffir_cli.config import ModelConfig
+from diffir_cli.networks import DiffIRS2
+from diffir_cli.official import schedule_buffers
+from tests.conftest import run_cli
+from tests.web import ENVIRONMENT, Web, served
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def published(s2: DiffIRS2, tmp_path: Path) -> Path:
+    """A checkpoint in the form of the official ones."""
+    path = tmp_path / "published.pth"
+    torch.save({"params_ema": s2.state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def web(published: Path) -> Iterator[Web]:
+    with served(published.read_bytes()) as web:
+        yield web
+
+
+def entry(model: ModelConfig, name: str = "tiny", **fields: Any) -> str:
+    """An entry of a registry."""
+    values = {
+        "task": "sr",
+        "scale": 4,
+        "summary": "A tiny one",
+        "license": "CC0-1.0",
+        "source": "https://example.org/tiny",
+        "file": f"{name}.pth",
+        **fields,
+    }
+    lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    lines += [f"[{name}.model]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in model.to_dict().items()]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def registry(tiny: ModelConfig, web: Web, published: Path, tmp_path: Path) -> Path:
+    """A registry with an entry whose file a server has."""
+    sha256 = hashlib.sha256(published.read_bytes()).hexdigest()
+    promised: dict[str, Any] = {"size": published.stat().st_size, "sha256": sha256}
+    path = tmp_path / "registry.toml"
+    path.write_text(entry(tiny, urls=[web.url("ok")], **promised), encoding="utf-8")
+    return path
+
+
+def download(*arguments: object) -> Result:
+    return run_cli("download-weights", *arguments)
+
+
+def states(*arguments: object) -> dict[str, str]:
+    listed = json.loads(download("--list", "--json", *arguments).stdout)
+    return {found["name"]: found["state"] for found in listed["weights"]}
+
+
+@pytest.fixture
+def official(tiny: ModelConfig, s2: DiffIRS2, tmp_path: Path) -> Path:
+    """A file with what only official ones have: the schedule's buffers."""
+    from diffir_cli.diffusion import NoiseSchedule
+
+    buffers = schedule_buffers(NoiseSchedule.of(tiny))
+    state = {**s2.state_dict(), **{f"diffusion.{key}": value for key, value in buffers.items()}}
+    path = tmp_path / "by hand.pth"
+    torch.save({"params": state}, path)
+    return path

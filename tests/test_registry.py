@@ -1,0 +1,80 @@
+"""Registries: ours, and those of users with whatever is wrong in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffir_cli.config import ModelConfig
+from diffir_cli.registry import read_registry
+from tests.download_helpers import download, entry
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_every_official_checkpoint_is_listed_with_its_page() -> None:
+    official = {spec.name: spec for spec in read_registry().values() if not spec.embedded}
+    realsr = {f"realsr-x{scale}{kind}" for scale in (1, 2, 4) for kind in ("", "-v2")}
+    inpaint = {"inpaint-celeba", "inpaint-places", "inpaint-places-big"}
+    assert set(official) == {"sr-x2", "sr-x4", "deblur-gopro"} | realsr | inpaint
+    for spec in official.values():
+        assert spec.license
+        assert spec.source.startswith("https://drive.google.com/drive/folders/")
+        assert spec.sha256 == "unpinned"
+
+
+def test_the_users_registry_comes_before_ours(
+    tiny: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = tmp_path / "registry.toml"
+    registry.write_text(entry(tiny, "sr-x4", license="Mine"), encoding="utf-8")
+    monkeypatch.setenv("DIFFIR_REGISTRY", str(registry))
+    assert read_registry()["sr-x4"].license == "Mine"
+    assert "Mine" in download("--list").stdout
+    monkeypatch.delenv("DIFFIR_REGISTRY")
+    assert read_registry()["sr-x4"].license != "Mine"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"file": "../../evil.pth"}, "bare name"),
+        ({"file": "/etc/passwd"}, "bare name"),
+        ({"file": ".bashrc"}, "bare name"),
+        ({"urls": ["file:///etc/passwd"]}, "must begin with"),
+        ({"urls": ["ftp://example.org/x"]}, "must begin with"),
+        ({"urls": "https://example.org"}, "list of texts"),
+        ({"sha256": "abc"}, "64 digits"),
+        ({"size": -1}, "negative"),
+        ({"size": "large"}, "whole number"),
+        ({"task": "denoise"}, "denoise"),
+        ({"scale": 2}, "scale 2"),
+        ({"embedded": True}, "only the package"),
+        ({"accept": "true"}, "true or false"),
+        ({"file": "con.pth"}, "bare name"),
+        ({"file": "ü" * 101}, "bare name"),
+        ({"urls": ["GDRIVE:abc"]}, "must begin with"),
+        ({"colour": "red"}, "no field 'colour'"),
+    ],
+)
+def test_a_registry_with_a_fault_is_refused(
+    fields: dict[str, Any], said: str, tiny: ModelConfig, tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry.toml"
+    registry.write_text(entry(tiny, **fields), encoding="utf-8")
+    result = download("--list", "--registry", registry)
+    assert result.exit_code == 4
+    assert said in result.stderr
+    assert "[tiny]" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "Tiny", "", "nul", "a."])
+def test_a_name_is_never_a_path(name: str, tiny: ModelConfig, tmp_path: Path) -> None:
+    registry = tmp_path / "registry.toml"
+    text = entry(tiny).replace("[tiny", f'["{name}"')
+    registry.write_text(text.replace("[tiny.model]", f'["{name}".model]'), encoding="utf-8")
+    result = download("--list", "--registry", registry)
+    assert result.exit_code == 4
+    assert "its name must be" in result.stderr
