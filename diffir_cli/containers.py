@@ -81,7 +81,7 @@ def _check_records(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).strip().splitlines() or ["it is empty or cut off"])[0]
+    reason = _recognised(path) or (str(error).strip().splitlines() or ["it is cut off"])[0]
     return CheckpointError(
         f"{path} is no weights file, or a damaged one: {reason}",
         "is it the file you meant? compare its size with that of the original",
@@ -132,6 +132,36 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
 
 _TIMES = 4
 """How often a number may stand in a file's tensors; in official files some stand twice."""
+
+
+_OTHERS = {
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"%PDF": "a PDF document",
+    b"\x1f\x8b": "packed by gzip",
+    b"7z\xbc\xaf": "packed by 7-Zip",
+    b"Rar!": "packed by RAR",
+}
+"""What else people take for weights, by its first bytes."""
+
+
+def _recognised(path: Path) -> str:
+    """What a file is that holds no weights; empty where that is not seen at once."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError:
+        return ""
+    if not start:
+        return "it is empty"
+    for mark, name in _OTHERS.items():
+        if start.startswith(mark):
+            return f"it is {name}"
+    if b"<html" in start.lower() or b"<!doctype" in start.lower():
+        return "it is a page of the web, saved in place of a download"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        return "it is a text"
+    return ""
 
 
 def _header_of_state(content: Any) -> dict[str, str]:

@@ -179,7 +179,9 @@ def default_weights(task: Task, scale: int | None = None, extra: Path | None = N
     scales = sorted({spec.scale for spec in known})
     raise WeightsError(
         f"no weights for task {task.value!r} have the scale {scale}",
-        "there are " + " and ".join(f"--scale {one}" for one in scales),
+        "there are "
+        + " and ".join(f"--scale {one}" for one in scales)
+        + f"; --outscale {scale} makes a result of that size with any of them",
     )
 
 

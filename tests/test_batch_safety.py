@@ -253,3 +253,48 @@ def test_a_template_that_cannot_be_filled_is_one_error(
     result = batch(album, "-o", tmp_path / "out", "--name", template)
     assert result.exit_code == 3
     assert result.stderr.startswith("error: --name")
+
+
+@pytest.mark.parametrize("named", [".", "../album", "a.png", "link", "link/a.png"])
+def test_in_place_does_not_meet_its_own_lock_however_a_folder_is_named(
+    named: str, album: Path, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (album / "link").symlink_to(album)
+    monkeypatch.chdir(album)
+    result = batch(named, "--in-place")
+    assert result.exit_code == 0, result.output
+    again = batch(named, "--in-place")
+    assert again.exit_code == 0, again.output
+    assert "0 done" in again.stderr
+
+
+def test_a_task_that_needs_masks_is_refused_at_once_without_them(
+    album: Path, inpaint_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run_cli("batch", album, "-o", out, "--task", "inpaint", "-w", inpaint_file)
+    assert result.exit_code == 2
+    assert "--mask" in result.stderr
+    assert not out.exists()
+
+
+def test_a_report_of_a_run_that_had_nothing_to_do_replaces_none(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    how = (album, "-o", tmp_path / "out", "--report", page)
+    assert batch(*how).exit_code == 0
+    before = page.read_bytes()
+    again = batch(*how)
+    assert again.exit_code == 0
+    assert page.read_bytes() == before
+    assert "stays as it was" in again.stderr
+
+
+def test_a_plan_says_what_it_would_replace(album: Path, batch: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    result = batch(album, "-o", tmp_path / "out", "--dry-run", "--json", "--on-exist", "overwrite")
+    said = {Path(line["output"]).name: line for line in lines(result) if "output" in line}
+    assert said["a.png"]["state"] == "replaces"
+    assert said["b.jpg"]["state"] == "new"

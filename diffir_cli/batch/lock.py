@@ -66,8 +66,10 @@ def check_around(folders: Iterable[Path], home: Path) -> None:
     Raises:
         InputError: when there is such a run.
     """
-    for folder in {above for below in folders for above in (below, *below.parents)}:
-        if folder != home and folder.is_dir():
+    own = home.resolve()
+    found = {place.resolve() for place in folders}
+    for folder in {above for below in found for above in (below, *below.parents)}:
+        if folder != own and folder.is_dir():
             _check_others(folder, None, True, folder)
             _check_others(folder, None, False, folder)
 

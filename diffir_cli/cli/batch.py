@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from diffir_cli.batch.work import Outcome
     from diffir_cli.engine.restorer import ModelRestorer
 
+_FEW = 20
+"""Pictures of which each line can still be seen at the end."""
 FAILED, INTERRUPTED = 3, 130
 """Exit codes for pictures that failed, and for a run that was stopped."""
 
@@ -184,6 +186,8 @@ def batch(
     if folder is not None:
         check_results_place(folder)
     part = _check(folder, in_place, shard, name, format_name, report)
+    if task is Task.INPAINT and not (mask or mask_from_alpha):
+        raise typer.BadParameter("--task inpaint needs --mask FILE|DIR or --mask-from-alpha")
     treatment = options.treatment_of(
         seed=seed,
         alpha=alpha,
@@ -253,7 +257,8 @@ def _check(
     from diffir_cli.batch.stores import is_file
 
     if (output is None) is not in_place:
-        raise typer.BadParameter("give -o DIR, or --in-place")
+        both = "" if output is None else ", not both"
+        raise typer.BadParameter(f"give -o DIR or --in-place{both}")
     if in_place and report:
         raise typer.BadParameter("--report shows pictures before, which --in-place replaces")
     if in_place and (name != "{stem}" or format_name):
@@ -298,17 +303,20 @@ def _run(request: Request, restorer: ModelRestorer, report: Path | None, talk: T
         "seconds": round(time.monotonic() - started, 3),
         "interrupted": interrupted,
     }
-    if report:
+    if report and (todo or not report.exists()):
         from diffir_cli.batch.report import write_report
 
         write_report(report, request, outcomes, summary)
+    elif report and not talk.quiet:
+        say(f"nothing was done: {report} stays as it was")
     if talk.fault:
         raise talk.fault
     if talk.json:
         print_json(summary)
     elif not talk.quiet:
         say_summary(summary)
-    if failures and not talk.json:
+    if len(outcomes) > _FEW and failures and not talk.json:
+        # Those said on the way have scrolled away.
         for outcome in failures:
             say(f"failed: {outcome.error}")
     if interrupted:

@@ -11,6 +11,7 @@ from diffir_cli.errors import DiffIRError
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Plan, Request
+    from diffir_cli.batch.plan import Job
     from diffir_cli.batch.work import Outcome
     from diffir_cli.engine.restorer import ModelRestorer
 
@@ -101,7 +102,7 @@ def show_plan(request: Request, restorer: ModelRestorer, json: bool) -> None:
     needed, free = plan.output_bytes(request.naming.scale), plan.free_bytes(request.place)
     if json:
         for job in left.todo:
-            state = "error" if job.error else "again" if job.redone else "new"
+            state = "error" if job.error else _state(job)
             planned = {"input": str(job.source), "output": str(job.target), "state": state}
             print_json({**planned, "pixels": job.pixels, "error": job.error, "why": job.redone})
         print_json(
@@ -118,9 +119,7 @@ def show_plan(request: Request, restorer: ModelRestorer, json: bool) -> None:
             }
         )
         return
-    rows = [
-        [str(job.source), str(job.target), job.error or job.redone or "new"] for job in left.todo
-    ]
+    rows = [[str(job.source), str(job.target), job.error or _said(job)] for job in left.todo]
     print_table(["input", "output", "state"], rows, numbers=False)
     say(
         f"{len(good)} pictures to restore, {plan.pixels / 1e6:.1f} megapixels, about "
@@ -129,6 +128,17 @@ def show_plan(request: Request, restorer: ModelRestorer, json: bool) -> None:
     )
     room = "" if free is None else f"; {free / 2**20:.0f} MiB are free"
     say(f"results take about {needed / 2**20:.0f} MiB{room}")
+
+
+def _state(job: Job) -> str:
+    """What becomes of the name of a result."""
+    if job.redone:
+        return "again"
+    return "replaces" if job.overwrite else "new"
+
+
+def _said(job: Job) -> str:
+    return f"again, since {job.redone}: replaces" if job.redone else _state(job)
 
 
 def _duration(seconds: float) -> str:

@@ -99,7 +99,12 @@ Threads = Annotated[
         "--threads", min=1, max=1024, help="CPU threads; by default all.", show_default=False
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print JSON on stdout: one object, or a line for each picture of a batch."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless it fails.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about how it is done.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
@@ -194,7 +199,8 @@ FormatName = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
-        help="png, jpg, webp, tif, avif, jxl or bmp; by default that of the output's ending.",
+        help="png, jpg, webp, tif, avif, jxl or bmp; by default that of the output's ending, "
+        "in a batch that of each source.",
         show_default=False,
     ),
 ]

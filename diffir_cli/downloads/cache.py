@@ -183,7 +183,7 @@ def remove_installed(spec: WeightSpec) -> int:
     if spec.embedded:
         raise WeightsError(f"{spec.name} is part of this package", "uninstall diffir instead")
     try:
-        if not folder.is_dir():
+        if not (folder.is_dir() and any(folder.iterdir())):
             raise WeightsError(
                 f"{spec.name} is not on this machine", "diffir download-weights --list"
             )

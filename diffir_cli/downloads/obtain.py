@@ -134,7 +134,9 @@ def _check_obtainable(spec: WeightSpec, means: Means) -> None:
             f"{spec.name} is not on this machine, and nothing may be downloaded", by_hand(spec)
         )
     if not spec.urls:
-        raise WeightsError(f"no direct link to {spec.name} is known", by_hand(spec))
+        raise WeightsError(
+            f"no direct link to {spec.name} is known, and it is not on this machine", by_hand(spec)
+        )
     check_license(spec, means)
 
 
@@ -225,7 +227,9 @@ def _named(spec: WeightSpec, part: Part, path: Path) -> Path:
         raise ChecksumError(
             f"what was downloaded for {spec.name} is another file: its sha256 is {sha256} instead "
             f"of {promised}",
-            remedy(spec),
+            "either the server's file or the sha256 of the registry is wrong: ask who wrote them"
+            if spec.sha256 != "unpinned"
+            else remedy(spec),
         )
     part.path.replace(path)
     part.forget_note()
