@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,8 +50,16 @@ class WeightSpec:
     """Whether the file is part of this package."""
     accept: bool = False
     """Whether a user has to agree to the licence first."""
+    registry: str = ""
+    """The user's registry that it stands in; empty for ours."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """How this project trained them: recipe, photos, minutes, hardware, scores."""
+
+    @property
+    def command(self) -> str:
+        """What to type to have anything done with these weights."""
+        own = f" --registry {shlex.quote(self.registry)}" if self.registry else ""
+        return f"diffir download-weights {self.name}{own}"
 
     @property
     def path(self) -> Path:
@@ -96,7 +105,7 @@ def _user_entries(path: Path) -> dict[str, WeightSpec]:
     found = {}
     for name, entry in entries.items():
         try:
-            found[name] = _parse(name, entry)
+            found[name] = dataclasses.replace(_parse(name, entry), registry=str(path))
             _check_entry(found[name])
         except KeyError as error:
             raise _faulty(path, name, f"it lacks {error.args[0]!r}") from error
@@ -221,7 +230,7 @@ def _parse(name: str, entry: Mapping[str, Any]) -> WeightSpec:
     )
 
 
-_FIELDS = frozenset(one.name for one in dataclasses.fields(WeightSpec)) - {"name"}
+_FIELDS = frozenset(one.name for one in dataclasses.fields(WeightSpec)) - {"name", "registry"}
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:

@@ -72,7 +72,7 @@ def _checked(spec: WeightSpec, obtain: Obtain | None) -> WeightFile:
     if found is None and obtain is None:
         raise WeightsError(
             f"the weights {spec.name!r} are not on this machine",
-            f"diffir download-weights {spec.name}",
+            spec.command,
         )
     if obtain and (found is None or found.sha256 is None or spec.accept):
         obtained = obtain(spec)

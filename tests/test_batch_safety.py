@@ -227,7 +227,8 @@ def test_in_place_restores_each_picture_once_whatever_is_named(
     result = batch(*named, "-r", "--in-place")
     assert result.exit_code == 0, result.output
     done = {"the folder below": 1, "the folder above": 1, "another order": 4}[following]
-    assert f"{done} pictures were finished before" in result.stderr
+    word = "1 picture was" if done == 1 else f"{done} pictures were"
+    assert f"{word} finished before" in result.stderr
     after = {**tree(album), **tree(other)}
     assert after["below/a.png"] == before["below/a.png"]
     if following != "the folder above":

@@ -299,7 +299,7 @@ def test_folders_with_letters_of_patterns_are_folders(
     for _ in range(2):
         result = batch(f"s3://{BUCKET}/in", "-r", "-o", f"s3://{BUCKET}/out/{folder}")
         assert result.exit_code == 0, result.output
-    assert "1 pictures were finished before" in result.stderr
+    assert "1 picture was finished before" in result.stderr
     assert objects(store, "out") == {
         f"{folder}/.diffir-journal.jsonl": store.cat_file(
             f"{BUCKET}/out/{folder}/.diffir-journal.jsonl"

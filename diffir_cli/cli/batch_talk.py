@@ -31,10 +31,13 @@ class Talk:
         if self.quiet:
             return
         if left.finished:
-            say(f"{len(left.finished)} pictures were finished before")
+            say(f"{_pictures(len(left.finished), 'was', 'were')} finished before")
         if left.kept:
-            say(f"{len(left.kept)} pictures are left out, since a file has their name")
-        say(f"{len(left.todo)} pictures to restore, {plan.pixels / 1e6:.1f} megapixels")
+            say(f"{_pictures(len(left.kept), 'is', 'are')} left out, since a file has the name")
+        if not left.todo:
+            say("nothing to do")
+            return
+        say(f"{_pictures(len(left.todo))} to restore, {_megapixels(plan.pixels)}")
         needed, free = plan.output_bytes(scale), plan.free_bytes(place)
         if free is not None and needed > free:
             say(f"they may need {needed >> 20} MiB, and only {free >> 20} MiB are free")
@@ -122,7 +125,7 @@ def show_plan(request: Request, restorer: ModelRestorer, json: bool) -> None:
     rows = [[str(job.source), str(job.target), job.error or _said(job)] for job in left.todo]
     print_table(["input", "output", "state"], rows, numbers=False)
     say(
-        f"{len(good)} pictures to restore, {plan.pixels / 1e6:.1f} megapixels, about "
+        f"{_pictures(len(good))} to restore, {_megapixels(plan.pixels)}, about "
         f"{_duration(seconds)}; {len(broken)} will fail, {len(left.finished)} were finished "
         f"before, {len(left.kept)} are left out"
     )
@@ -139,6 +142,15 @@ def _state(job: Job) -> str:
 
 def _said(job: Job) -> str:
     return f"again, since {job.redone}: replaces" if job.redone else _state(job)
+
+
+def _pictures(count: int, one: str = "", many: str = "") -> str:
+    """`1 picture was` or `3 pictures were`."""
+    return f"{count} picture {one}".rstrip() if count == 1 else f"{count} pictures {many}".rstrip()
+
+
+def _megapixels(pixels: int) -> str:
+    return f"{pixels / 1e6:.1f} megapixels" if pixels > 50_000 else f"{pixels:,} pixels"
 
 
 def _duration(seconds: float) -> str:

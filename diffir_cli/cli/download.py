@@ -197,7 +197,7 @@ def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: b
                 raise
             say(f"error: {error.message}")
     if failed:
-        say(f"{failed} of {len(specs)} failed")
+        say(f"{failed} of {len(specs)} failed; each by its name says what to do")
         raise typer.Exit(FAILED)
 
 
@@ -214,14 +214,16 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) ->
                 spec.task.value,
                 f"×{spec.scale}",
                 f"{spec.size / 2**20:.1f} MiB" if spec.size else "?",
-                spec.license,
                 state.value,
-                _path(spec),
+                spec.license,
             ]
             for spec, state in states
         ]
-        header = ["name", "task", "scale", "size", "licence", "state", "path or page"]
+        header = ["name", "task", "scale", "size", "state", "licence"]
         print_table(header, rows, numbers=False)
+        # On lines of their own, where they can be read and copied whatever the terminal's width.
+        for spec, _ in states:
+            typer.echo(f"{spec.name}: {_path(spec)}")
     damaged = [spec for spec, state in states if state is State.CORRUPT]
     missing = [spec for spec, state in states if verify and named and state is State.MISSING]
     for spec in damaged:

@@ -14,7 +14,9 @@ from diffir_cli.config import AlphaMode, Engine, Precision, Task
 if TYPE_CHECKING:
     from diffir_cli.imaging.source import Treatment
 
-TaskName = Annotated[Task, typer.Option("--task", help="What is wrong with the picture.")]
+TaskName = Annotated[
+    Task, typer.Option("--task", case_sensitive=False, help="What is wrong with the picture.")
+]
 Weights = Annotated[
     str | None,
     typer.Option(

@@ -141,7 +141,7 @@ def check_installed(spec: WeightSpec, found: Installed) -> str:
 
 def remedy(spec: WeightSpec) -> str:
     """What to type where a file is not what it should be."""
-    again = f"diffir download-weights --remove {spec.name}, then get it again"
+    again = f"{spec.command} --remove, then get it again"
     if spec.sha256 == "unpinned":
         return f"{again}; if its authors have replaced it, take it out of {pins_file()} too"
     return again

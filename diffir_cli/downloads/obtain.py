@@ -151,8 +151,7 @@ def check_license(spec: WeightSpec, means: Means) -> None:
     if not means.agree(spec):
         raise WeightsError(
             f"{spec.name} is under the licence {spec.license!r}, which you have to agree to",
-            f"read {spec.source} and type: "
-            f"diffir download-weights {spec.name} --accept-license {spec.name}",
+            f"read {spec.source} and type: {spec.command} --accept-license {spec.name}",
         )
     accept_license(spec.name, spec.license)
 
@@ -165,7 +164,7 @@ def by_hand(spec: WeightSpec) -> str:
     about = f" ({', '.join(facts)})" if facts else ""
     return (
         f"open {spec.source}, download {spec.file}{about}, then: "
-        f"diffir download-weights {spec.name} --from {shlex.quote(spec.file)}; "
+        f"{spec.command} --from {shlex.quote(spec.file)}; "
         f"or put it into {weights_folder(spec)}"
     )
 
