@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import shutil
 import socket
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from diffir_cli.config import ModelConfig, Task
 from diffir_cli.downloads.cache import State, find_installed, state_of, weights_folder
@@ -23,32 +23,19 @@ from diffir_cli.downloads.decisions import pinned
 from diffir_cli.downloads.obtain import Means, obtain
 from diffir_cli.downloads.stream import Patience
 from diffir_cli.errors import ChecksumError, WeightsError
-from diffir_cli.networks import DiffIRS2
 from diffir_cli.registry import WeightSpec
-from tests.web import ENVIRONMENT, Web, served
+from tests.web import Web, served
 
 HASTY = Patience(connect=2, read=0.4, attempts=3, pause=0.01, slowest=1000, window=0.3)
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ENVIRONMENT:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
-def content(s2: DiffIRS2, tmp_path: Path) -> bytes:
+def content(published: Path) -> bytes:
     """A checkpoint in the form of the official ones."""
-    torch.save({"params_ema": s2.state_dict()}, tmp_path / "published.pth")
-    return (tmp_path / "published.pth").read_bytes()
-
-
-@pytest.fixture
-def web(content: bytes) -> Iterator[Web]:
-    with served(content) as web:
-        yield web
+    return published.read_bytes()
 
 
 @pytest.fixture
@@ -251,6 +238,18 @@ def test_two_processes_make_one_download(spec: WeightSpec, web: Web) -> None:
     assert len(paths) == 4
     assert len(set(paths)) == 1
     assert len(web.asked) == 1
+
+
+def test_a_part_of_another_file_and_an_end_that_is_missing_are_both_made_good(
+    spec: WeightSpec, web: Web
+) -> None:
+    found = by(spec, web.url("cut"), size=0)
+    part = weights_folder(spec) / "tiny.pth.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"of another file")
+    note = {"url": web.url("cut"), "etag": web.etag, "modified": ""}
+    part.with_name("tiny.pth.part.json").write_text(json.dumps(note), encoding="utf-8")
+    assert get(found).read_bytes() == web.content
 
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_asked(

@@ -171,14 +171,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(206, whole - 7, Content_Range=f"bytes 7-{whole - 1}/{whole}")
         self.wfile.write(self.web.content[7:])
 
+    def _half_of_another(self) -> None:
+        """Half of a file that is replaced the next moment."""
+        other = bytes(len(self.web.content))
+        self._head(200, len(other))
+        self.wfile.write(other[: len(other) // 2])
+        self.web.etag = '"other"'
+        self._break()
+
     def changing(self) -> None:
         """Another file between the first request and the second, whatever the client knows."""
         if self._times == 1:
-            other = bytes(len(self.web.content))
-            self._head(200, len(other))
-            self.wfile.write(other[: len(other) // 2])
-            self.web.etag = '"other"'
-            self._break()
+            self._half_of_another()
             return
         wanted = self.headers.get("Range")
         if wanted:
@@ -192,11 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
     def replaced(self) -> None:
         """The same by the book: the range is for the old file only."""
         if self._times == 1:
-            other = bytes(len(self.web.content))
-            self._head(200, len(other))
-            self.wfile.write(other[: len(other) // 2])
-            self.web.etag = '"other"'
-            self._break()
+            self._half_of_another()
             return
         self.ok()
 

@@ -189,27 +189,23 @@ def _downloaded(spec: WeightSpec, path: Path, means: Means) -> Path:
 
 
 def _from(url: str, spec: WeightSpec, part: Part, path: Path, means: Means) -> Path:
-    """A file from one address, once more where there is reason to doubt what came first."""
-    again = 1 if part.size else 0
-    while True:
-        sure = True
+    """A file from one address, again where there is reason to doubt what came."""
+    for left in reversed(range(means.patience.attempts)):
+        # What is there may be of another file, and where nobody says how long a file is, its end
+        # may be missing.
+        resumed = part.size > 0
         if url.startswith(gdrive.PREFIX):
             gdrive.fetch(url, part, means.patience, means.tell)
+            sure = True
         else:
             sure = http.fetch(url, part, spec.size, means.patience, means.tell)
         try:
             return _named(spec, part, path)
         except (ChecksumError, CheckpointError):
             part.remove()
-            # What was there before may have been of another file, and where nobody said how long
-            # it is, its end may be missing.
-            if not again and sure:
+            if not left or (sure and not resumed):
                 raise
-            if not again:
-                again = means.patience.attempts
-            again -= 1
-            if not again and not sure:
-                raise
+    raise AssertionError("there is at least one attempt")
 
 
 def _named(spec: WeightSpec, part: Part, path: Path) -> Path:
