@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from diffir_cli.config import ModelConfig, Norm, Tail
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from tests.batch_helpers import BUCKET
 
-pytest_plugins = ["tests.download_helpers"]
+pytest_plugins = ["tests.benchmark_helpers", "tests.download_helpers"]
 DATA = Path(__file__).parent / "data"
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -164,6 +165,15 @@ def store(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.fixture
+def uploaded(store: Any, album: Path) -> str:
+    """The album, in the store."""
+    store.put(f"{album}/", f"{BUCKET}/album/", recursive=True)
+    store.pipe_file(f"{BUCKET}/album/.hidden/x.png", (album / "a.png").read_bytes())
+    store.pipe_file(f"{BUCKET}/album/notes.txt", b"no picture")
+    return f"s3://{BUCKET}/album"
+
+
+@pytest.fixture
 def batch(s2_file: Path) -> Any:
     """Runs `diffir batch` with the tiny network."""
 
@@ -183,3 +193,9 @@ def run_cli(*arguments: object) -> Result:
     from diffir_cli.cli import app
 
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def evaluated(*arguments: object) -> dict[str, Any]:
+    result = run_cli("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)

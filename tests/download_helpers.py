@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -12,11 +13,17 @@ import pytest
 import torch
 from typer.testing import Result
 
-from diffir_cli.config import ModelConfig
+from diffir_cli.config import ModelConfig, Task
+from diffir_cli.downloads.obtain import Means, obtain
+from diffir_cli.downloads.stream import Patience
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.official import schedule_buffers
+from diffir_cli.registry import WeightSpec
 from tests.conftest import run_cli
 from tests.web import ENVIRONMENT, Web, served
+
+HASTY = Patience(connect=2, read=0.4, attempts=3, pause=0.01, slowest=1000, window=0.3)
+"""So that tests of what goes on for ever end soon."""
 
 
 @pytest.fixture
@@ -87,3 +94,33 @@ def official(tiny: ModelConfig, s2: DiffIRS2, tmp_path: Path) -> Path:
     path = tmp_path / "by hand.pth"
     torch.save({"params": state}, path)
     return path
+
+
+@pytest.fixture
+def content(published: Path) -> bytes:
+    """A checkpoint in the form of the official ones."""
+    return published.read_bytes()
+
+
+@pytest.fixture
+def spec(content: bytes, tiny: ModelConfig) -> WeightSpec:
+    return WeightSpec(
+        name="tiny",
+        task=Task.SR,
+        scale=4,
+        summary="A tiny one",
+        license="CC0-1.0",
+        source="https://example.org/tiny",
+        file="tiny.pth",
+        model=tiny,
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def by(spec: WeightSpec, *urls: str, **changes: Any) -> WeightSpec:
+    return dataclasses.replace(spec, urls=urls, **changes)
+
+
+def get(spec: WeightSpec, **how: Any) -> Path:
+    return obtain(spec, Means(patience=HASTY, **how))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import threading
 import unicodedata
 from pathlib import Path
@@ -217,117 +216,6 @@ def test_json_is_a_line_for_each_picture_and_a_summary_last(
         "c.webp": "done",
     }
     assert (summary["done"], summary["failed"], summary["interrupted"]) == (3, 1, False)
-
-
-def test_the_same_command_again_does_nothing(album: Path, batch: Any, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert batch(album, "-o", out).exit_code == 0
-    times = {path: path.stat().st_mtime_ns for path in out.glob("*.*")}
-    result = batch(album, "-o", out, "--json")
-    assert result.exit_code == 0
-    assert lines(result)[-1]["finished_before"] == 3
-    assert {path: path.stat().st_mtime_ns for path in out.glob("*.*")} == times
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("source", "the picture has changed"),
-        ("seed", "other options"),
-        ("weights", "other weights"),
-    ],
-)
-def test_what_has_changed_is_done_again_and_said_so(
-    change: str, said: str, album: Path, batch: Any, s2_file: Path, tmp_path: Path
-) -> None:
-    out, extra = tmp_path / "out", []
-    assert batch(album, "-o", out).exit_code == 0
-    before = tree(out)
-    if change == "source":
-        Image.fromarray(noise_image(12, 20, seed=9)).save(album / "a.png")
-    elif change == "seed":
-        extra = ["--seed", "5"]
-    else:
-        copy = tmp_path / "other.safetensors"
-        data = bytearray(s2_file.read_bytes())
-        data[-1] ^= 1
-        copy.write_bytes(data)
-        extra = ["-w", str(copy)]
-    result = batch(album, "-o", out, *extra)
-    assert result.exit_code == 0, result.output
-    assert said in result.stderr
-    again = [line for line in result.stderr.splitlines() if "made again" in line]
-    assert len(again) == (1 if change == "source" else 3)
-    assert tree(out)["a.png"] != before["a.png"]
-
-
-def test_a_source_that_was_only_touched_is_not_done_again(
-    album: Path, batch: Any, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    assert batch(album, "-o", out).exit_code == 0
-    os.utime(album / "a.png", (1, 1))
-    assert lines(batch(album, "-o", out, "--json"))[-1]["finished_before"] == 3
-
-
-def test_a_result_that_was_changed_since_is_in_the_way(
-    album: Path, batch: Any, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    assert batch(album, "-o", out).exit_code == 0
-    (out / "a.png").write_bytes(b"retouched by hand")
-    result = batch(album, "-o", out)
-    assert result.exit_code == 3 and "exists already" in result.stderr
-    assert (out / "a.png").read_bytes() == b"retouched by hand"
-
-
-@pytest.mark.parametrize("policy", ["skip", "overwrite", "rename", "error"])
-def test_foreign_files_get_what_was_asked_for(
-    policy: str, album: Path, batch: Any, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "a.png").write_bytes(b"foreign")
-    result = batch(album, "-o", out, "--on-exist", policy)
-    made = tree(out)
-    assert result.exit_code == (3 if policy == "error" else 0), result.output
-    assert (made["a.png"] == b"foreign") is (policy != "overwrite")
-    assert ("a-1.png" in made) is (policy == "rename")
-    assert ("b.jpg" in made) is (policy != "error")
-    if policy == "rename":
-        again = lines(batch(album, "-o", out, "--on-exist", policy, "--json"))
-        assert again[-1]["finished_before"] == 3
-        assert set(tree(out)) == set(made)
-
-
-def test_a_torn_last_line_and_a_damaged_one_are_healed(
-    album: Path, batch: Any, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    assert batch(album, "-o", out).exit_code == 0
-    journal = out / ".diffir-journal.jsonl"
-    parts = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"\x00garbage\n" + parts[0] + parts[1] + parts[2][:40])
-    result = batch(album, "-o", out, "--on-exist", "overwrite", "--json")
-    assert result.exit_code == 0
-    assert lines(result)[-1]["finished_before"] == 2
-    whole = journal.read_bytes().splitlines()
-    assert [json.loads(line)["output"] for line in whole[1:]]
-
-
-def test_a_second_run_into_the_same_folder_is_refused(
-    album: Path, batch: Any, tmp_path: Path
-) -> None:
-    from diffir_cli.batch.lock import locked
-
-    out = tmp_path / "out"
-    out.mkdir()
-    with locked(out):
-        result = batch(album, "-o", out)
-    assert result.exit_code == 3
-    assert f"process {os.getpid()} on" in result.stderr
-    # Nothing of the first run is in the way once it has ended.
-    assert batch(album, "-o", out).exit_code == 0
 
 
 def test_fail_fast_stops_at_the_first_failure(album: Path, batch: Any, tmp_path: Path) -> None:

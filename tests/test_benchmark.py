@@ -5,27 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from diffir_cli.benchmark import fresh as fresh_process
-from diffir_cli.benchmark import machine as machines
 from diffir_cli.benchmark import run as running
-from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.fresh import measure_fresh
 from diffir_cli.benchmark.growth import fit_growth
 from diffir_cli.benchmark.machine import (
     describe_machine,
-    gpu_driver,
-    parse_cpu_info,
-    parse_cpu_quota,
 )
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.parts import time_parts
@@ -33,138 +26,17 @@ from diffir_cli.benchmark.places import Place
 from diffir_cli.benchmark.run import Result, Roofs, Settings
 from diffir_cli.benchmark.sizes import sweep_sizes
 from diffir_cli.benchmark.subject import Subject, subjects_of
-from diffir_cli.benchmark.timing import Ratio, Timing, by_turns, roof, seconds
+from diffir_cli.benchmark.timing import Timing, seconds
 from diffir_cli.config import Engine, ModelConfig, Precision
 from diffir_cli.engine.memory import needed_bytes
 from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DeviceError, DiffIRError, WeightsError
 from diffir_cli.registry import find_weights
-
-CPU = torch.device("cpu")
-STREAMING = Variant(Engine.STREAMING, Precision.FP32)
-REFERENCE = Variant(Engine.REFERENCE, Precision.FP32)
-
-
-@pytest.fixture
-def subject(s2_file: Path) -> Subject:
-    return subjects_of([str(s2_file)])[0]
-
-
-@pytest.fixture
-def roofs() -> Roofs:
-    return Roofs(CPU, side=64)
-
-
-def _settings(*variants: Variant, **others: Any) -> Settings:
-    return Settings("cpu", variants or (STREAMING,), **{"repeats": 2, "fresh": False, **others})
-
-
-def test_percentiles_lie_between_the_calls_and_the_spread_is_a_share_of_the_median() -> None:
-    timing = Timing((5.0, 1.0, 2.0, 4.0, 3.0))
-    assert (timing.p50, timing.best) == (3.0, 1.0)
-    assert timing.percentile(90) == pytest.approx(4.6)
-    assert timing.percentile(99) == pytest.approx(4.96)
-    assert timing.spread == pytest.approx((4.6 - 1.4) / 3)
-    assert Timing((2.0,)).percentile(99) == 2.0 and Timing((2.0,)).spread == 0
-    assert timing.p99 is None and Timing((2.0,) * 20).p99 == 2.0
-
-
-def test_a_ratio_is_taken_turn_by_turn_so_that_a_noisy_machine_does_not_decide() -> None:
-    noisy = (1.0, 9.0, 3.0, 30.0)
-    ratio = Ratio.of([2 * each for each in noisy], noisy)
-    assert (ratio.median, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
-
-
-def test_what_is_compared_is_called_by_turns() -> None:
-    order: list[str] = []
-    turns: list[int] = []
-    calls = [lambda: order.append("A"), lambda: order.append("B")]
-    timings = by_turns(calls, 3, CPU, turns.append)
-    assert "".join(order) == "ABABAB" and turns == [0, 1, 2]
-    assert [len(timing.seconds) for timing in timings if isinstance(timing, Timing)] == [3, 3]
-
-
-def test_a_call_that_fails_in_a_turn_is_not_made_again_and_the_others_go_on() -> None:
-    order: list[str] = []
-
-    def fail() -> None:
-        order.append("B")
-        raise RuntimeError("no kernel")
-
-    good, bad = by_turns([lambda: order.append("A"), fail], 3, CPU)
-    assert "".join(order) == "ABAA"
-    assert isinstance(good, Timing) and len(good.seconds) == 3 and isinstance(bad, RuntimeError)
-
-
-def test_the_roof_is_the_work_of_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = iter([0.001, 8.0, 4.0, 2.0, 4.0, 8.0])
-    monkeypatch.setattr(clock, "seconds", lambda _run, _device: next(taken))
-    # The first does not count: it warms up.
-    assert roof(CPU, side=64) == 2 * 64**3 / 2.0
-
-
-def test_the_roof_of_a_run_is_the_best_of_all_its_measurements(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = iter([3.0, 5.0, 4.0])
-    monkeypatch.setattr(running, "roof", lambda *_how: next(found))
-    roofs = Roofs(CPU)
-    seen = []
-    for _ in range(3):
-        roofs.measure(Precision.FP32)
-        seen.append(roofs.found[Precision.FP32])
-    assert seen == [3.0, 5.0, 5.0]
-
-
-def test_processors_of_intel_and_of_arm_are_told_from_what_linux_says() -> None:
-    intel = "processor\t: 0\nmodel name\t: Fast 9000\nflags\t\t: fpu avx2 avx512f amx_bf16\n"
-    assert parse_cpu_info(intel) == ("Fast 9000", {"fpu", "avx2", "avx512f", "amx_bf16"})
-    arm = "processor\t: 0\nFeatures\t: fp asimd bf16\n\nModel\t\t: Raspberry Pi 5\n"
-    assert parse_cpu_info(arm) == ("Raspberry Pi 5", {"fp", "asimd", "bf16"})
-    assert parse_cpu_info("nonsense") == ("", set())
-
-
-def test_the_machine_says_what_a_figure_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "_cpu_info", lambda: ("Fast 9000", {"avx2", "amx_bf16"}))
-    monkeypatch.setattr(machines, "usable_cores", lambda: 3)
-    monkeypatch.setattr("os.getloadavg", lambda: (0.5, 1.0, 1.0), raising=False)
-    first, second = describe_machine(CPU).lines()
-    assert first.startswith("Fast 9000, 3 cores usable, AVX2, AMX bf16, bf16 units; ")
-    assert second.startswith(f"torch {torch.__version__}, {torch.get_num_threads()} thread")
-    assert second.endswith("; load 0.50 before the first measurement")
-
-
-def test_the_cores_of_a_container_are_those_that_it_has_time_of(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert parse_cpu_quota("max 100000\n") is None and parse_cpu_quota("nonsense") is None
-    assert parse_cpu_quota("150000 100000\n") == 2 and parse_cpu_quota("1000 100000") == 1
-    monkeypatch.setattr(Path, "read_text", lambda *_how, **_more: "100000 100000")
-    assert machines.usable_cores() == 1
-
-
-def test_accelerators_of_all_makers_have_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "_first_line", lambda _command: "570.1")
-    monkeypatch.setattr(torch.version, "hip", None)
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert gpu_driver(torch.device("cuda")) == "driver 570.1, CUDA 13.0"
-    monkeypatch.setattr(torch.version, "hip", "7.1")
-    assert gpu_driver(torch.device("cuda")) == "HIP 7.1"
-    monkeypatch.setattr(
-        torch.xpu, "get_device_properties", lambda _device: SimpleNamespace(driver_version="1.6")
-    )
-    assert gpu_driver(torch.device("xpu")) == "driver 1.6"
-    assert gpu_driver(torch.device("mps")).startswith("macOS") and not gpu_driver(CPU)
-
-
-def test_a_mac_is_asked_for_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "darwin")
-    monkeypatch.setattr(machines, "_first_line", lambda command: " ".join(command))
-    assert machines._cpu_info() == ("sysctl -n machdep.cpu.brand_string", set())
+from tests.benchmark_helpers import CPU, REFERENCE, STREAMING, settings_of
 
 
 def test_each_case_has_a_time_a_roof_and_a_cost(subject: Subject, roofs: Roofs) -> None:
-    settings = _settings(STREAMING, REFERENCE)
+    settings = settings_of(STREAMING, REFERENCE)
     found = list(running.measure(subject, [(24, 16), (32, 32)], settings, roofs))
     assert [(each.case.width, each.case.height, each.case.variant) for each in found] == [
         (24, 16, STREAMING),
@@ -191,7 +63,7 @@ def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
         return real(self, *args, **others)
 
     monkeypatch.setattr(ModelRestorer, "restore", restore)
-    settings = _settings(REFERENCE, STREAMING)
+    settings = settings_of(REFERENCE, STREAMING)
     failed, ran = running.measure(subject, [(16, 16)], settings, roofs)
     assert failed.error == "no room" and failed.timing is None and failed.flops == 0
     assert ran.timing and not ran.error
@@ -203,7 +75,7 @@ def test_a_network_that_cannot_be_built_is_an_error_of_each_of_its_cases(
     subject: Subject, roofs: Roofs, s2_file: Path
 ) -> None:
     s2_file.write_bytes(b"nothing")
-    found = list(running.measure(subject, [(16, 16), (8, 8)], _settings(), roofs))
+    found = list(running.measure(subject, [(16, 16), (8, 8)], settings_of(), roofs))
     assert [result.case.width for result in found] == [16, 8]
     assert all("tiny.safetensors" in result.error for result in found)
 
@@ -223,7 +95,7 @@ def test_a_fault_in_a_turn_or_in_the_parts_costs_no_more_than_that(
         return real(self, *args, **others)
 
     monkeypatch.setattr(ModelRestorer, "restore", restore)
-    settings = _settings(STREAMING, REFERENCE, parts=True)
+    settings = settings_of(STREAMING, REFERENCE, parts=True)
     ran, failed = running.measure(subject, [(16, 16)], settings, roofs)
     why = "RuntimeError: no kernel" if str(error) else "the machine ran out of memory"
     assert failed.error == why and ran.timing and ran.notes == (f"no times of parts: {why}",)
@@ -238,7 +110,7 @@ def test_an_interrupted_run_gives_what_was_timed(
     monkeypatch.setattr(running, "measure_fresh", interrupt)
     found: list[Result] = []
     with pytest.raises(KeyboardInterrupt):
-        for result in running.measure(subject, [(8, 8)], _settings(fresh=True), roofs):
+        for result in running.measure(subject, [(8, 8)], settings_of(fresh=True), roofs):
             found.append(result)
     assert [bool(result.timing) for result in found] == [True]
 
@@ -269,7 +141,7 @@ def test_tiles_and_overflow_are_told(subject: Subject) -> None:
 def test_weights_that_are_not_at_hand_are_random_and_restore_all_the_same(roofs: Roofs) -> None:
     (subject,) = subjects_of(["inpaint-celeba"])
     assert subject.path is None
-    (result,) = running.measure(subject, [(8, 8)], _settings(repeats=1), roofs)
+    (result,) = running.measure(subject, [(8, 8)], settings_of(repeats=1), roofs)
     assert result.timing and result.cost == count_cost(subject.config, 8, 8)
 
 
@@ -370,14 +242,14 @@ def _places(restorer: ModelRestorer) -> Any:
 
 
 def test_the_times_of_parts_go_with_the_first_variant(subject: Subject, roofs: Roofs) -> None:
-    settings = _settings(STREAMING, REFERENCE, repeats=1, parts=True)
+    settings = settings_of(STREAMING, REFERENCE, repeats=1, parts=True)
     first, second = running.measure(subject, [(16, 16)], settings, roofs)
     assert first.parts and not second.parts
 
 
 def test_the_parts_are_timed_once_in_each_format(subject: Subject, roofs: Roofs) -> None:
     half = Variant(Engine.STREAMING, Precision.BF16)
-    settings = _settings(STREAMING, REFERENCE, half, repeats=1, parts=True)
+    settings = settings_of(STREAMING, REFERENCE, half, repeats=1, parts=True)
     found = running.measure(subject, [(16, 16)], settings, roofs)
     assert [bool(result.parts) for result in found] == [True, False, True]
 
@@ -433,7 +305,7 @@ def test_a_sweep_ends_with_its_budget_but_never_before_its_first_size(
     subject: Subject, roofs: Roofs
 ) -> None:
     sizes = sweep_sizes(8, 32)
-    settings = _settings(STREAMING, REFERENCE)
+    settings = settings_of(STREAMING, REFERENCE)
     found = running.sweep(subject, sizes, settings, roofs, budget=0)
     assert [result.case.width for result in found] == [8, 8]
     found = running.sweep(subject, sizes, settings, roofs, budget=1000)
@@ -458,29 +330,6 @@ def test_the_growth_exponent_of_a_power_law_is_found(subject: Subject) -> None:
     assert streaming.exponent == pytest.approx(1) and streaming.variant == STREAMING
     assert reference.exponent == pytest.approx(1.25) and reference.left_out == ((1024, 1024),)
     assert fit_growth(found[:1], [])[0].exponent is None
-
-
-def test_a_gpu_is_asked_for_its_own_clock_around_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-
-    class Event:
-        def __init__(self, enable_timing: bool) -> None:
-            assert enable_timing
-
-        def record(self) -> None:
-            order.append("record")
-
-        def synchronize(self) -> None:
-            order.append("wait")
-
-        def elapsed_time(self, _last: Event) -> float:
-            return 250.0
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("settle"))
-    monkeypatch.setattr(torch.cuda, "device", lambda _device: nullcontext())
-    assert seconds(lambda: order.append("call"), torch.device("cuda:0")) == 0.25
-    assert order == ["settle", "record", "call", "record", "wait"]
 
 
 @pytest.mark.cuda

@@ -1,29 +1,21 @@
-"""`diffir benchmark` as a user meets it: tables, reports, pictures, comparisons, refusals."""
+"""`diffir benchmark` as a user meets it: tables, reports, refusals."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from typer.testing import Result as Outcome
 
 from diffir_cli.benchmark import run as running
-from diffir_cli.benchmark import timing as clock
-from diffir_cli.benchmark.case import Case, Variant
-from diffir_cli.benchmark.compare import Change, compare
 from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.fresh import Fresh
-from diffir_cli.benchmark.machine import Machine
 from diffir_cli.benchmark.memory import Memory
-from diffir_cli.benchmark.plot import panels_of
-from diffir_cli.benchmark.quality import check_alike, read_quality
 from diffir_cli.benchmark.report import remarks
 from diffir_cli.benchmark.run import Result
 from diffir_cli.benchmark.subject import Subject, subjects_of
@@ -31,45 +23,10 @@ from diffir_cli.benchmark.tables import latency_table
 from diffir_cli.benchmark.timing import Timing
 from diffir_cli.config import Engine, Precision
 from diffir_cli.errors import DeviceError, InputError
+from tests.benchmark_helpers import MACHINE, result_of
 from tests.conftest import run_cli
 
-STREAMING = Variant(Engine.STREAMING, Precision.FP32)
-REFERENCE = Variant(Engine.REFERENCE, Precision.FP32)
-MACHINE = Machine("Linux", "Fast 9000", 2, ("AVX2",), False, "3.11", "2.13", 2, "", "", 0.1)
-
-
-@pytest.fixture(autouse=True)
-def small_roof(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_CPU_SIDE", 64)
-
-
-@pytest.fixture
-def bench(s2_file: Path) -> Callable[..., Outcome]:
-    """Runs `diffir benchmark` with the tiny network at a tiny size."""
-
-    def run(*arguments: object) -> Outcome:
-        sized = [] if "--sweep" in arguments else ["--size", "16x24"]
-        fixed = ["benchmark", "-w", s2_file, "-d", "cpu", "--repeats", 2, *sized]
-        fresh = [] if "--sweep" in arguments else ["--no-fresh"]
-        return run_cli(*fixed, *fresh, *arguments)
-
-    return run
-
-
-@pytest.fixture
-def never_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails a test in which something is measured."""
-
-    def fail(*_args: object) -> None:
-        raise AssertionError("it was measured")
-
-    monkeypatch.setattr(running, "measure", fail)
-
-
-def _result(name: str, side: int, seconds: float, variant: Variant = STREAMING) -> Result:
-    (subject,) = subjects_of([name])
-    cost = count_cost(subject.config, side, side)
-    return Result(Case(subject, side, side, variant, "cpu"), cost, Timing((seconds,) * 3), roof=1e9)
+pytestmark = pytest.mark.usefixtures("small_roof")
 
 
 def test_one_object_of_json_tells_everything(bench: Callable[..., Outcome], s2_file: Path) -> None:
@@ -364,7 +321,7 @@ def test_each_case_is_a_line_where_no_spinner_turns(bench: Callable[..., Outcome
 
 
 def test_a_wide_spread_is_a_warning_and_a_narrow_one_is_none() -> None:
-    calm = _result("sr-x4-lite", 64, 1.0)
+    calm = result_of("sr-x4-lite", 64, 1.0)
     assert remarks(MACHINE, [calm]) == []
     noisy = dataclasses.replace(calm, timing=Timing((1.0, 1.0, 1.5)))
     (line,) = remarks(MACHINE, [noisy])
@@ -374,268 +331,10 @@ def test_a_wide_spread_is_a_warning_and_a_narrow_one_is_none() -> None:
 
 
 def test_memory_of_a_gpu_has_columns_only_where_there_is_one() -> None:
-    result = _result("sr-x4-lite", 64, 1.0)
+    result = result_of("sr-x4-lite", 64, 1.0)
     on_cpu = dataclasses.replace(result, fresh=Fresh(2.5, Memory(2**20 * 7)))
     table = latency_table([on_cpu])
     assert table.header[-2:] == ["cold (s)", "RSS (MiB)"] and table.rows[0][-2:] == ["2.50", "7"]
     on_gpu = dataclasses.replace(result, fresh=Fresh(2.5, Memory(1, 2**20 * 8, 2**20 * 9)))
     table = latency_table([on_gpu])
     assert table.header[-2:] == ["allocated", "reserved"] and table.rows[0][-2:] == ["8", "9"]
-
-
-@pytest.fixture
-def old(bench: Callable[..., Outcome], tmp_path: Path) -> Path:
-    """What a run on this machine found."""
-    path = tmp_path / "old.json"
-    path.write_text(bench("--json").stdout)
-    return path
-
-
-def _changed(path: Path, change: Callable[[Any], None]) -> None:
-    found = json.loads(path.read_text())
-    change(found)
-    path.write_text(json.dumps(found))
-
-
-def test_a_run_that_is_slower_beyond_the_tolerance_fails(
-    bench: Callable[..., Outcome], old: Path
-) -> None:
-    _changed(old, lambda found: found["results"][0]["seconds"].update(p50=1e-6))
-    outcome = bench("--compare", old, "--json")
-    assert outcome.exit_code == 1
-    assert "1 figure is worse than before by more than 20 %" in outcome.stderr
-    changes = json.loads(outcome.stdout)["comparison"]["changes"]
-    assert [(each["figure"], each["worse"]) for each in changes] == [
-        ("p50", True),
-        ("Mult-Adds", False),
-    ]
-    assert changes[0]["ratio"] == pytest.approx(changes[0]["new"] / 1e-6)
-    assert bench("--compare", old, "--tolerance", 1e9).exit_code == 0
-
-
-def test_a_count_is_compared_with_a_timed_run_and_its_threads_do_not_matter(
-    old: Path, s2_file: Path
-) -> None:
-    _changed(old, lambda found: found["machine"].update(threads=7))
-    sized = ("--size", "16x24", "--cost-only", "--json")
-    outcome = run_cli("benchmark", "-w", s2_file, *sized, "--compare", old)
-    assert outcome.exit_code == 0 and "not alike" not in outcome.stderr
-    (change,) = json.loads(outcome.stdout)["comparison"]["changes"]
-    assert (change["figure"], change["unit"], change["ratio"]) == ("Mult-Adds", "Mult-Adds", 1)
-
-
-def test_what_only_one_run_has_is_told(bench: Callable[..., Outcome], old: Path) -> None:
-    memory = {"resident": 0, "allocated": None, "reserved": None}
-    _changed(old, lambda found: found["results"][0].update(memory=memory))
-    outcome = bench("--compare", old, "--engine", "streaming,reference", "--tolerance", 1e6)
-    assert outcome.exit_code == 0, outcome.output
-    case = "tiny.safetensors 16×24"
-    assert f"not compared: RSS growth of {case} streaming fp32 cpu, which only the run then" in (
-        outcome.stderr
-    )
-    assert f"warning: not measured then: {case} reference fp32 cpu" in outcome.stderr
-
-
-def test_memory_that_was_nothing_is_worse_when_it_is_much(bench: Callable[..., Outcome]) -> None:
-    was = {"resident": 0, "allocated": 0, "reserved": 0}
-    now = {"resident": 2**20, "allocated": 0, "reserved": 2**25}
-    found = json.loads(bench("--json").stdout)
-    (result,) = found["results"]
-    old, new = ({**found, "results": [{**result, "memory": each}]} for each in (was, now))
-    told = compare(old, new, 0.2).to_dict()
-    worse = {each["figure"]: each["worse"] for each in told["changes"]}
-    assert not worse["RSS growth"] and not worse["GPU allocated"] and worse["GPU reserved"]
-    assert told["tolerance"] == 0.2 and told["changes"][-2]["ratio"] is None
-
-
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "true", "1" + "0" * 400, '"1"'])
-@pytest.mark.usefixtures("never_run")
-def test_an_older_run_with_a_figure_that_is_none_is_refused(value: str, tmp_path: Path) -> None:
-    result = dict.fromkeys(("sha256", "engine", "precision", "device"))
-    result |= {"weights": "sr-x4-lite", "config": "", "width": 256, "height": 256}
-    text = json.dumps({"machine": {}, "results": [{**result, "seconds": {"p50": "HERE"}}]})
-    path = tmp_path / "old.json"
-    path.write_text(text.replace('"HERE"', value))
-    outcome = run_cli("benchmark", "--compare", path)
-    assert outcome.exit_code == 3 and "has a p50 of sr-x4-lite 256×256" in outcome.stderr
-
-
-def test_memory_is_worse_only_where_it_matters() -> None:
-    def change(new: int) -> Change:
-        return Change("case", "RSS growth", "bytes", 2**20, new * 2**20, 0.2)
-
-    assert [change(new).worse for new in (1, 3, 16, 18)] == [False, False, False, True]
-
-
-def test_a_run_that_is_faster_passes_and_stands_beside_the_old_one(
-    bench: Callable[..., Outcome], old: Path
-) -> None:
-    _changed(old, lambda found: found["results"][0]["seconds"].update(p50=1000))
-    outcome = bench("--compare", old)
-    assert outcome.exit_code == 0 and "not alike" not in outcome.stderr
-    assert "Compared" in outcome.stdout and "1000000.0 ms" in outcome.stdout
-
-
-def test_another_machine_and_missing_cases_are_told(
-    bench: Callable[..., Outcome], old: Path
-) -> None:
-    def change(found: Any) -> None:
-        found["machine"]["cpu"] = "Slow 1"
-        found["results"].append({**found["results"][0], "engine": "reference"})
-        found["results"][0]["seconds"]["p50"] = 1000
-
-    _changed(old, change)
-    outcome = bench("--compare", old)
-    assert outcome.exit_code == 0
-    assert "warning: not alike: cpu: Slow 1 then" in outcome.stderr
-    assert "not measured now: tiny.safetensors 16×24 reference fp32 cpu" in outcome.stderr
-
-
-def test_runs_without_a_case_in_common_are_refused_before_anything_is_measured(
-    bench: Callable[..., Outcome], old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _changed(old, lambda found: found["results"][0].update(width=17))
-
-    def fail(*_args: object) -> None:
-        raise AssertionError("it was measured")
-
-    monkeypatch.setattr(running, "measure", fail)
-    outcome = bench("--compare", old)
-    assert outcome.exit_code == 3 and "no case in common" in outcome.stderr
-    assert "the old one measured tiny.safetensors 17×24 streaming fp32 cpu" in outcome.stderr
-
-
-def test_a_comparison_of_nothing_is_no_success(bench: Callable[..., Outcome], old: Path) -> None:
-    def change(found: Any) -> None:
-        found["results"][0]["seconds"] = found["results"][0]["mult_adds"] = None
-
-    _changed(old, change)
-    outcome = bench("--compare", old)
-    assert outcome.exit_code == 1 and "can be compared" in outcome.stderr
-
-
-@pytest.mark.parametrize(
-    "text", ["nothing", "[1]", "{}", '{"machine": {}, "results": [{"weights": "x"}]}']
-)
-@pytest.mark.usefixtures("never_run")
-def test_what_is_no_result_of_a_benchmark_is_refused(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "other.json"
-    path.write_text(text)
-    assert run_cli("benchmark", "--compare", path).exit_code == 3
-
-
-def _evaluated(path: Path, name: str, psnr: float | None, protocol: str = "sr") -> Path:
-    methods = {
-        name: {"images": [], "mean": {"psnr": psnr, "ssim": 0.9}},
-        "bicubic": {"images": [], "mean": {"psnr": 28.43, "ssim": 0.8}},
-    }
-    about = {"task": "sr", "protocol": protocol, "weights": {"name": name, "sha256": "0"}}
-    path.write_text(json.dumps({**about, "methods": methods}))
-    return path
-
-
-def test_quality_is_read_from_what_evaluate_prints(photos: Path, tmp_path: Path) -> None:
-    outcome = run_cli("evaluate", "--gt", photos, "--json", "-d", "cpu")
-    path = tmp_path / "scores.json"
-    path.write_text(outcome.stdout)
-    quality = read_quality(path)
-    printed = json.loads(outcome.stdout)["methods"]["sr-x4-lite"]["mean"]["psnr"]
-    assert (quality.weights, quality.protocol, quality.psnr) == ("sr-x4-lite", "sr", printed)
-    assert set(quality.others) == {"bicubic"} and quality.pictures == ("0.png", "1.png", "2.png")
-    assert round(quality.mult_adds / 1e9, 1) == 31.8
-
-
-def test_quality_without_a_cost_or_a_figure_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="whose cost is not known"):
-        read_quality(_evaluated(tmp_path / "a.json", "mine.safetensors", 30))
-    (known,) = subjects_of(["sr-x4-lite"])
-    mine = Subject("mine.safetensors", known.config)
-    assert read_quality(tmp_path / "a.json", [mine]).psnr == 30
-    other = dataclasses.replace(mine, sha256="1")
-    with pytest.raises(InputError, match="whose cost is not known"):
-        read_quality(tmp_path / "a.json", [other])
-    (large,) = subjects_of(["deblur-gopro"])
-    same = dataclasses.replace(other, name="other.safetensors", sha256="0", config=large.config)
-    assert read_quality(tmp_path / "a.json", [other, same]).scale == 1
-    with pytest.raises(InputError, match="no finite mean PSNR"):
-        read_quality(_evaluated(tmp_path / "b.json", "sr-x4-lite", None))
-    (tmp_path / "c.json").write_text('{"protocol": "sr", "methods": {"results": {}}}')
-    with pytest.raises(InputError, match="finished results"):
-        read_quality(tmp_path / "c.json")
-    (tmp_path / "d.json").write_text("{}")
-    with pytest.raises(InputError, match="no result of diffir evaluate"):
-        read_quality(tmp_path / "d.json")
-
-
-def test_qualities_of_different_pictures_are_not_drawn_together(tmp_path: Path) -> None:
-    first = read_quality(_evaluated(tmp_path / "a.json", "sr-x4-lite", 30.9))
-    other = dataclasses.replace(first, weights="sr-x4", pictures=("baby.png",))
-    check_alike([first, dataclasses.replace(other, protocol="realsr")])
-    check_alike([first, dataclasses.replace(other, scale=2)])
-    changed = dataclasses.replace(first, conventions="RGB")
-    with pytest.raises(InputError, match="follow different conventions: '' and 'RGB'"):
-        check_alike([first, changed])
-    better = dataclasses.replace(first, others={"bicubic": 28.5})
-    with pytest.raises(InputError, match=r"do not agree on bicubic: 28\.43 and 28\.50 dB"):
-        check_alike([first, better])
-    with pytest.raises(InputError, match="sr-x4-lite and sr-x4 are of different pictures"):
-        check_alike([first, other])
-
-
-def test_a_plot_has_a_line_for_each_variant_and_a_panel_for_each_protocol(tmp_path: Path) -> None:
-    results = [
-        _result("sr-x4-lite", side, seconds * side, variant)
-        for side in (32, 64)
-        for variant, seconds in ((STREAMING, 0.01), (REFERENCE, 0.02))
-    ]
-    qualities = [
-        read_quality(_evaluated(tmp_path / "a.json", "sr-x4-lite", 30.9)),
-        read_quality(_evaluated(tmp_path / "b.json", "sr-x4", 32.2)),
-        read_quality(_evaluated(tmp_path / "c.json", "deblur-lite", 25.2, "deblur")),
-    ]
-    latency, sr, deblur = panels_of(results, qualities).axes
-    assert latency.get_xscale() == latency.get_yscale() == "log"
-    labels = [text.get_text() for text in latency.get_legend().get_texts()]
-    assert labels == ["sr-x4-lite, streaming fp32", "sr-x4-lite, reference fp32"]
-    lines = [container.lines[0] for container in latency.containers]
-    assert list(lines[1].get_xdata()) == [32, 64]
-    assert list(lines[1].get_ydata()) == pytest.approx([0.64, 1.28])
-    assert "protocol sr" in sr.get_title() and "protocol deblur" in deblur.get_title()
-    points = [(*line.get_xdata(), *line.get_ydata()) for line in sr.lines[:2]]
-    assert points == [
-        (pytest.approx(31.80, abs=0.01), 30.9),
-        (pytest.approx(722.51, abs=0.01), 32.2),
-    ]
-
-
-def test_names_of_networks_of_one_cost_stand_in_different_corners(tmp_path: Path) -> None:
-    first = read_quality(_evaluated(tmp_path / "a.json", "sr-x4", 30.9))
-    (panel,) = panels_of([], [first, dataclasses.replace(first, weights="mine")]).axes
-    corners = [text.get_ha() for text in panel.texts if text.get_text() in ("sr-x4", "mine")]
-    assert corners == ["left", "right"]
-
-
-def test_networks_of_one_name_have_lines_of_their_own() -> None:
-    result = _result("sr-x4-lite", 32, 0.1)
-    twin = dataclasses.replace(result.case.subject, sha256="1")
-    other = dataclasses.replace(result, case=dataclasses.replace(result.case, subject=twin))
-    (panel,) = panels_of([result, other]).axes
-    assert len(panel.containers) == 2
-
-
-def test_a_plot_is_a_png(bench: Callable[..., Outcome], tmp_path: Path) -> None:
-    path = tmp_path / "plot.png"
-    scores = _evaluated(tmp_path / "scores.json", "sr-x4-lite", 30.9)
-    outcome = bench("--plot", path, "--quality", scores)
-    assert outcome.exit_code == 0, outcome.output
-    with Image.open(path) as image:
-        assert image.format == "PNG" and image.size == (1200, 450)
-
-
-@pytest.mark.usefixtures("never_run")
-def test_without_matplotlib_a_plot_is_refused_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    outcome = run_cli("benchmark", "--plot", tmp_path / "plot.png")
-    assert outcome.exit_code == 1 and "pip install 'diffir[plot]'" in outcome.stderr

@@ -6,15 +6,11 @@ import csv
 import json
 import math
 import os
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from diffir_cli.checkpoint import save_weights
@@ -25,7 +21,7 @@ from diffir_cli.evaluation.pairs import match_folders
 from diffir_cli.imaging import read_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.networks import DiffIRS2
-from tests.conftest import TINY, noise_image, run_cli
+from tests.conftest import TINY, evaluated, noise_image, run_cli
 
 
 def _folder(path: Path, *names: str) -> Path:
@@ -33,12 +29,6 @@ def _folder(path: Path, *names: str) -> Path:
     for number, name in enumerate(names):
         Image.fromarray(noise_image(24, 24, seed=number)).save(path / name)
     return path
-
-
-def _found(*arguments: object) -> dict[str, Any]:
-    result = run_cli("evaluate", *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def test_files_are_paired_by_name_and_never_by_order(tmp_path: Path) -> None:
@@ -133,7 +123,7 @@ def test_weights_named_like_a_baseline_are_measured_all_the_same(
 ) -> None:
     (tmp_path / "bicubic").write_bytes(s2_file.read_bytes())
     monkeypatch.chdir(tmp_path)
-    found = _found("--gt", photos, "-w", tmp_path / "bicubic")
+    found = evaluated("--gt", photos, "-w", tmp_path / "bicubic")
     assert len(found["methods"]) == 2 and "bicubic" in found["methods"]
 
 
@@ -176,7 +166,7 @@ def test_finished_results_are_measured_and_unmatched_files_named(tmp_path: Path)
 
 def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: Path) -> None:
     for weights in (s2_file, s1_file):
-        found = _found("--gt", photos, "-w", weights)
+        found = evaluated("--gt", photos, "-w", weights)
         assert found["protocol"] == "sr" and len(found["weights"]["sha256"]) == 64
         scores = found["methods"]["bicubic"]["images"]
         assert [score["name"] for score in scores] == ["0.png", "1.png", "2.png"]
@@ -196,8 +186,8 @@ def test_given_twins_are_restored_by_their_names(
 ) -> None:
     assert run_cli("degrade", photos, "-o", tmp_path / "lq", "--kind", "bicubic").exit_code == 0
     (tmp_path / "lq" / "0.png").rename(tmp_path / "lq" / "0x4.png")
-    made = _found("--gt", photos, "-w", s2_file)
-    given = _found("--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
+    made = evaluated("--gt", photos, "-w", s2_file)
+    given = evaluated("--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
     assert given == made
 
 
@@ -210,8 +200,8 @@ def test_the_truth_may_be_a_little_larger_than_its_twin_but_no_other_picture(
     odd.save(photos / "0.png")
     assert run_cli("degrade", photos, "-o", tmp_path / "lq", "--kind", "bicubic").exit_code == 0
     assert Image.open(tmp_path / "lq" / "0.png").size == (47, 39)
-    given = _found("--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
-    assert given["methods"] == _found("--gt", photos, "-w", s2_file)["methods"]
+    given = evaluated("--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
+    assert given["methods"] == evaluated("--gt", photos, "-w", s2_file)["methods"]
     Image.fromarray(noise_image(50, 50)).save(tmp_path / "lq" / "0.png")
     result = run_cli("evaluate", "--gt", photos, "--lq", tmp_path / "lq", "-w", s2_file)
     assert result.exit_code == 3 and "does not fit" in result.stderr
@@ -229,7 +219,7 @@ def test_deblurring_is_measured_beside_the_blurred_image_itself(
 ) -> None:
     lq = tmp_path / "lq"
     assert run_cli("degrade", photos, "-o", lq, "--kind", "shake").exit_code == 0
-    found = _found("--task", "deblur", "--gt", photos, "--lq", lq, "-w", deblur_file)
+    found = evaluated("--task", "deblur", "--gt", photos, "--lq", lq, "-w", deblur_file)
     expected = psnr(read_picture(lq / "1.png").rgb, read_picture(photos / "1.png").rgb)
     assert found["methods"]["identity"]["images"][1]["psnr"] == pytest.approx(expected)
     result = run_cli("evaluate", "--task", "deblur", "--gt", photos, "-w", deblur_file)
@@ -242,7 +232,7 @@ def test_inpainting_is_measured_in_the_holes_beside_opencv(
     masks = tmp_path / "masks"
     assert run_cli("degrade", photos, "-o", masks, "--kind", "mask-narrow").exit_code == 0
     arguments = ("--task", "inpaint", "--gt", photos, "-w", inpaint_file)
-    found = _found(*arguments, "--mask", masks)
+    found = evaluated(*arguments, "--mask", masks)
     gt = read_picture(photos / "2.png").rgb
     holes = read_picture(masks / "2.png").rgb[:, :, 0]
     filled = cv2.inpaint(np.where(holes[:, :, None] > 0, 0, gt), holes, 3, cv2.INPAINT_TELEA)
@@ -254,9 +244,11 @@ def test_inpainting_is_measured_in_the_holes_beside_opencv(
 
 
 def test_baselines_are_chosen_and_senseless_ones_refused(photos: Path, s2_file: Path) -> None:
-    found = _found("--gt", photos, "-w", s2_file, "--baseline", "lanczos", "--baseline", "bicubic")
+    found = evaluated(
+        "--gt", photos, "-w", s2_file, "--baseline", "lanczos", "--baseline", "bicubic"
+    )
     assert list(found["methods"]) == [s2_file.name, "lanczos", "bicubic"]
-    alone = _found("--gt", photos, "-w", s2_file, "--baseline", "none")
+    alone = evaluated("--gt", photos, "-w", s2_file, "--baseline", "none")
     assert list(alone["methods"]) == [s2_file.name]
     for kind in ("identity", "telea"):
         result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--baseline", kind)
@@ -265,7 +257,7 @@ def test_baselines_are_chosen_and_senseless_ones_refused(photos: Path, s2_file: 
 
 def test_reports_say_the_same_as_the_json(photos: Path, s2_file: Path, tmp_path: Path) -> None:
     table, text = tmp_path / "scores.csv", tmp_path / "scores.md"
-    found = _found("--gt", photos, "-w", s2_file, "--csv", table, "--markdown", text)
+    found = evaluated("--gt", photos, "-w", s2_file, "--csv", table, "--markdown", text)
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
@@ -301,84 +293,6 @@ def test_options_that_do_not_go_together_are_refused(
     result = run_cli("evaluate", *(argument.format(photos=photos) for argument in arguments))
     assert result.exit_code in (2, 3) and text in result.stderr
     assert "Traceback" not in result.output
-
-
-class _FakeNetwork:
-    """Stands in for a learned metric: half the mean difference; FID counts its images."""
-
-    def __init__(self, **_options: Any) -> None:
-        self.real_features_num_samples = 0
-        self.made = 0
-
-    def to(self, _device: torch.device) -> _FakeNetwork:
-        return self
-
-    def eval(self) -> _FakeNetwork:
-        return self
-
-    def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        assert float(first.max()) <= 1
-        return (first - second).abs().mean() / 2
-
-    def update(self, images: torch.Tensor, real: bool) -> None:
-        assert images.dtype == torch.uint8
-        self.real_features_num_samples += real
-        self.made += not real
-
-    def compute(self) -> torch.Tensor:
-        assert self.made == self.real_features_num_samples
-        return torch.tensor(float(self.made))
-
-
-def test_learned_metrics_join_the_table(
-    photos: Path, s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = SimpleNamespace(
-        fid=SimpleNamespace(FrechetInceptionDistance=_FakeNetwork),
-        lpip=SimpleNamespace(LearnedPerceptualImagePatchSimilarity=_FakeNetwork),
-    )
-    fake = ModuleType("torchmetrics")
-    fake.image = image  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchmetrics", fake)
-    dists = ModuleType("torchmetrics.functional.image.dists")
-    dists.DISTSNetwork = _FakeNetwork  # type: ignore[attr-defined]
-    for name in ("torchmetrics.functional", "torchmetrics.functional.image"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, dists.__name__, dists)
-    report = tmp_path / "scores.csv"
-    one = ("--gt", photos / "0.png", "-w", s2_file, "--metric", "fid")
-    assert "a single pair has none" in run_cli("evaluate", *one).stdout
-    wished = ("--metric", "lpips-vgg", "--metric", "fid", "--metric", "dists", "--csv", report)
-    found = _found("--gt", photos, "-w", s2_file, *wished)
-    bicubic = found["methods"]["bicubic"]
-    assert bicubic["fid"] == 3
-    gt = read_picture(photos / "0.png").rgb.astype(float)
-    back = enlarge_bicubic(reduce_bicubic(gt.astype(np.uint8), 4), 4)
-    expected = np.abs(back - gt).mean() / 255 / 2
-    assert bicubic["images"][0]["lpips-vgg"] == pytest.approx(expected, rel=1e-4)
-    assert bicubic["images"][0]["dists"] == pytest.approx(expected, rel=1e-4)
-    with report.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] == "bicubic"]
-    assert [row["fid"] for row in rows] == ["", "", "", "3.0"]
-
-
-def test_learned_metrics_that_cannot_be_had_say_why(
-    photos: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--metric", "lpips-alex")
-    assert result.exit_code == 1 and "diffir[metrics]" in result.stderr
-
-    def offline(**_options: Any) -> None:
-        raise OSError("no route to host")
-
-    fake = ModuleType("torchmetrics")
-    fake.image = SimpleNamespace(  # type: ignore[attr-defined]
-        lpip=SimpleNamespace(LearnedPerceptualImagePatchSimilarity=offline)
-    )
-    monkeypatch.setitem(sys.modules, "torchmetrics", fake)
-    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--metric", "lpips-alex")
-    assert result.exit_code == 4 and "no route to host" in result.stderr
 
 
 def test_evaluate_writes_no_infinity_into_json(photos: Path, s2_file: Path) -> None:
