@@ -133,12 +133,16 @@ class ModelConfig:
     tail: Tail = Tail.SHUFFLE
     """How features become an image; its factor over `scale` is the pixel-unshuffle of the input."""
     in_channels: int = 3
-    """Channels of `lq`: 3 for RGB, 4 for masked RGB with the mask behind it."""
+    """Channels of `lq`: 3 for RGB, 4 for masked RGB with the mask behind it, 6 for RGB with a
+    deconvolved guess behind it. No released network has 6."""
     residual: bool = True
     """Whether the nearest-neighbour enlargement of `lq` is added to the output."""
     prefill: bool = False
     """Whether the DIRformer sees holes filled smoothly instead of black; with `residual` it then
     adds to that guess. No released network does."""
+    gated: bool = False
+    """Whether the network says for each pixel how much of the deconvolved guess takes the place of
+    `lq` in the image it adds to. No released network does."""
     dim: int = 64
     """Channels of level 1; each further level doubles them."""
     num_blocks: tuple[int, int, int, int] = (13, 1, 1, 1)
@@ -196,12 +200,14 @@ class ModelConfig:
             return faults
         if self.scale not in (1, 2, 4) or self.tail.factor % self.scale:
             faults.append(f"scale {self.scale} is not possible with tail {self.tail.value!r}")
-        if self.in_channels not in (3, 4):
-            faults.append(f"in_channels must be 3 or 4, not {self.in_channels}")
-        if self.in_channels == 4 and self.scale != 1:
-            faults.append("in_channels 4 needs scale 1")
+        if self.in_channels not in (3, 4, 6):
+            faults.append(f"in_channels must be 3, 4 or 6, not {self.in_channels}")
+        if self.in_channels > 3 and self.scale != 1:
+            faults.append(f"in_channels {self.in_channels} needs scale 1")
         if self.prefill and self.in_channels != 4:
             faults.append("prefill needs in_channels 4")
+        if self.gated and not (self.in_channels == 6 and self.residual):
+            faults.append("gated needs in_channels 6 and residual")
         if self.cpen_stride % self.scale:
             faults.append(f"cpen_stride {self.cpen_stride} is no multiple of scale {self.scale}")
         if self.dim % 2:
@@ -222,6 +228,11 @@ class ModelConfig:
     def channels(self) -> tuple[int, ...]:
         """Feature channels of levels 1 to 4."""
         return tuple(self.dim * 2**level for level in range(LEVELS))
+
+    @property
+    def out_channels(self) -> int:
+        """Channels behind the tail: RGB, and the gate of a gated network."""
+        return 4 if self.gated else 3
 
     @property
     def ipr_dim(self) -> int:

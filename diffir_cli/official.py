@@ -121,11 +121,11 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
     if "dirformer.tail.4.weight" in shapes:
         tail = Tail.SHUFFLE
     else:
-        # A convolution makes 3 channels, or 3 for each pixel that a shuffle then spreads.
+        # A convolution makes 3 or 4 channels, or so many for each pixel that a shuffle spreads.
         rows = shapes["dirformer.tail.0.weight"][0]
-        tail = {48: Tail.SHUFFLE_ONCE, 12: Tail.SHUFFLE_TWO}.get(rows, Tail.CONV)
+        tail = _LIGHT_TAILS.get(rows, Tail.CONV)
     light = tail in (Tail.SHUFFLE_ONCE, Tail.SHUFFLE_TWO)
-    in_channels = 4 if embed_channels in (4, 16, 64) else 3
+    in_channels = {4: 4, 16: 4, 64: 4, 6: 6, 24: 6, 96: 6}.get(embed_channels, 3)
     scale = tail.factor // math.isqrt(embed_channels // in_channels)
     cpen_dim, cpen_channels = shapes["cpen.features.0.weight"][:2]
     # Stage 2 reads in_channels·(stride/scale)² channels, stage 1 3·stride² more.
@@ -139,8 +139,9 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
         tail=tail,
         in_channels=in_channels,
         # Light tails are this project's own, whose inpainting adds to a smooth guess.
-        residual=in_channels == 3 or light,
+        residual=in_channels != 4 or light,
         prefill=in_channels == 4 and light,
+        gated=shapes[max(key for key in shapes if key.startswith("dirformer.tail."))][0] % 3 == 1,
         dim=dim,
         num_blocks=tuple(_count(shapes, level) for level in levels),  # type: ignore[arg-type]
         refinement_blocks=_count(shapes, "dirformer.refinement."),
@@ -161,6 +162,15 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
     config = replace(config, steps=betas.numel(), beta_start=ends[0], beta_end=ends[1])
     linear = replace(config, schedule=Schedule.LINEAR)
     return linear if _fits(betas, linear) and not _fits(betas, config) else config
+
+
+_LIGHT_TAILS = {
+    48: Tail.SHUFFLE_ONCE,
+    64: Tail.SHUFFLE_ONCE,
+    12: Tail.SHUFFLE_TWO,
+    16: Tail.SHUFFLE_TWO,
+}
+"""By the channels of their only convolution; the larger of two is that of a gated network."""
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], level: str) -> int:

@@ -62,7 +62,7 @@ def test_every_fault_is_reported_at_once() -> None:
         ("heads", (3, 2, 4, 8), "3 heads do not divide"),
         ("num_blocks", (1, 1), "num_blocks must be 4"),
         ("beta_end", 1.5, "beta_start"),
-        ("in_channels", 5, "in_channels must be 3 or 4"),
+        ("in_channels", 5, "in_channels must be 3, 4 or 6"),
     ],
 )
 def test_impossible_numbers_are_refused(field: str, value: object, message: str) -> None:

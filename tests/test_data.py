@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from diffir_cli.checkpoint import load_model
 from diffir_cli.errors import InputError, RecipeError
@@ -173,6 +174,31 @@ def test_blur_reaches_into_a_crop_from_its_surroundings(photos: Path) -> None:
     np.testing.assert_array_equal(lq, shake(around, draw)[inside, inside])
 
 
+def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def negative(image: Tensor) -> Tensor:
+        asked.append(image.shape)
+        return 1 - image
+
+    monkeypatch.setattr("diffir_cli.training.data.deconvolved", negative)
+    monkeypatch.setattr("diffir_cli.training.data.degraded", lambda gt, *_: gt // 2)
+    model = {"scale": 1, "tail": "conv", "in_channels": 6}
+    shakes = {"degradation": "shake", "patch": 16, "windows": 3, "window": 64}
+    recipe = make_recipe(photos, model=model, data=shakes)
+    crops, others = Crops.of(recipe), Crops.of(recipe)
+    batches = [crops.batch(iteration, 16, 8) for iteration in range(4)]
+    assert asked == [(3, 64, 64)] * 3
+    for batch in batches:
+        levels = (batch.gt * 255).round()
+        torch.testing.assert_close(batch.lq[:, :3] * 255, levels.div(2, rounding_mode="floor"))
+        torch.testing.assert_close(batch.lq[:, 3:], 1 - batch.lq[:, :3], atol=2e-3, rtol=0)
+    # In another order the windows are the same, as a training that is continued needs.
+    assert torch.equal(others.batch(3, 16, 8).lq, batches[3].lq)
+
+
 def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -231,6 +257,10 @@ _TASKS: dict[str, dict[str, Any]] = {
         "data": {"degradation": "shake", "patch": 32},
         "model": {"scale": 1},
     },
+    "shake with a guess": {
+        "data": {"degradation": "shake", "patch": 16, "windows": 2, "window": 64},
+        "model": {"scale": 1, "tail": "conv", "in_channels": 6, "gated": True},
+    },
     "holes": {
         "data": {"degradation": "holes", "patch": 32},
         "model": {"scale": 1, "tail": "conv", "in_channels": 4, "residual": False},
@@ -256,6 +286,20 @@ def test_every_task_is_trained_and_validated_in_both_stages(
         ({"data": {"degradation": "holes"}}, "does not go with model.in_channels 3"),
         ({"data": {"degradation": "shake"}}, "needs model.scale 1"),
         ({"model": {"scale": 1}, "data": {"patch": 32}}, "bicubic needs a model.scale above 1"),
+        (
+            {
+                "model": {"scale": 1, "tail": "conv", "in_channels": 6},
+                "data": {"degradation": "realworld"},
+            },
+            "in_channels 6 goes with data.degradation shake only",
+        ),
+        (
+            {
+                "model": {"scale": 1, "tail": "conv", "in_channels": 6},
+                "data": {"degradation": "shake", "window": 7},
+            },
+            "data.window must hold the largest crop",
+        ),
         ({"data": {"sharpen_gt": True}}, "data.sharpen_gt has an effect"),
         ({"data": {"pairs_share": 0.5}}, "must be given together"),
         ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),

@@ -23,13 +23,15 @@ from tests.conftest import TINY, noise_image
 def _configs(draw: st.DrawFn) -> ModelConfig:
     tail = draw(st.sampled_from(list(Tail)))
     scale = draw(st.sampled_from([scale for scale in (1, 2, 4) if tail.factor % scale == 0]))
-    masked = scale == 1 and draw(st.booleans())
+    channels = draw(st.sampled_from([3, 4, 6])) if scale == 1 else 3
+    masked, residual = channels == 4, draw(st.booleans())
     return ModelConfig(
         scale=scale,
         tail=tail,
-        in_channels=4 if masked else 3,
-        residual=draw(st.booleans()),
+        in_channels=channels,
+        residual=residual,
         prefill=masked and draw(st.booleans()),
+        gated=channels == 6 and residual and draw(st.booleans()),
         dim=draw(st.sampled_from([8, 16, 24])),
         num_blocks=draw(st.tuples(*[st.integers(0, 2)] * 4)),
         refinement_blocks=draw(st.integers(0, 2)),
@@ -68,7 +70,8 @@ def test_any_network_at_any_size_with_any_strips_gives_what_the_plain_modules_gi
     network = _network(config, dtype)
     height, width = (config.multiple * side for side in sides)
     lq = torch.rand(1, config.in_channels, height, width, dtype=dtype)
-    lq[:, 3:] = (lq[:, 3:] > 0.6).to(dtype)
+    if config.in_channels == 4:
+        lq[:, 3:] = (lq[:, 3:] > 0.6).to(dtype)
     ipr = torch.randn(1, config.ipr_dim, dtype=dtype)
     with torch.inference_mode():
         expected = network(lq, ipr)

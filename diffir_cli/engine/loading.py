@@ -70,6 +70,8 @@ def _possible_tasks(config: ModelConfig) -> list[Task]:
     """The tasks that a network can be for, told from its input and output."""
     if config.in_channels == 4:
         return [Task.INPAINT]
+    if config.in_channels == 6:
+        return [Task.DEBLUR]
     return [Task.SR, Task.REALSR] if config.scale > 1 else [Task.REALSR, Task.DEBLUR]
 
 

@@ -95,7 +95,9 @@ def needed_bytes(
     """
     wide, high = config.padded(width), config.padded(height)
     feature = wide * high // config.unshuffle**2 * config.dim
-    images = 4 * wide * high * (2 * config.in_channels + 3 * config.scale**2)
+    # A gated network mixes two images into a third.
+    out = config.out_channels + 3 * config.gated
+    images = 4 * wide * high * (2 * config.in_channels + out * config.scale**2)
     if engine is Engine.REFERENCE:
         return feature * 4 * _PLAIN_MAPS[config.tail] + images
     # A strip is one row at least, which of a wide image may be more than a strip's numbers.

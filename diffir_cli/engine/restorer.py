@@ -28,6 +28,7 @@ from diffir_cli.engine.device import (
     to_device,
     to_host,
 )
+from diffir_cli.engine.guess import with_guess
 from diffir_cli.engine.memory import CANVAS_SHARE, Plan, Wish, available_bytes, plan_run
 from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
 from diffir_cli.engine.tiling import blended
@@ -125,6 +126,8 @@ class ModelRestorer:
         if mask is not None:
             holes = torch.tensor(mask)[None, None].float()
             tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
+        if self.config.in_channels == 6:
+            tensor = with_guess(tensor)
         restored = self.run(tensor, seed, None if gt is None else _to_tensor(gt))
         if not torch.isfinite(restored).all():
             raise WeightsError(

@@ -22,7 +22,7 @@ from diffir_cli.engine.stages import Attention, AttentionSums, Gate, Stage, run
 from diffir_cli.engine.stream import RowWindow, Span, spans
 from diffir_cli.networks import DIRformer
 from diffir_cli.networks.blocks import Downsample, Upsample
-from diffir_cli.networks.dirformer import DynamicBlock, Level
+from diffir_cli.networks.dirformer import DynamicBlock, Level, mixed
 from diffir_cli.networks.fill import smooth_fill
 
 
@@ -147,13 +147,15 @@ class StreamingDIRformer:
         config = self.dirformer.config
         height, width, channels = feature.shape
         factor = config.tail.factor
-        hq = lq.new_empty(1, 3, factor * height, factor * width)
+        hq = lq.new_empty(1, config.out_channels, factor * height, factor * width)
         strip = self._dense_strip(width, channels * (16 if config.tail is Tail.SHUFFLE else 1))
         tail = _Tail(self.dirformer.tail, feature, strip)
         for span in spans(height, strip):
             rows, (first, last) = tail(feature[span[0] : span[1]], span)
             if last > first:
                 hq[0, :, first:last] = rows.permute(2, 0, 1)
+        if config.gated:
+            return mixed(lq, hq[:, 3:]).add_(hq[:, :3])
         if config.residual:
             _add_enlarged(hq, lq[:, :3], config.scale)
         return hq

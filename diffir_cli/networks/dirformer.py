@@ -132,7 +132,7 @@ class DIRformer(nn.Module):
             ]
         )
         self.refinement = Level(config.refinement_blocks, wide[1], heads[0], config)
-        self.tail = _tail(config.tail, wide[1])
+        self.tail = _tail(config.tail, wide[1], config.out_channels)
 
     def forward(self, lq: Tensor, ipr: Tensor) -> Tensor:
         """Restore an image.
@@ -156,21 +156,36 @@ class DIRformer(nn.Module):
         for up, reduce, level in zip(self.up, self.reduce, self.decoder, strict=True):
             feature = level(reduce(torch.cat([up(feature), skips.pop()], dim=1)), ipr)
         hq = self.tail(self.refinement(feature, ipr))
+        if self.config.gated:
+            return hq[:, :3] + mixed(lq, hq[:, 3:])
         if self.config.residual:
             hq = hq + F.interpolate(lq[:, :3], scale_factor=float(self.config.scale))
         return hq
 
 
-def _tail(kind: Tail, dim: int) -> nn.Sequential:
+def mixed(lq: Tensor, gate: Tensor) -> Tensor:
+    """What a gated network adds to: `lq`, with its guess where the gate is open.
+
+    Args:
+        lq: (B, 6, H, W), the image and the guess behind it.
+        gate: (B, 1, H, W), the logit of the guess's share.
+
+    Returns:
+        (B, 3, H, W).
+    """
+    return torch.lerp(lq[:, :3], lq[:, 3:], gate.sigmoid())
+
+
+def _tail(kind: Tail, dim: int, out: int) -> nn.Sequential:
     if kind is Tail.CONV:
-        return nn.Sequential(nn.Conv2d(dim, 3, 3, padding=1, bias=False))
+        return nn.Sequential(nn.Conv2d(dim, out, 3, padding=1, bias=False))
     if kind in (Tail.SHUFFLE_ONCE, Tail.SHUFFLE_TWO):
         factor = kind.factor
-        return nn.Sequential(nn.Conv2d(dim, 3 * factor**2, 3, padding=1), nn.PixelShuffle(factor))
+        return nn.Sequential(nn.Conv2d(dim, out * factor**2, 3, padding=1), nn.PixelShuffle(factor))
     return nn.Sequential(
         nn.Conv2d(dim, 4 * dim, 3, padding=1),
         nn.PixelShuffle(2),
         nn.Conv2d(dim, 4 * dim, 3, padding=1),
         nn.PixelShuffle(2),
-        nn.Conv2d(dim, 3, 3, padding=1),
+        nn.Conv2d(dim, out, 3, padding=1),
     )

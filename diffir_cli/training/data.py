@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
+from diffir_cli.networks.deconvolution import deconvolved
 from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
@@ -27,7 +28,8 @@ from diffir_cli.training.degradation.realworld import sharpen
 from diffir_cli.training.recipe import Augment, Recipe
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""LQ (h, w, 3), or (h, w, 4) with a mask, and GT (scale·h, scale·w, 3) in 0–255."""
+"""LQ (h, w, 3), or (h, w, 4) with a mask or (h, w, 6) with a deconvolved guess, and GT
+(scale·h, scale·w, 3) in 0–255."""
 Crop = tuple[NDArray[np.uint8], ...]
 """A pair, and behind a sharpened GT the GT as it was."""
 
@@ -162,6 +164,42 @@ class FreshPairs:
         return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
 
 
+class Windows:
+    """Crops of windows that have been degraded and deconvolved, each made when first asked for.
+
+    To find the kernel of a window takes a second, so that each is seen many times.
+
+    Args:
+        source: Where windows come from.
+        count: How many there are.
+        side: Their side in LQ pixels.
+        augment: In which orientations crops are seen.
+        seed: Where a window's randomness comes from, beside its number.
+    """
+
+    def __init__(self, source: Source, count: int, side: int, augment: Augment, seed: int) -> None:
+        self.source, self.count, self.side = source, count, side
+        self.augment, self.seed = augment, seed
+        self.made: dict[int, Pair] = {}
+
+    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
+        """A part of one of the windows."""
+        number = int(draw.integers(self.count))
+        if number not in self.made:
+            self.made[number] = self.window(number)
+        lq, gt = self.made[number]
+        top, left = (int(draw.integers(self.side - patch + 1)) for _ in range(2))
+        turned = _orientation(draw, self.augment)
+        return _cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned)
+
+    def window(self, number: int) -> Pair:
+        """A window with its guess behind it, and its truth."""
+        lq, gt, *_ = self.source.crop(np.random.default_rng([self.seed, number]), self.side)
+        guess = deconvolved(torch.from_numpy(lq).permute(2, 0, 1) / 255)
+        levels = (guess * 255).round().byte().permute(1, 2, 0).numpy()
+        return np.concatenate([lq, levels], axis=2), gt
+
+
 _SURROUNDINGS = 24
 """Pixels around a crop that blur may carry into it."""
 
@@ -190,6 +228,8 @@ class Crops:
         cv2.setNumThreads(1)
         data, scale = recipe.data, recipe.model.scale
         largest = max(patch for _, patch, _ in data.sizes())
+        if recipe.model.in_channels == 6:
+            largest = data.window
         sources: list[tuple[Source, float]] = []
         if data.pairs_share < 1:
             sources.append((_photo_source(recipe, largest), 1 - data.pairs_share))
@@ -197,6 +237,12 @@ class Crops:
             real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
             stored = StoredPairs(real, scale, largest, data.augment, data.sharpen_gt)
             sources.append((stored, data.pairs_share))
+        if recipe.model.in_channels == 6:
+            how = data.window, data.augment, recipe.seed
+            sources = [
+                (Windows(source, max(1, round(share * data.windows)), *how), share)
+                for source, share in sources
+            ]
         return cls(sources, recipe.seed)
 
     def batch(self, iteration: int, patch: int, size: int, rank: int = 0, world: int = 1) -> Batch:

@@ -104,6 +104,11 @@ class DataRecipe:
     """Side of a crop in LQ pixels, for each entry of `progressive_at`."""
     progressive_batch: tuple[int, ...] = (0,)
     """Crops an iteration, for each entry of `progressive_at`."""
+    windows: int = 1000
+    """For networks that read a deconvolved guess: how many windows are blurred and deconvolved, of
+    which crops are then drawn."""
+    window: int = 448
+    """Side of such a window in LQ pixels; the larger, the better its kernel can be told."""
     augment: Augment = Augment.ALL
     """In which orientations they are seen, one drawn for each."""
 

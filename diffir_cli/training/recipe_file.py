@@ -223,6 +223,12 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     if (kind is Degradation.HOLES) != (model.in_channels == 4):
         channels = model.in_channels
         yield f"data.degradation {kind.value} does not go with model.in_channels {channels}"
+    if model.in_channels == 6 and kind is not Degradation.SHAKE:
+        yield f"model.in_channels 6 goes with data.degradation shake only, not {kind.value}"
+    if data.windows < 1:
+        yield f"data.windows must be at least 1, not {data.windows}"
+    if model.in_channels == 6 and data.window < max(patch for _, patch, _ in data.sizes()):
+        yield f"data.window must hold the largest crop, not be {data.window}"
     if kind in (Degradation.SHAKE, Degradation.HOLES) and model.scale != 1:
         yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
     if kind is Degradation.BICUBIC and model.scale == 1:

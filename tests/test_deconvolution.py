@@ -1,0 +1,159 @@
+"""The deconvolved guess undoes what a shake did, and leaves alone what it cannot judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffir_cli.config import ModelConfig, Tail, Task
+from diffir_cli.engine import ModelRestorer
+from diffir_cli.engine.guess import with_guess
+from diffir_cli.evaluation.metrics import psnr
+from diffir_cli.imaging import read_picture
+from diffir_cli.networks import DiffIRS2, DIRformer
+from diffir_cli.networks.deconvolution import EXTENT, deconvolved, divided, shake_kernel
+from diffir_cli.training.degradation.motion_blur import ShakeRanges, shake
+from tests.conftest import TINY, noise_image
+
+_GATED = dataclasses.replace(TINY, scale=1, tail=Tail.CONV, in_channels=6, gated=True)
+_SEEN = {"in_channels": 6, "scale": 1, "tail": Tail.CONV}
+_CALM = ShakeRanges(length=(7.0, 7.0), averaged=1.0, noise=(0.5, 0.5))
+_LARGE = read_picture(Path(__file__).parent / "data" / "lighthouse-truth.webp").rgb
+_PHOTO = _LARGE[300:556, 128:384]
+
+
+def _tensor(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(image.copy()).permute(2, 0, 1) / 255
+
+
+def _levels(image: Tensor) -> NDArray[np.uint8]:
+    return (image * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_shaken_photo_comes_closer_to_the_truth(seed: int) -> None:
+    lq = shake(_PHOTO, np.random.default_rng(seed), _CALM)
+    guess = _levels(deconvolved(_tensor(lq)))
+    assert psnr(guess, _PHOTO) > psnr(lq, _PHOTO) + 0.5
+
+
+def test_a_kernel_is_never_negative_sums_to_one_and_lies_around_its_middle() -> None:
+    lq = shake(_PHOTO, np.random.default_rng(1), _CALM)
+    kernel = shake_kernel(_tensor(lq).mean(dim=0))
+    assert kernel is not None and kernel.shape == (EXTENT, EXTENT)
+    assert float(kernel.min()) >= 0 and float(kernel.sum()) == pytest.approx(1, abs=1e-5)
+    places = torch.arange(EXTENT) - EXTENT // 2
+    for axis in (0, 1):
+        assert abs(float(kernel.sum(axis) @ places.float())) <= 0.51
+
+
+def test_a_kernel_that_is_known_is_undone() -> None:
+    kernel = torch.zeros(9, 9)
+    kernel[4, 1:8] = 1 / 7
+    sharp = _tensor(_PHOTO)
+    blurred = torch.nn.functional.conv2d(
+        torch.nn.functional.pad(sharp, (4, 4, 4, 4), mode="reflect")[:, None], kernel[None, None]
+    )[:, 0]
+    before, after = (
+        float((image - sharp).square().mean()) for image in (blurred, divided(blurred, kernel))
+    )
+    assert after < before / 2
+
+
+@pytest.mark.parametrize(
+    "image",
+    [torch.full((3, 128, 128), 0.4), torch.rand(3, 63, 400), torch.rand(3, 1, 1)],
+    ids=["flat", "narrow", "one pixel"],
+)
+def test_a_picture_that_tells_nothing_about_a_kernel_is_its_own_guess(image: Tensor) -> None:
+    assert torch.equal(deconvolved(image), image)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 150), st.integers(1, 150), st.floats(1, 3), st.integers(0, 99))
+def test_a_guess_of_any_size_is_finite_and_in_range(
+    height: int, width: int, reduced: float, seed: int
+) -> None:
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+    guess = deconvolved(image, reduced)
+    assert guess.shape == image.shape and torch.isfinite(guess).all()
+    assert guess.min() >= 0 and guess.max() <= 1
+
+
+def test_the_kernel_of_a_large_picture_is_found_in_a_smaller_one() -> None:
+    large = np.kron(_PHOTO, np.ones((2, 2, 1), np.uint8))
+    lq = shake(large, np.random.default_rng(0), dataclasses.replace(_CALM, length=(14.0, 14.0)))
+    guess = _levels(deconvolved(_tensor(lq), reduced=2))
+    assert psnr(guess, large) > psnr(lq, large) + 0.5
+
+
+def test_each_window_has_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 256)
+    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 32)
+    wide = _LARGE[300:556]
+    halves = [shake(wide, np.random.default_rng(seed), _CALM) for seed in (0, 1)]
+    lq = np.concatenate([halves[0][:, :256], halves[1][:, 256:]], axis=1)
+    found = with_guess(_tensor(lq)[None])
+    assert found.shape == (1, 6, *lq.shape[:2])
+    assert torch.equal(found[0, :3], _tensor(lq))
+    guess = _levels(found[0, 3:])
+    for part in (slice(0, 128), slice(384, 512)):
+        assert psnr(guess[:, part], wide[:, part]) > psnr(lq[:, part], wide[:, part]) + 0.5
+
+
+def test_the_gate_says_how_much_of_the_guess_is_taken() -> None:
+    network = DIRformer(_GATED).eval()
+    lq, ipr = torch.rand(1, 6, 16, 24), torch.randn(1, _GATED.ipr_dim)
+    conv = network.tail[0]
+    assert isinstance(conv, torch.nn.Conv2d)
+    with torch.no_grad():
+        conv.weight.zero_()
+        half = network(lq, ipr)
+        network.refinement = torch.nn.Identity()  # type: ignore[assignment]
+        network.refinement.forward = lambda feature, *_: torch.ones_like(feature)  # type: ignore[method-assign]
+        conv.weight[3] = 10.0
+        open_gate = network(lq, ipr)
+    torch.testing.assert_close(half, (lq[:, :3] + lq[:, 3:]) / 2)
+    torch.testing.assert_close(open_gate, lq[:, 3:])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_network_with_a_guess_restores_a_picture_of_any_size(threads: int) -> None:
+    torch.manual_seed(0)
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        image = noise_image(71, 93)
+        hq = restorer.restore(image)
+    finally:
+        torch.set_num_threads(before)
+    assert hq.shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"in_channels": 6}, "in_channels 6 needs scale 1"),
+        ({"gated": True}, "gated needs in_channels 6 and residual"),
+        (_SEEN | {"gated": True, "residual": False}, "gated needs"),
+        (_SEEN | {"prefill": True}, "prefill needs"),
+    ],
+)
+def test_a_gate_without_a_guess_is_refused(fields: dict[str, object], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        ModelConfig(**fields)  # type: ignore[arg-type]
+
+
+def test_a_network_with_a_guess_is_for_deblurring_alone() -> None:
+    from diffir_cli.engine.loading import _possible_tasks
+
+    assert _possible_tasks(_GATED) == [Task.DEBLUR]
