@@ -181,6 +181,26 @@ def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: 
     assert "mean of 3" in table and "deviation" in table and "lowest PSNR" in table
 
 
+def test_the_engine_and_tiles_are_the_users_choice(photos: Path, s2_file: Path) -> None:
+    def scores(*arguments: object) -> list[float]:
+        found = evaluated("--gt", photos, "-w", s2_file, *arguments)
+        assert found["engine"] == ("reference" if "reference" in arguments else "streaming")
+        return [score["psnr"] for score in found["methods"][s2_file.name]["images"]]
+
+    whole = scores("--tile", "off")
+    assert scores("--engine", "reference") == pytest.approx(whole, abs=0.01)
+    # Attention sees a tile and not the picture.
+    tiled = scores("--tile", 32, "--tile-overlap", 8)
+    assert tiled != pytest.approx(whole, abs=1e-6) and tiled == pytest.approx(whole, abs=3)
+
+
+def test_the_scale_chooses_among_the_weights_of_a_task(photos: Path) -> None:
+    found = evaluated("--gt", photos, "--scale", 4)
+    assert found["weights"]["name"] == "sr-x4-lite"
+    refused = run_cli("evaluate", "--gt", photos, "--scale", 2)
+    assert refused.exit_code == 4 and "Traceback" not in refused.output
+
+
 def test_given_twins_are_restored_by_their_names(
     photos: Path, s2_file: Path, tmp_path: Path
 ) -> None:
@@ -283,6 +303,9 @@ def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) ->
         ([], "give RESULTS and GT"),
         (["{photos}"], "needs its truth"),
         (["{photos}", "{photos}", "--baseline", "bicubic"], "--baseline has no use"),
+        (["{photos}", "{photos}", "--tile", "64"], "--tile has no use"),
+        (["{photos}", "{photos}", "--engine", "reference"], "--engine has no use"),
+        (["--gt", "{photos}", "--tile", "8"], "--tile"),
         (["--gt", "{photos}", "--html", "no/such/x.html"], "no such folder"),
         (["{photos}", "{photos}", "--csv", os.devnull, "--overwrite"], "device"),
     ],

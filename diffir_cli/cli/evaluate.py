@@ -11,7 +11,7 @@ import typer
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, print_json, print_table, say, working
 from diffir_cli.cli.weights import located
-from diffir_cli.config import Precision, Task
+from diffir_cli.config import Engine, Precision, Task
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.perceptual import Perceptual
     from diffir_cli.evaluation.samples import Samples
-    from diffir_cli.weightfile import WeightFile
 
 _Results = Annotated[
     Path | None, typer.Argument(metavar="RESULTS", help="Finished results.", show_default=False)
@@ -70,6 +69,7 @@ def evaluate(
     mask: _Masks = None,
     task: options.TaskName = Task.SR,
     weights: options.Weights = None,
+    scale: options.Scale = None,
     registry: options.Registry = None,
     no_download: options.NoDownload = False,
     protocol: _Protocol = None,
@@ -80,6 +80,10 @@ def evaluate(
     html: options.HtmlFile = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
+    engine: options.EngineName = Engine.STREAMING,
+    max_memory: options.MaxMemory = "",
+    tile: options.Tile = "auto",
+    tile_overlap: options.TileOverlap = 32,
     seed: options.Seed = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -95,6 +99,7 @@ def evaluate(
     name = protocol or ProtocolName(task.value)
     _check_options(context, results, truth, gt, mask is None or name is ProtocolName.INPAINT)
     be_quiet(quiet)
+    limits = options.limits_of(max_memory, tile, tile_overlap)
     files = {"csv": csv, "markdown": markdown, "html": html}
     options.check_reports(files, overwrite)
 
@@ -104,15 +109,17 @@ def evaluate(
 
     samples = _samples(results, truth, gt, lq, mask, task, name, quiet)
     methods: dict[str, Method] = {"results": lambda loaded: loaded.lq}
-    scale = 1
     used: dict[str, Any] = {}
     if results is None:
-        chosen = located(weights, task, registry, no_download, quiet or json)
-        restorer, used = _restorer(chosen, task, device, precision, threads)
+        from diffir_cli.engine.loading import load_any_stage
+        from diffir_cli.engine.memory import Wish
+
+        chosen = located(weights, task, registry, no_download, quiet or json, scale)
+        how = device, precision, threads, engine, Wish(*limits)
+        restorer = load_any_stage(chosen, task, *how)
+        used = {"weights": {"name": chosen.name, "sha256": chosen.sha256}, "engine": engine.value}
         scale = restorer.config.scale
-        methods = _methods(
-            restorer, used["weights"]["name"], baseline, task, mask is not None, seed
-        )
+        methods = _methods(restorer, chosen.name, baseline, task, mask is not None, seed)
     rules = PROTOCOLS[name]
     what = "finished results" if results is not None else task.value
     caption = f"{what}, protocol {name.value}: {rules.summary}"
@@ -120,7 +127,7 @@ def evaluate(
     with working("measuring", quiet or json) as status:
         metrics = _learned(metric or (), device)
         view = _viewer(gallery, results is not None)
-        measured = measure(samples.found, methods, scale, rules, metrics, status, view)
+        measured = measure(samples.found, methods, scale or 1, rules, metrics, status, view)
     about = {
         "task": None if results is not None else task.value,
         "protocol": name.value,
@@ -156,8 +163,8 @@ def _check_options(
         return
     if truth is None:
         raise typer.BadParameter("RESULTS needs its truth behind it: RESULTS GT")
-    idle = "gt lq baseline weights registry no_download precision seed threads"
-    for name in idle.split():
+    idle = "gt lq baseline weights scale registry no_download precision engine max_memory tile"
+    for name in (*idle.split(), "tile_overlap", "seed", "threads"):
         if options.is_given(context, name):
             option = name.replace("_", "-")
             raise typer.BadParameter(f"--{option} has no use beside finished results")
@@ -236,16 +243,6 @@ def _write(
     if (file := files["html"]) and gallery:
         gallery.caption = caption
         write_text(file, gallery.page(), overwrite)
-
-
-def _restorer(
-    chosen: WeightFile, task: Task, device: str, precision: Precision, threads: int | None
-) -> tuple[ModelRestorer, dict[str, Any]]:
-    """The network, and what the JSON says of it."""
-    from diffir_cli.engine.loading import load_any_stage
-
-    restorer = load_any_stage(chosen, task, device, precision, threads)
-    return restorer, {"weights": {"name": chosen.name, "sha256": chosen.sha256}}
 
 
 def _methods(

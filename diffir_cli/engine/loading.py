@@ -49,11 +49,13 @@ def load_any_stage(
     device: str = "auto",
     precision: Precision = Precision.AUTO,
     threads: int | None = None,
+    engine: Engine = Engine.STREAMING,
+    wish: Wish | None = None,
 ) -> ModelRestorer:
     """The network of a weights file of either stage, as `restorer_of` does for stage 2."""
     model = rebuild(load_checkpoint(weights.path, weights.config))
     _check_task(model.config, task, weights.name)
-    return _on_device(model, device, precision, threads)
+    return _on_device(model, device, precision, threads, engine, wish)
 
 
 def _check_task(config: ModelConfig, task: Task, name: str) -> None:
