@@ -125,18 +125,30 @@ def test_the_gate_says_how_much_of_the_guess_is_taken() -> None:
     torch.testing.assert_close(open_gate, lq[:, 3:])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_network_with_a_guess_restores_a_picture_of_any_size(threads: int) -> None:
-    torch.manual_seed(0)
-    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+def test_the_number_of_threads_changes_no_guess_and_stays_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
+    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 16)
+    photo = np.ascontiguousarray(_PHOTO[:128, :200])
+    lq = _tensor(shake(photo, np.random.default_rng(0), _CALM))[None]
+    before, found = torch.get_num_threads(), []
     try:
-        image = noise_image(71, 93)
-        hq = restorer.restore(image)
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(with_guess(lq))
+            assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert hq.shape == image.shape
+    assert not torch.equal(found[0][:, 3:], lq)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_a_network_with_a_guess_restores_a_picture_of_any_size() -> None:
+    torch.manual_seed(0)
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
+    for height, width in ((71, 93), (1, 1), (5, 200)):
+        assert restorer.restore(noise_image(height, width)).shape == (height, width, 3)
 
 
 @pytest.mark.parametrize(

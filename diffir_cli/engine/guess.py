@@ -5,11 +5,15 @@ next, so each window gets a kernel of its own; where two overlap their guesses a
 pictures are made smaller to look for the kernels: shakes grow with the picture, and so the time
 that this takes stops growing.
 
-Everything is computed on the CPU, so that a picture has the same guess on every device.
+Everything is computed on the CPU, one window a thread, so that a picture has the same guess beside
+every device and with any number of threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -35,9 +39,23 @@ def with_guess(lq: Tensor) -> Tensor:
     """
     reduced = max(1.0, max(lq.shape[-2:]) / _LARGEST)
     window, overlap = round(_WINDOW * reduced), round(_OVERLAP * reduced)
-    guess = blended(lq, 1, window, overlap, 1, partial(_of_window, reduced=reduced))
+    guess_of = partial(_of_window, reduced=reduced)
+    with _single_threads() as pool:
+        guess = blended(lq, 1, window, overlap, 1, guess_of, mapped=pool.map)
     return torch.cat([lq, guess], dim=1)
 
 
 def _of_window(window: Tensor, reduced: float) -> Tensor:
     return deconvolved(window[0], reduced)[None]
+
+
+@contextmanager
+def _single_threads() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch uses, in each of which torch uses one."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        # What a thread sets holds for some libraries in all threads.
+        torch.set_num_threads(threads)

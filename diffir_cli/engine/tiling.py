@@ -6,9 +6,10 @@ a raised cosine across the overlap hides where one tile ends.
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ def blended(
     multiple: int,
     restore: Callable[[Tensor], Tensor],
     bound: float = math.inf,
+    mapped: Callable[[Callable[[Tensor], Tensor], Iterable[Tensor]], Iterable[Tensor]] = map,
 ) -> Tensor:
     """Restore an image tile by tile and blend the results.
 
@@ -61,6 +63,7 @@ def blended(
         multiple: What the place of a tile is a multiple of.
         restore: Restores one tile, (1, C, h, w) → (1, 3, scale·h, scale·w).
         bound: Bytes from which on the result lies in a file instead of memory.
+        mapped: What applies `restore` to all tiles, in their order; `map`, or that of an executor.
 
     Returns:
         (1, 3, scale·H, scale·W), fp32 on the CPU.
@@ -77,13 +80,13 @@ def blended(
             total[scale * begin :][: len(weights)] += weights
         per_side.append((begins, total))
     (tops, total_rows), (lefts, total_columns) = per_side
-    for top in tops:
+    places = list(itertools.product(tops, lefts))
+    tiles = (lq[:, :, top : top + tile, left : left + tile] for top, left in places)
+    for (top, left), hq in zip(places, mapped(restore, tiles), strict=True):
         rows = _weights(top, tops, height, tile, overlap, scale)
-        for left in lefts:
-            columns = _weights(left, lefts, width, tile, overlap, scale)
-            hq = restore(lq[:, :, top : top + tile, left : left + tile]).float().cpu()
-            area = canvas[:, :, scale * top :, scale * left :][:, :, : len(rows), : len(columns)]
-            area += hq * rows[:, None] * columns
+        columns = _weights(left, lefts, width, tile, overlap, scale)
+        area = canvas[:, :, scale * top :, scale * left :][:, :, : len(rows), : len(columns)]
+        area += hq.float().cpu() * rows[:, None] * columns
     canvas /= total_rows[:, None]
     canvas /= total_columns
     return canvas
