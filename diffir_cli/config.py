@@ -16,6 +16,8 @@ from typing import Any
 
 LEVELS = 4
 """Resolutions of the DIRformer's U."""
+SMALLEST_WINDOW = 64
+"""Pictures with a shorter side tell nothing about the kernel of a shake."""
 
 
 class Task(StrEnum):

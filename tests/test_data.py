@@ -183,7 +183,7 @@ def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three
         asked.append(image.shape)
         return 1 - image
 
-    monkeypatch.setattr("diffir_cli.training.data.deconvolved", negative)
+    monkeypatch.setattr("diffir_cli.training.data.guess_of_window", negative)
     monkeypatch.setattr("diffir_cli.training.data.degraded", lambda gt, *_: gt // 2)
     model = {"scale": 1, "tail": "conv", "in_channels": 6}
     shakes = {"degradation": "shake", "patch": 16, "windows": 3, "window": 64}
@@ -300,6 +300,14 @@ def test_every_task_is_trained_and_validated_in_both_stages(
             },
             "data.window must hold the largest crop",
         ),
+        (
+            {
+                "model": {"scale": 1, "tail": "conv", "in_channels": 6},
+                "data": {"degradation": "shake", "window": 48},
+            },
+            "data.window must be at least 64",
+        ),
+        ({"data": {"windows": 5}}, "have an effect with model.in_channels 6 only"),
         ({"data": {"sharpen_gt": True}}, "data.sharpen_gt has an effect"),
         ({"data": {"pairs_share": 0.5}}, "must be given together"),
         ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),

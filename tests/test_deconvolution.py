@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,22 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffir_cli.config import ModelConfig, Tail, Task
+from diffir_cli.config import Engine, ModelConfig, Precision, Tail, Task
 from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.guess import with_guess
+from diffir_cli.engine.guess import _threads, guess_bytes, guess_of_window, with_guess
+from diffir_cli.engine.memory import Wish
+from diffir_cli.errors import DeviceError
 from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.imaging import read_picture
 from diffir_cli.networks import DiffIRS2, DIRformer
-from diffir_cli.networks.deconvolution import EXTENT, deconvolved, divided, shake_kernel
+from diffir_cli.networks.deconvolution import (
+    EXTENT,
+    _cleaned,
+    _enlarged,
+    deconvolved,
+    divided,
+    shake_kernel,
+)
 from diffir_cli.training.degradation.motion_blur import ShakeRanges, shake
 from tests.conftest import TINY, noise_image
 
@@ -107,6 +117,111 @@ def test_each_window_has_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     guess = _levels(found[0, 3:])
     for part in (slice(0, 128), slice(384, 512)):
         assert psnr(guess[:, part], wide[:, part]) > psnr(lq[:, part], wide[:, part]) + 0.5
+
+
+def test_a_large_picture_is_deconvolved_in_windows_of_a_smaller_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess._LARGEST", 128)
+    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
+    lq = _tensor(shake(_PHOTO, np.random.default_rng(0), _CALM))
+    guess = with_guess(lq[None])[0, 3:]
+    assert torch.equal(guess, guess_of_window(lq, reduced=2)) and not torch.equal(guess, lq)
+    # A strip is not made lower than a kernel can be told of.
+    strip = with_guess(lq[None, :, :80])[0, 3:]
+    assert not torch.equal(strip, lq[:, :80])
+
+
+def test_a_kernel_grows_with_its_picture_and_by_no_more() -> None:
+    kernel = torch.rand(EXTENT, EXTENT, generator=torch.Generator().manual_seed(1))
+    kernel = kernel / kernel.sum()
+    for factor in (1.0005, 1.46, 2.0, 5.3):
+        larger = _enlarged(kernel, factor)
+        assert len(larger) % 2 == 1 and float(larger.sum()) == pytest.approx(1)
+        assert _deviation(larger) == pytest.approx(factor * _deviation(kernel), rel=0.01)
+
+
+def _deviation(kernel: Tensor) -> float:
+    places = torch.arange(len(kernel), dtype=kernel.dtype)
+    shares = kernel.sum(1)
+    mean = shares @ places
+    return float((shares @ (places - mean).square()).sqrt())
+
+
+def test_what_leaves_a_kernel_when_it_is_centred_does_not_come_back() -> None:
+    kernel = torch.zeros(EXTENT, EXTENT)
+    kernel[17, 2:5] = 1
+    kernel[17, 5:] = 0.1
+    found = _cleaned(kernel)
+    assert float(found.sum()) == pytest.approx(1)
+    columns = found[17].nonzero().flatten()
+    assert torch.equal(columns, torch.arange(int(columns[0]), EXTENT))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e20])
+def test_impossible_levels_do_not_stop_the_guess(wrong: float) -> None:
+    image = _tensor(_PHOTO)
+    image[:, 40:44, 50:90] = wrong
+    assert deconvolved(image).shape == image.shape
+
+
+def test_a_picture_that_does_not_fit_is_refused_before_its_shake_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess.with_guess", None)
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu", wish=Wish(2**20, 0))
+    with pytest.raises(DeviceError, match="an image of 256×256 pixels needs"):
+        restorer.restore(_PHOTO)
+
+
+def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
+    large = 4000, 3000
+    one = guess_bytes(_GATED, *large)
+    assert guess_bytes(_GATED, *large, threads=2) > one > 48 * 4000 * 3000
+    assert guess_bytes(TINY, *large) == 0
+    assert _threads(*large, one) == 1 and _threads(*large, 0) == 1
+    assert _threads(*large, None) == torch.get_num_threads()
+
+
+def test_threads_that_cannot_be_started_are_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    restorer, before = ModelRestorer(DiffIRS2(_GATED), "cpu"), torch.get_num_threads()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(DeviceError, match="no memory is left to look for the shake"):
+        restorer.restore(_PHOTO)
+    assert torch.get_num_threads() == before
+
+
+def test_threads_that_are_born_later_have_the_usual_number() -> None:
+    before, found = torch.get_num_threads(), []
+    with_guess(torch.rand(1, 3, 80, 80))
+    other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert found == [before] == [torch.get_num_threads()]
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_gated_network_works_in_bf16(engine: Engine) -> None:
+    torch.manual_seed(0)
+    model, lq = DiffIRS2(_GATED), torch.rand(1, 6, 32, 40)
+    exact = ModelRestorer(model, "cpu", Precision.FP32, engine).run(lq)
+    rough = ModelRestorer(model, "cpu", Precision.BF16, engine).run(lq)
+    assert rough.dtype == torch.float32
+    assert 0 < float((rough - exact).abs().max()) < 0.1
+
+
+def test_a_guess_that_was_made_already_is_taken() -> None:
+    torch.manual_seed(0)
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
+    lq = shake(_PHOTO, np.random.default_rng(0), _CALM)
+    ready = with_guess(_tensor(lq)[None])[0].permute(1, 2, 0).contiguous().numpy()
+    here = restorer.restore(lq.astype(np.float32) / 255)
+    np.testing.assert_allclose(restorer.restore(ready), here, rtol=0, atol=1e-6)
 
 
 def test_the_gate_says_how_much_of_the_guess_is_taken() -> None:

@@ -279,6 +279,8 @@ def _warm_ups(device: str) -> int:
 
 def _notes(restorer: ModelRestorer) -> tuple[str, ...]:
     notes = []
+    if restorer.config.in_channels == 6:
+        notes.append("the time holds the deconvolved guess, which is not counted in Mult-Adds")
     if restorer.tiles:
         notes.append(f"in tiles of {restorer.tiles} pixels, which compute more than is counted")
     if restorer.redone:

@@ -110,6 +110,7 @@ def evaluate(
     samples = _samples(results, truth, gt, lq, mask, task, name, quiet)
     methods: dict[str, Method] = {"results": lambda loaded: loaded.lq}
     used: dict[str, Any] = {}
+    tiled: dict[str, int] = {}
     if results is None:
         from diffir_cli.engine.loading import load_any_stage
         from diffir_cli.engine.memory import Wish
@@ -117,9 +118,16 @@ def evaluate(
         chosen = located(weights, task, registry, no_download, quiet or json, scale)
         how = device, precision, threads, engine, Wish(*limits)
         restorer = load_any_stage(chosen, task, *how)
-        used = {"weights": {"name": chosen.name, "sha256": chosen.sha256}, "engine": engine.value}
+        used = {
+            "weights": {"name": chosen.name, "sha256": chosen.sha256},
+            "engine": engine.value,
+            "precision": restorer.precision.value,
+            "seed": seed,
+        }
         scale = restorer.config.scale
-        methods = _methods(restorer, chosen.name, baseline, task, mask is not None, seed)
+        restored = _restored(restorer, seed, tiled)
+        masked = mask is not None
+        methods = _methods(restored, chosen.name, restorer.config.scale, baseline, task, masked)
     rules = PROTOCOLS[name]
     what = "finished results" if results is not None else task.value
     caption = f"{what}, protocol {name.value}: {rules.summary}"
@@ -133,7 +141,10 @@ def evaluate(
         "protocol": name.value,
         "conventions": rules.summary,
         **used,
+        **({"tiles": tiled} if used else {}),
     }
+    if tiled and not quiet:
+        say(f"note: {len(tiled)} of them were cut into tiles of {max(tiled.values())} pixels")
     _tell(measured, caption, about, samples.unmatched, json, quiet)
     _write(measured, _with_missing(caption, measured, samples.unmatched), files, gallery, overwrite)
     if measured.failures:
@@ -245,30 +256,38 @@ def _write(
         write_text(file, gallery.page(), overwrite)
 
 
+def _restored(restorer: ModelRestorer, seed: int, tiled: dict[str, int]) -> Method:
+    """What the network makes of an image; tells the side of tiles of those that were cut up."""
+    from diffir_cli.networks import DiffIRS1
+
+    def restored(loaded: Loaded) -> Any:
+        truth = loaded.gt if isinstance(restorer.model, DiffIRS1) else None
+        holes = loaded.holes if restorer.takes_mask else None
+        hq = restorer.restore(loaded.lq, seed, truth, holes)
+        if restorer.tiles:
+            tiled[loaded.name] = restorer.tiles
+        return hq
+
+    return restored
+
+
 def _methods(
-    restorer: ModelRestorer,
+    restored: Method,
     name: str,
+    scale: int,
     wished: Sequence[Baseline] | None,
     task: Task,
     masked: bool,
-    seed: int,
 ) -> dict[str, Method]:
     """The network first, then the baselines."""
     from functools import partial
 
     from diffir_cli.evaluation.baselines import USUAL, check_baseline, run_baseline
-    from diffir_cli.networks import DiffIRS1
 
-    scale = restorer.config.scale
     usual = [kind for kind in USUAL[task] if scale > 1 or task is not Task.REALSR]
     kinds = [kind for kind in wished or usual if kind is not Baseline.NONE]
     for kind in kinds:
         check_baseline(kind, scale, masked)
-
-    def restored(loaded: Loaded) -> Any:
-        truth = loaded.gt if isinstance(restorer.model, DiffIRS1) else None
-        holes = loaded.holes if restorer.takes_mask else None
-        return restorer.restore(loaded.lq, seed, truth, holes)
 
     def baseline(kind: Baseline, loaded: Loaded) -> Any:
         return run_baseline(kind, loaded.lq, scale, loaded.holes)

@@ -5,12 +5,14 @@ next, so each window gets a kernel of its own; where two overlap their guesses a
 pictures are made smaller to look for the kernels: shakes grow with the picture, and so the time
 that this takes stops growing.
 
-Everything is computed on the CPU, one window a thread, so that a picture has the same guess beside
-every device and with any number of threads.
+Everything is computed on the CPU, one window a thread, so that on one machine a picture has the
+same guess beside every device and with any number of threads. The alternation enlarges differences
+in rounding, so another kind of CPU may find a slightly different kernel.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from diffir_cli.config import ModelConfig
 from diffir_cli.engine.tiling import blended
 from diffir_cli.networks.deconvolution import deconvolved
 
@@ -26,36 +29,111 @@ _WINDOW, _OVERLAP = 512, 96
 """Side of a window and what two share, in pixels of the picture that kernels are looked for in."""
 _LARGEST = 2048
 """Longest side of that picture."""
+_PIXEL_BYTES, _WINDOW_BYTES = 48, 110
+"""What a guess takes for each pixel of the picture, and in each thread of a window, as measured."""
 
 
-def with_guess(lq: Tensor) -> Tensor:
+def read_by(config: ModelConfig, lq: Tensor, budget: int | None = None) -> Tensor:
+    """What a network reads of a picture.
+
+    Args:
+        config: Of the network.
+        lq: (1, 3, H, W) in [0, 1] on the CPU; (1, 4, H, W) with a mask; (1, 6, H, W) with a guess.
+        budget: Bytes that this may take; None for no limit.
+
+    Returns:
+        (1, in_channels, H, W): the same, or with its deconvolved guess behind it.
+    """
+    if config.in_channels != 6 or lq.shape[1] == 6:
+        return lq
+    return with_guess(lq, _threads(lq.shape[-2], lq.shape[-1], budget))
+
+
+def with_guess(lq: Tensor, threads: int | None = None) -> Tensor:
     """A picture with its deconvolved guess behind it.
 
     Args:
         lq: (1, 3, H, W) in [0, 1], on the CPU.
+        threads: Windows at a time; as many as torch has threads if None.
 
     Returns:
         (1, 6, H, W).
     """
-    reduced = max(1.0, max(lq.shape[-2:]) / _LARGEST)
+    reduced = _reduced(lq.shape[-2], lq.shape[-1])
     window, overlap = round(_WINDOW * reduced), round(_OVERLAP * reduced)
     guess_of = partial(_of_window, reduced=reduced)
-    with _single_threads() as pool:
+    with _single_threads(threads or torch.get_num_threads()) as pool:
         guess = blended(lq, 1, window, overlap, 1, guess_of, mapped=pool.map)
     return torch.cat([lq, guess], dim=1)
+
+
+def guess_of_window(window: Tensor, reduced: float = 1.0) -> Tensor:
+    """What `deconvolved` makes of a (3, H, W) window, the same with any number of threads."""
+    with _single_threads(1) as pool:
+        return pool.submit(deconvolved, window, reduced).result()
+
+
+def guess_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) -> int:
+    """What the guess of a picture takes beside it; 0 for a network that reads none."""
+    if config.in_channels != 6:
+        return 0
+    side = _WINDOW * _reduced(height, width)
+    window = min(side, height) * min(side, width)
+    return round(_PIXEL_BYTES * height * width + _WINDOW_BYTES * window * threads)
+
+
+def _threads(height: int, width: int, budget: int | None) -> int:
+    """How many windows a budget allows at a time, at least one."""
+    threads = torch.get_num_threads()
+    if budget is None:
+        return threads
+    window = _WINDOW_BYTES * (_WINDOW * _reduced(height, width)) ** 2
+    return max(1, min(threads, int((budget - _PIXEL_BYTES * height * width) / window)))
+
+
+def _reduced(height: int, width: int) -> float:
+    """By how much a picture is made smaller to look for kernels; a strip stays as high as it is."""
+    return max(1.0, min(max(height, width) / _LARGEST, min(height, width) / _WINDOW))
 
 
 def _of_window(window: Tensor, reduced: float) -> Tensor:
     return deconvolved(window[0], reduced)[None]
 
 
+class _Usual:
+    """How many threads torch uses while nobody makes a guess."""
+
+    def __init__(self) -> None:
+        self.lock, self.guesses, self.threads = threading.Lock(), 0, 1
+
+    def leave(self) -> None:
+        """Begin a guess."""
+        with self.lock:
+            if not self.guesses:
+                self.threads = torch.get_num_threads()
+            self.guesses += 1
+
+    def restore(self) -> None:
+        """End a guess; the last one gives the threads back."""
+        with self.lock:
+            self.guesses -= 1
+            if not self.guesses:
+                torch.set_num_threads(self.threads)
+
+
+_USUAL = _Usual()
+
+
 @contextmanager
-def _single_threads() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch uses, in each of which torch uses one."""
-    threads = torch.get_num_threads()
+def _single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A number of threads in each of which torch uses one.
+
+    A part of what a thread sets, that for Fourier transforms, holds for all threads at once, so the
+    number stays until the end; a thread that first uses torch meanwhile keeps it.
+    """
+    _USUAL.leave()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
-        # What a thread sets holds for some libraries in all threads.
-        torch.set_num_threads(threads)
+        _USUAL.restore()

@@ -132,8 +132,20 @@ def plan_run(
     engine: Engine = Engine.STREAMING,
     itemsize: int = 4,
     strip: int = 0,
+    beside: int = 0,
 ) -> Plan:
     """The whole image where it fits, else the largest tiles that do.
+
+    Args:
+        config: The network.
+        width: LQ pixels.
+        height: LQ pixels.
+        device: Where it is executed.
+        wish: Limits of memory and tiles.
+        engine: How it is executed.
+        itemsize: Bytes of a number of the feature maps.
+        strip: Numbers of a feature that are worked on at a time.
+        beside: Bytes that are needed before the network runs, whatever the tiles.
 
     Raises:
         DeviceError: when more is needed than there is, and tiles are not wanted or do not help.
@@ -143,7 +155,7 @@ def plan_run(
     budget = wish.max_memory or (None if available is None else int(_SHARE * available))
     # CPEN looks at the whole image even where the DIRformer does not.
     numbers = condition_numbers(budget)
-    looking = condition_bytes(config, width, height, numbers)
+    looking = max(condition_bytes(config, width, height, numbers), beside)
     if wish.tile:
         side = max(_multiple(wish.tile, config), config.multiple)
         tiled = max(need(min(side, width), min(side, height)), looking)

@@ -28,7 +28,7 @@ from diffir_cli.engine.device import (
     to_device,
     to_host,
 )
-from diffir_cli.engine.guess import with_guess
+from diffir_cli.engine.guess import guess_bytes, read_by
 from diffir_cli.engine.memory import CANVAS_SHARE, Plan, Wish, available_bytes, plan_run
 from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
 from diffir_cli.engine.tiling import blended
@@ -85,7 +85,8 @@ class ModelRestorer:
         """Restore an image of 8 or 16 bits a channel, or of fractions.
 
         Args:
-            lq: (H, W, 3) in 0–255 of uint8, 0–65535 of uint16 or [0, 1] of float32, of any size.
+            lq: (H, W, 3) in 0–255 of uint8, 0–65535 of uint16 or [0, 1] of float32, of any size; or
+                (H, W, 6) with the deconvolved guess that the network reads, else it is made here.
             seed: Where x_T comes from; the same seed gives the same image.
             gt: (scale·H, scale·W, 3), the ground truth that a stage-1 network reads.
             mask: (H, W), True in the holes that an inpainting network fills. Outside them the
@@ -127,7 +128,7 @@ class ModelRestorer:
             holes = torch.tensor(mask)[None, None].float()
             tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
         if self.config.in_channels == 6:
-            tensor = with_guess(tensor)
+            tensor = self._with_guess(tensor)
         restored = self.run(tensor, seed, None if gt is None else _to_tensor(gt))
         if not torch.isfinite(restored).all():
             raise WeightsError(
@@ -140,6 +141,22 @@ class ModelRestorer:
         pixels = levels.permute(1, 2, 0).to(kind).contiguous()
         hq = to_host(pixels).numpy().astype(lq.dtype, copy=False)
         return hq if mask is None else np.where(mask[:, :, None], hq, lq)
+
+    def _with_guess(self, lq: Tensor) -> Tensor:
+        """What a network with a guess reads, once the plan says that the picture fits."""
+        height, width = lq.shape[-2:]
+        self._plan(width, height)
+        available = available_bytes(torch.device("cpu"))
+        budgets = [size for size in (self.wish.max_memory, available) if size]
+        try:
+            return read_by(self.config, lq, min(budgets, default=None))
+        except (RuntimeError, MemoryError) as error:
+            if not (_is_out_of_memory(error) or "start new thread" in str(error)):
+                raise
+        raise DeviceError(
+            f"no memory is left to look for the shake of {width}×{height} pixels",
+            "use --threads 1, a smaller picture, or a machine with more memory",
+        )
 
     @property
     def takes_mask(self) -> bool:
@@ -176,7 +193,8 @@ class ModelRestorer:
 
     def _plan(self, width: int, height: int) -> Plan:
         how = self.engine, self.dtype.itemsize, strip_numbers()
-        return plan_run(self.config, width, height, self.device, self.wish, *how)
+        guess = guess_bytes(self.config, height, width)
+        return plan_run(self.config, width, height, self.device, self.wish, *how, beside=guess)
 
     def _ipr(self, padded: Tensor, seed: int, gt: Tensor | None, numbers: int) -> Tensor:
         """Z or Ẑ of the whole image, (1, 4C')."""

@@ -192,7 +192,7 @@ class _Tail:
             height, width, strip = height * factor, width * factor, (strip + 1) * factor
 
     def __call__(self, rows: Tensor, span: Span) -> tuple[Tensor, Span]:
-        """Rows of the feature in, rows of the image out: (rows, width, 3)."""
+        """Rows of the feature in, rows of the image out: (rows, width, out_channels)."""
         for window, weight, bias, factor in self.steps:
             window.slot(span).copy_(rows)
             padded, out = window.complete(span)

@@ -1,7 +1,8 @@
-"""Overlapping tiles, for images whose features no budget can hold: pure geometry.
+"""Overlapping tiles: pure geometry.
 
-Attention then sees a tile and not the image, so the result is another than that of the whole image;
-a raised cosine across the overlap hides where one tile ends.
+They are for images whose features no budget can hold, and for what belongs to a neighbourhood, such
+as the kernel of a shake. Attention that sees a tile and not the image gives another result; a
+raised cosine across the overlap hides where one tile ends.
 """
 
 from __future__ import annotations

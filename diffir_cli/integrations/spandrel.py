@@ -27,7 +27,7 @@ from spandrel import (
 from torch import Tensor, nn
 
 from diffir_cli.checkpoint import checkpoint_of, rebuild_stage2
-from diffir_cli.engine.guess import with_guess
+from diffir_cli.engine.guess import read_by
 from diffir_cli.engine.restorer import initial_noise, pad
 from diffir_cli.networks import DiffIRS2
 
@@ -93,7 +93,7 @@ class SeededNetwork(nn.Module):
         config = self.network.config
         lq = image if mask is None else torch.cat([image * (1 - mask), mask], dim=1)
         if config.in_channels == 6:
-            lq = torch.cat([with_guess(one) for one in image.cpu().split(1)]).to(image)
+            lq = torch.cat([read_by(config, one) for one in image.cpu().split(1)]).to(image)
         noise = initial_noise(config, 0).to(lq).expand(len(lq), -1)
         hq: Tensor = self.network(pad(lq, config), noise)
         height, width = image.shape[-2:]

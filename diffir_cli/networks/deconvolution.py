@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffir_cli.config import SMALLEST_WINDOW
+
 EXTENT = 35
 """Side of the largest kernel that is looked for, in pixels."""
 
-_SMALLEST = 64
-"""Pictures with a shorter side tell nothing about a kernel."""
 _RATIO = math.sqrt(0.5)
 """Side of a picture over that of the next larger one."""
 _COARSEST = 5
@@ -47,9 +47,10 @@ _LOOSEST = 0.1
 _SMOOTHNESS, _DAMPING = 2e-2, 1e-4
 """Penalties of the guess: of its gradients, and of itself."""
 _FLAT = 1e-4
-"""Mean of the squared gradients below which a picture has no edges."""
+"""Root of the mean squared gradient below which a picture has no edges."""
 
 
+@torch.no_grad()
 def deconvolved(image: Tensor, reduced: float = 1.0) -> Tensor:
     """The guess for one window, within which the blur is taken for the same.
 
@@ -60,7 +61,7 @@ def deconvolved(image: Tensor, reduced: float = 1.0) -> Tensor:
     Returns:
         (3, H, W) in [0, 1]; the image itself where it is too small or too flat.
     """
-    luma = image.mean(dim=0)
+    luma = image.mean(dim=0).nan_to_num(0).clamp(0, 1)
     if reduced > 1:
         size = [max(1, round(side / reduced)) for side in luma.shape]
         luma = _resized(luma, size)
@@ -68,9 +69,7 @@ def deconvolved(image: Tensor, reduced: float = 1.0) -> Tensor:
     if kernel is None:
         return image
     if reduced > 1:
-        side = 2 * round(len(kernel) * reduced / 2) + 1
-        kernel = _resized(kernel, [side, side]).clamp_min(0)
-        kernel = kernel / kernel.sum()
+        kernel = _enlarged(kernel, reduced)
     return divided(image, kernel).clamp(0, 1)
 
 
@@ -84,7 +83,7 @@ def shake_kernel(luma: Tensor) -> Tensor | None:
         (EXTENT, EXTENT), not negative, with a sum of 1 and its centre of mass in the middle; None
         where the picture is too small or too flat to tell.
     """
-    if min(luma.shape) < _SMALLEST or _slopes(luma).square().mean() < _FLAT**2:
+    if min(luma.shape) < SMALLEST_WINDOW or _slopes(luma).square().mean() < _FLAT**2:
         return None
     kernel, edges = None, _EDGES
     levels = int(math.log(_COARSEST / EXTENT) / math.log(_RATIO)) + 1
@@ -184,8 +183,27 @@ def _cleaned(kernel: Tensor) -> Tensor:
     kernel = kernel * ((shares >= _LOOSEST) | largest)[parts]
     kernel = kernel / kernel.sum()
     places = torch.arange(len(kernel), dtype=kernel.dtype)
-    centre = float(kernel.sum(1) @ places), float(kernel.sum(0) @ places)
-    return torch.roll(kernel, [round(len(kernel) // 2 - place) for place in centre], (0, 1))
+    for axis in (0, 1):
+        centre = float(kernel.sum(1 - axis) @ places)
+        kernel = _moved(kernel, round(len(kernel) // 2 - centre), axis)
+    return kernel / kernel.sum()
+
+
+def _moved(kernel: Tensor, steps: int, axis: int) -> Tensor:
+    """A kernel moved along an axis; what leaves it is lost."""
+    moved = torch.roll(kernel, steps, axis)
+    came_back = slice(0, steps) if steps >= 0 else slice(len(kernel) + steps, None)
+    moved[(slice(None),) * axis + (came_back,)] = 0
+    return moved
+
+
+def _enlarged(kernel: Tensor, factor: float) -> Tensor:
+    """A kernel of a larger picture, by linear interpolation around its middle."""
+    half = math.ceil(factor * len(kernel) / 2)
+    places = torch.arange(-half, half + 1) / factor + len(kernel) // 2
+    shares = (1 - (places[:, None] - torch.arange(len(kernel))).abs()).clamp_min(0)
+    larger = shares @ kernel @ shares.T
+    return larger / larger.sum()
 
 
 def _resized(plane: Tensor, size: list[int]) -> Tensor:

@@ -173,7 +173,7 @@ def mixed(lq: Tensor, gate: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W).
     """
-    return torch.lerp(lq[:, :3], lq[:, 3:], gate.sigmoid())
+    return torch.lerp(lq[:, :3], lq[:, 3:], gate.to(lq.dtype).sigmoid())
 
 
 def _tail(kind: Tail, dim: int, out: int) -> nn.Sequential:

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffir_cli.engine.guess import guess_of_window
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
-from diffir_cli.networks.deconvolution import deconvolved
 from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
@@ -70,7 +70,7 @@ class _Photos:
         if not self.chosen:
             raise InputError(
                 f"none of {len(photos)} photos has sides of {side} pixels or more",
-                "give larger photos or a smaller data.patch",
+                "give larger photos or a smaller data.patch, or data.window where there is one",
             )
         areas = [photos[i].shape[0] * photos[i].shape[1] for i in self.chosen]
         self.chances = np.array(areas, dtype=np.float64) / sum(areas)
@@ -194,10 +194,15 @@ class Windows:
 
     def window(self, number: int) -> Pair:
         """A window with its guess behind it, and its truth."""
-        lq, gt, *_ = self.source.crop(np.random.default_rng([self.seed, number]), self.side)
-        guess = deconvolved(torch.from_numpy(lq).permute(2, 0, 1) / 255)
+        draw = np.random.default_rng([self.seed, number, *_WINDOW_STREAM])
+        lq, gt, *_ = self.source.crop(draw, self.side)
+        guess = guess_of_window(torch.from_numpy(lq).permute(2, 0, 1) / 255)
         levels = (guess * 255).round().byte().permute(1, 2, 0).numpy()
-        return np.concatenate([lq, levels], axis=2), gt
+        return np.concatenate([lq, levels], axis=2), np.ascontiguousarray(gt)
+
+
+_WINDOW_STREAM = 87, 105
+"""Keeps the random numbers of windows apart from those of crops."""
 
 
 _SURROUNDINGS = 24

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.config import ModelConfig, Precision, parse_table
+from diffir_cli.config import SMALLEST_WINDOW, ModelConfig, Precision, parse_table
 from diffir_cli.errors import RecipeError
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.recipe import (
@@ -229,6 +229,11 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield f"data.windows must be at least 1, not {data.windows}"
     if model.in_channels == 6 and data.window < max(patch for _, patch, _ in data.sizes()):
         yield f"data.window must hold the largest crop, not be {data.window}"
+    if model.in_channels == 6 and data.window < SMALLEST_WINDOW:
+        yield f"data.window must be at least {SMALLEST_WINDOW} to tell a kernel, not {data.window}"
+    usual = DataRecipe()
+    if model.in_channels != 6 and (data.windows, data.window) != (usual.windows, usual.window):
+        yield "data.windows and data.window have an effect with model.in_channels 6 only"
     if kind in (Degradation.SHAKE, Degradation.HOLES) and model.scale != 1:
         yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
     if kind is Degradation.BICUBIC and model.scale == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from pathlib import Path
 
@@ -57,8 +58,24 @@ def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
 
 
 def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
-    """In which parts two identities differ."""
-    return " and ".join(name for name, value in wanted.items() if known.get(name) != value)
+    """In which parts two identities differ.
+
+    A field that is absent from what is known was added by a later version: it had its default.
+    """
+    usual = digest(Recipe())
+    return " and ".join(
+        name
+        for name, value in wanted.items()
+        if known.get(name) != value and not _grown(known.get(name), value, usual.get(name, ""))
+    )
+
+
+def _grown(known: str | None, wanted: str, usual: str) -> bool:
+    """Whether two tables differ only by new fields at their defaults."""
+    if not all(text and text.startswith("{") for text in (known, wanted, usual)):
+        return False
+    before, after, default = (json.loads(text or "{}") for text in (known, wanted, usual))
+    return after == {**{name: default.get(name) for name in after}, **before}
 
 
 def identity(recipe: Recipe) -> dict[str, str]:
