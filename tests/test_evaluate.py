@@ -185,6 +185,7 @@ def test_the_engine_and_tiles_are_the_users_choice(photos: Path, s2_file: Path) 
     def scores(*arguments: object) -> list[float]:
         found = evaluated("--gt", photos, "-w", s2_file, *arguments)
         assert found["engine"] == ("reference" if "reference" in arguments else "streaming")
+        assert set(found["tiles"].values()) == ({32} if 32 in arguments else set())
         return [score["psnr"] for score in found["methods"][s2_file.name]["images"]]
 
     whole = scores("--tile", "off")
