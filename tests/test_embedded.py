@@ -23,7 +23,7 @@ from diffir_cli.networks import DiffIRS2
 from diffir_cli.registry import WeightSpec, default_weights, read_registry
 from diffir_cli.training.degradation.kinds import MaskKind
 from diffir_cli.training.degradation.masks import random_mask
-from diffir_cli.training.degradation.motion_blur import shake
+from diffir_cli.training.degradation.motion_blur import ShakeRanges, shake
 from diffir_cli.training.degradation.realworld import degrade
 from diffir_cli.weightfile import locate_weights
 from tests.conftest import DATA, run_cli
@@ -114,7 +114,7 @@ def test_a_shaken_photo_comes_out_closer_to_the_truth() -> None:
     restorer = Restorer("deblur", device="cpu")
     gains = []
     for seed in range(4):
-        lq = shake(truth, np.random.default_rng(seed))
+        lq = shake(truth, np.random.default_rng(seed), ShakeRanges(length=(7, 7)))
         gains.append(psnr(restorer.restore(lq), truth) - psnr(lq, truth))
     assert np.mean(gains) > 1
 
