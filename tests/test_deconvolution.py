@@ -174,6 +174,16 @@ def test_a_picture_that_does_not_fit_is_refused_before_its_shake_is_looked_for(
         restorer.restore(_PHOTO)
 
 
+def test_a_shake_that_takes_more_than_is_allowed_is_not_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess.with_guess", None)
+    # Tiles would fit.
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu", wish=Wish(48 * 2**20, 64))
+    with pytest.raises(DeviceError, match="to look for the shake of 768×768 pixels takes about"):
+        restorer.restore(noise_image(768, 768))
+
+
 def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
     large = 4000, 3000
     one = guess_bytes(_GATED, *large)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import subprocess
@@ -27,8 +28,10 @@ from diffir_cli.training.recipe import (
     LearningRate,
     LossRecipe,
     OptimizerRecipe,
+    digest,
 )
 from diffir_cli.training.schedule import learning_rate
+from diffir_cli.training.setup import difference, identity
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
 from diffir_cli.training.validate import Validation
@@ -90,6 +93,21 @@ def test_rows_behind_the_saved_state_are_dropped_on_resuming(photos: Path, tmp_p
     (tmp_path / "run" / "state.pt").write_bytes((state_at_6 / "state.pt").read_bytes())
     run_training(recipe, tmp_path / "run")
     assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
+
+
+def test_a_state_of_a_version_without_some_fields_is_continued_where_they_have_their_defaults(
+    photos: Path,
+) -> None:
+    recipe = make_recipe(photos)
+    wanted = identity(recipe)
+    older = {name: json.loads(text) for name, text in digest(recipe).items()}
+    del older["data"]["windows"], older["data"]["window"], older["model"]["gated"]
+    known = {**wanted, **{name: json.dumps(value) for name, value in older.items()}}
+    assert known["data"] != wanted["data"] and difference(known, wanted) == ""
+    changed = identity(make_recipe(photos, data={"batch": 2}))
+    assert difference(known, changed) == "data"
+    newer = dict(wanted, data=wanted["data"].replace('"windows": 1000', '"windows": 7'))
+    assert newer["data"] != wanted["data"] and difference(known, newer) == "data"
 
 
 def test_a_folder_of_another_recipe_is_not_continued(photos: Path, tmp_path: Path) -> None:

@@ -132,20 +132,8 @@ def plan_run(
     engine: Engine = Engine.STREAMING,
     itemsize: int = 4,
     strip: int = 0,
-    beside: int = 0,
 ) -> Plan:
     """The whole image where it fits, else the largest tiles that do.
-
-    Args:
-        config: The network.
-        width: LQ pixels.
-        height: LQ pixels.
-        device: Where it is executed.
-        wish: Limits of memory and tiles.
-        engine: How it is executed.
-        itemsize: Bytes of a number of the feature maps.
-        strip: Numbers of a feature that are worked on at a time.
-        beside: Bytes that are needed before the network runs, whatever the tiles.
 
     Raises:
         DeviceError: when more is needed than there is, and tiles are not wanted or do not help.
@@ -155,14 +143,14 @@ def plan_run(
     budget = wish.max_memory or (None if available is None else int(_SHARE * available))
     # CPEN looks at the whole image even where the DIRformer does not.
     numbers = condition_numbers(budget)
-    looking = max(condition_bytes(config, width, height, numbers), beside)
+    looking = condition_bytes(config, width, height, numbers)
     if wish.tile:
         side = max(_multiple(wish.tile, config), config.multiple)
         tiled = max(need(min(side, width), min(side, height)), looking)
         if wish.max_memory and tiled > wish.max_memory:
             raise DeviceError(
-                f"tiles of {side} pixels need about {_said(tiled)}, and --max-memory allows "
-                f"{_said(wish.max_memory)}",
+                f"tiles of {side} pixels need about {said(tiled)}, and --max-memory allows "
+                f"{said(wish.max_memory)}",
                 "use a smaller --tile, or raise --max-memory",
             )
         return Plan(tiled, side, numbers)
@@ -181,15 +169,15 @@ def plan_run(
         if needed <= budget:
             return Plan(needed, side, numbers)
     raise DeviceError(
-        f"an image of {width}×{height} pixels needs about {_said(whole)} on {device}, "
-        f"and {_said(budget)} may be used",
+        f"an image of {width}×{height} pixels needs about {said(whole)} on {device}, "
+        f"and {said(budget)} may be used",
         "use a machine with more memory, or raise --max-memory"
         if wish.tile is None
         else "allow tiles with --tile auto",
     )
 
 
-def _said(size: int) -> str:
+def said(size: int) -> str:
     """Bytes as people say them."""
     return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / 2**20:.0f} MiB"
 

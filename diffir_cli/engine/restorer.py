@@ -29,7 +29,7 @@ from diffir_cli.engine.device import (
     to_host,
 )
 from diffir_cli.engine.guess import guess_bytes, read_by
-from diffir_cli.engine.memory import CANVAS_SHARE, Plan, Wish, available_bytes, plan_run
+from diffir_cli.engine.memory import CANVAS_SHARE, Plan, Wish, available_bytes, plan_run, said
 from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
 from diffir_cli.engine.tiling import blended
 from diffir_cli.errors import DeviceError, WeightsError
@@ -146,10 +146,17 @@ class ModelRestorer:
         """What a network with a guess reads, once the plan says that the picture fits."""
         height, width = lq.shape[-2:]
         self._plan(width, height)
-        available = available_bytes(torch.device("cpu"))
-        budgets = [size for size in (self.wish.max_memory, available) if size]
+        # The guess is made on the CPU, wherever the network is.
+        budget = self.wish.max_memory or available_bytes(torch.device("cpu"))
+        needed = guess_bytes(self.config, height, width)
+        if budget is not None and needed > budget:
+            raise DeviceError(
+                f"to look for the shake of {width}×{height} pixels takes about {said(needed)}, and "
+                f"{said(budget)} may be used",
+                "use a machine with more memory, or raise --max-memory",
+            )
         try:
-            return read_by(self.config, lq, min(budgets, default=None))
+            return read_by(self.config, lq, budget)
         except (RuntimeError, MemoryError) as error:
             if not (_is_out_of_memory(error) or "start new thread" in str(error)):
                 raise
@@ -193,8 +200,7 @@ class ModelRestorer:
 
     def _plan(self, width: int, height: int) -> Plan:
         how = self.engine, self.dtype.itemsize, strip_numbers()
-        guess = guess_bytes(self.config, height, width)
-        return plan_run(self.config, width, height, self.device, self.wish, *how, beside=guess)
+        return plan_run(self.config, width, height, self.device, self.wish, *how)
 
     def _ipr(self, padded: Tensor, seed: int, gt: Tensor | None, numbers: int) -> Tensor:
         """Z or Ẑ of the whole image, (1, 4C')."""
