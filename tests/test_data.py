@@ -19,9 +19,7 @@ from diffir_cli.imaging.bicubic import reduce_bicubic
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.training.data import (
     Crops,
-    FreshPairs,
     Prefetched,
-    StoredPairs,
     load_pairs,
     load_photos,
 )
@@ -35,6 +33,7 @@ from diffir_cli.training.losses import (
     reconstruction_loss,
 )
 from diffir_cli.training.recipe import Augment, IPRLoss, PixelLoss
+from diffir_cli.training.sources import FreshPairs, StoredPairs
 from diffir_cli.training.stage1 import stage1_losses
 from tests.training_helpers import log_rows, make_recipe, run_training
 
@@ -183,8 +182,8 @@ def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three
         asked.append(image.shape)
         return 1 - image
 
-    monkeypatch.setattr("diffir_cli.training.data.guess_of_window", negative)
-    monkeypatch.setattr("diffir_cli.training.data.degraded", lambda gt, *_: gt // 2)
+    monkeypatch.setattr("diffir_cli.training.sources.guess_of_window", negative)
+    monkeypatch.setattr("diffir_cli.training.sources.degraded", lambda gt, *_: gt // 2)
     model = {"scale": 1, "tail": "conv", "in_channels": 6}
     shakes = {"degradation": "shake", "patch": 16, "windows": 3, "window": 64}
     recipe = make_recipe(photos, model=model, data=shakes)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,20 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffir_cli.engine.guess import guess_of_window
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
-from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.bicubic import bicubic_pair
-from diffir_cli.training.degradation.kinds import Degradation, MaskKind
-from diffir_cli.training.degradation.realworld import sharpen
-from diffir_cli.training.recipe import Augment, Recipe
-
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""LQ (h, w, 3), or (h, w, 4) with a mask or (h, w, 6) with a deconvolved guess, and GT
-(scale·h, scale·w, 3) in 0–255."""
-Crop = tuple[NDArray[np.uint8], ...]
-"""A pair, and behind a sharpened GT the GT as it was."""
+from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.training.recipe import Recipe
+from diffir_cli.training.sources import Crop, FreshPairs, Pair, Source, StoredPairs, Windows
 
 
 @dataclass(frozen=True)
@@ -49,164 +40,6 @@ class Batch:
     def real(self) -> Tensor:
         """What a discriminator must take for real: a sharpened truth would teach it halos."""
         return self.gt if self.natural is None else self.natural
-
-
-class Source(Protocol):
-    """Where crops come from."""
-
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
-        """A random crop of `patch` LQ pixels, turned and flipped, with its degraded twin."""
-
-
-class _Photos:
-    """Photos of which crops are drawn with a chance in proportion to their area.
-
-    Raises:
-        InputError: when no photo is as large as a crop.
-    """
-
-    def __init__(self, photos: Sequence[NDArray[np.uint8]], side: int) -> None:
-        self.chosen = [i for i, photo in enumerate(photos) if min(photo.shape[:2]) >= side]
-        if not self.chosen:
-            raise InputError(
-                f"none of {len(photos)} photos has sides of {side} pixels or more",
-                "give larger photos or a smaller data.patch, or data.window where there is one",
-            )
-        areas = [photos[i].shape[0] * photos[i].shape[1] for i in self.chosen]
-        self.chances = np.array(areas, dtype=np.float64) / sum(areas)
-
-    def draw(self, draw: np.random.Generator) -> int:
-        """The number of a photo."""
-        return self.chosen[draw.choice(len(self.chosen), p=self.chances)]
-
-
-class StoredPairs:
-    """Crops of photos held in memory with their degraded twins.
-
-    Args:
-        pairs: LQ and GT of each photo.
-        scale: Side of GT over side of LQ.
-        largest: Side of the largest crop in LQ pixels.
-        augment: In which orientations crops are seen.
-        sharpened: Whether GT is sharpened.
-
-    Raises:
-        InputError: when no photo is as large as a crop.
-    """
-
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        scale: int,
-        largest: int,
-        augment: Augment,
-        sharpened: bool = False,
-    ) -> None:
-        self.pairs, self.scale = pairs, scale
-        self.augment, self.sharpened = augment, sharpened
-        self.photos = _Photos([gt for _, gt in pairs], largest * scale)
-
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
-        """The same place of both halves of a pair."""
-        lq, gt = self.pairs[self.photos.draw(draw)]
-        top = int(draw.integers(lq.shape[0] - patch + 1))
-        left = int(draw.integers(lq.shape[1] - patch + 1))
-        turned = _orientation(draw, self.augment)
-        scale = self.scale
-        inside = _cut(lq, top, left, patch, turned)
-        truth = _cut(gt, top * scale, left * scale, patch * scale, turned)
-        return (inside, sharpen(truth), truth) if self.sharpened else (inside, truth)
-
-
-class FreshPairs:
-    """Crops of sharp photos, each degraded anew.
-
-    Args:
-        photos: (H, W, 3) in 0–255 each.
-        kind: How they are degraded.
-        scale: Side of GT over side of LQ.
-        largest: Side of the largest crop in LQ pixels.
-        augment: In which orientations crops are seen.
-        sharpened: Whether GT is sharpened behind the degradation.
-        masks: For holes, the kinds of which one is drawn for each crop.
-
-    Raises:
-        InputError: when no photo is as large as a crop.
-    """
-
-    def __init__(
-        self,
-        photos: Sequence[NDArray[np.uint8]],
-        kind: Degradation,
-        scale: int,
-        largest: int,
-        augment: Augment,
-        sharpened: bool = False,
-        masks: Sequence[MaskKind] = (MaskKind.TRAIN,),
-    ) -> None:
-        self.all, self.kind, self.scale = photos, kind, scale
-        self.augment, self.sharpened, self.masks = augment, sharpened, masks
-        self.margin = _SURROUNDINGS if kind is Degradation.SHAKE else 0
-        self.photos = _Photos(photos, largest * scale + 2 * self.margin)
-
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
-        """A crop and what the degradation makes of it and its surroundings."""
-        photo = self.all[self.photos.draw(draw)]
-        margin = self.margin
-        side = patch * self.scale + 2 * margin
-        top = int(draw.integers(photo.shape[0] - side + 1))
-        left = int(draw.integers(photo.shape[1] - side + 1))
-        gt = _cut(photo, top, left, side, _orientation(draw, self.augment))
-        lq = degraded(gt, self.kind, self.scale, draw, self.masks)
-        if margin:
-            inside = slice(margin, side - margin)
-            lq, gt = lq[inside, inside], gt[inside, inside]
-        return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
-
-
-class Windows:
-    """Crops of windows that have been degraded and deconvolved, each made when first asked for.
-
-    To find the kernel of a window takes a second, so that each is seen many times.
-
-    Args:
-        source: Where windows come from.
-        count: How many there are.
-        side: Their side in LQ pixels.
-        augment: In which orientations crops are seen.
-        seed: Where a window's randomness comes from, beside its number.
-    """
-
-    def __init__(self, source: Source, count: int, side: int, augment: Augment, seed: int) -> None:
-        self.source, self.count, self.side = source, count, side
-        self.augment, self.seed = augment, seed
-        self.made: dict[int, Pair] = {}
-
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
-        """A part of one of the windows."""
-        number = int(draw.integers(self.count))
-        if number not in self.made:
-            self.made[number] = self.window(number)
-        lq, gt = self.made[number]
-        top, left = (int(draw.integers(self.side - patch + 1)) for _ in range(2))
-        turned = _orientation(draw, self.augment)
-        return _cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned)
-
-    def window(self, number: int) -> Pair:
-        """A window with its guess behind it, and its truth."""
-        draw = np.random.default_rng([self.seed, number, *_WINDOW_STREAM])
-        lq, gt, *_ = self.source.crop(draw, self.side)
-        guess = guess_of_window(torch.from_numpy(lq).permute(2, 0, 1) / 255)
-        levels = (guess * 255).round().byte().permute(1, 2, 0).numpy()
-        return np.concatenate([lq, levels], axis=2), np.ascontiguousarray(gt)
-
-
-_WINDOW_STREAM = 87, 105
-"""Keeps the random numbers of windows apart from those of crops."""
-
-
-_SURROUNDINGS = 24
-"""Pixels around a crop that blur may carry into it."""
 
 
 class Crops:
@@ -336,21 +169,6 @@ def load_pairs(
 
 def _paths(folders: Sequence[str]) -> list[Path]:
     return [path for folder in filter(None, folders) for path in list_pictures(Path(folder))]
-
-
-def _orientation(draw: np.random.Generator, augment: Augment) -> tuple[int, bool]:
-    """Quarter turns, and whether to flip."""
-    if augment is Augment.NONE:
-        return 0, False
-    turns = int(draw.integers(4)) if augment is Augment.ALL else 0
-    return turns, bool(draw.integers(2))
-
-
-def _cut(
-    image: NDArray[np.uint8], top: int, left: int, side: int, turned: tuple[int, bool]
-) -> NDArray[np.uint8]:
-    crop = np.rot90(image[top : top + side, left : left + side], turned[0])
-    return np.ascontiguousarray(crop[:, ::-1] if turned[1] else crop)
 
 
 def _to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:

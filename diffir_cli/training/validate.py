@@ -14,10 +14,11 @@ from diffir_cli.engine import ModelRestorer
 from diffir_cli.engine.guess import with_guess
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.training.data import Pair, load_pairs, load_photos
+from diffir_cli.training.data import load_pairs, load_photos
 from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.recipe import Recipe
+from diffir_cli.training.sources import Pair
 
 
 @dataclass(frozen=True)
