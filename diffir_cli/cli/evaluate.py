@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +59,16 @@ _Metrics = Annotated[
     list[Metric] | None,
     typer.Option("--metric", help="Measured too, by torchmetrics.", show_default=False),
 ]
+_Align = Annotated[
+    int,
+    typer.Option(
+        "--align",
+        metavar="PIXELS",
+        min=0,
+        max=64,
+        help="Measure where a result agrees best with its truth, up to so far away; for shakes.",
+    ),
+]
 
 
 def evaluate(
@@ -75,6 +86,7 @@ def evaluate(
     protocol: _Protocol = None,
     baseline: _Baselines = None,
     metric: _Metrics = None,
+    align: _Align = 0,
     csv: options.CsvFile = None,
     markdown: options.MarkdownFile = None,
     html: options.HtmlFile = None,
@@ -128,9 +140,11 @@ def evaluate(
         restored = _restored(restorer, seed, tiled)
         masked = mask is not None
         methods = _methods(restored, chosen.name, restorer.config.scale, baseline, task, masked)
-    rules = PROTOCOLS[name]
+    rules = replace(PROTOCOLS[name], align=align)
     what = "finished results" if results is not None else task.value
     caption = f"{what}, protocol {name.value}: {rules.summary}"
+    if align:
+        caption += f"; PSNR and SSIM at the best shift of up to {align} pixels"
     gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if html else None
     with working("measuring", quiet or json) as status:
         metrics = _learned(metric or (), device)
@@ -140,6 +154,7 @@ def evaluate(
         "task": None if results is not None else task.value,
         "protocol": name.value,
         "conventions": rules.summary,
+        "align": align,
         **used,
         **({"tiles": tiled} if used else {}),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diffir_cli.evaluation.align import best_shift, moved
 from diffir_cli.evaluation.kinds import ProtocolName
 from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim, ssim_padded, ssim_volume
 
@@ -28,6 +29,9 @@ class Protocol:
     ssim: Callable[[NDArray[np.generic], NDArray[np.generic]], float]
     holes_only: bool = False
     """Whether PSNR counts the pixels in holes alone."""
+    align: int = 0
+    """Pixels by which a result may be moved to where it agrees best with the truth; as many more at
+    the edges do not count."""
 
     def measure(
         self, hq: Image, gt: Image, holes: NDArray[np.bool_] | None = None
@@ -39,18 +43,21 @@ class Protocol:
             gt: The truth, of the same shape.
             holes: (H, W), True where it was filled; needed when `holes_only`.
         """
-        first, second = (self.channels(shave(image, self.border)) for image in (hq, gt))
+        if self.align:
+            hq = moved(hq, best_shift(hq, gt, self.align))
+        border = self.border + self.align
+        first, second = (self.channels(shave(image, border)) for image in (hq, gt))
         similarity = self.ssim(first, second)
         if self.holes_only:
             assert holes is not None
-            inside = shave(holes, self.border)
+            inside = shave(holes, border)
             first, second = first[inside], second[inside]
         return {"psnr": psnr(first, second), "ssim": similarity}
 
     @property
     def smallest(self) -> int:
         """The shortest side that can be measured, in HQ pixels."""
-        return 11 + 2 * self.border
+        return 11 + 2 * (self.border + self.align)
 
 
 def _rgb(image: Image) -> NDArray[np.generic]:
