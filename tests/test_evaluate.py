@@ -347,6 +347,21 @@ def test_a_result_that_lies_beside_its_truth_is_found_there(shift: tuple[float, 
         assert aligned["psnr"] > max(38.0, plain["psnr"] + 10) and aligned["ssim"] > 0.98
 
 
+def test_noise_is_not_taken_for_a_shift() -> None:
+    path = Path(__file__).parent / "data" / "lighthouse-truth.webp"
+    sharp = read_picture(path).rgb[300:500, 160:320]
+    truth = cv2.GaussianBlur(sharp, (0, 0), 1.5).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 10, truth.shape)
+    noisy = np.clip(truth + noise, 0, 255).astype(np.uint8)
+    assert best_shift(noisy, truth, 8) == (0, 0)
+
+
+def test_a_shift_of_what_lies_around_holes_is_refused(tmp_path: Path) -> None:
+    arguments = "evaluate", "--task", "inpaint", "--gt", tmp_path, "--align", "4"
+    result = run_cli(*arguments)
+    assert result.exit_code == 2 and "--align has no use for inpaint" in result.stderr
+
+
 def test_scores_at_the_best_shift_say_so_and_never_move_further(tmp_path: Path) -> None:
     path = Path(__file__).parent / "data" / "lighthouse-truth.webp"
     truth = read_picture(path).rgb[300:364, 160:232]
@@ -363,5 +378,7 @@ def test_scores_at_the_best_shift_say_so_and_never_move_further(tmp_path: Path) 
     assert near["methods"]["results"]["mean"]["psnr"] < 30
     told = run_cli(*arguments[:-1], "--align", "3").stdout
     assert "at the best shift of up to 3 pixels" in told
-    refused = run_cli(*arguments, "--align", "40")
-    assert refused.exit_code == 3 and "too small to be measured" in refused.stderr
+    for folder in ("out", "gt"):
+        Image.fromarray(truth[:40]).save(tmp_path / folder / "a.png")
+    refused = run_cli(*arguments, "--align", "15")
+    assert refused.exit_code == 3 and "give a smaller --align" in refused.stderr

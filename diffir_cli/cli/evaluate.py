@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,8 +64,8 @@ _Align = Annotated[
         "--align",
         metavar="PIXELS",
         min=0,
-        max=64,
-        help="Measure where a result agrees best with its truth, up to so far away; for shakes.",
+        max=16,
+        help="PSNR and SSIM where a result agrees best with its truth, up to so far away.",
     ),
 ]
 
@@ -110,6 +109,8 @@ def evaluate(
     """
     name = protocol or ProtocolName(task.value)
     _check_options(context, results, truth, gt, mask is None or name is ProtocolName.INPAINT)
+    if align and name is ProtocolName.INPAINT:
+        raise typer.BadParameter("--align has no use for inpaint: what is known stays in its place")
     be_quiet(quiet)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     files = {"csv": csv, "markdown": markdown, "html": html}
@@ -140,11 +141,9 @@ def evaluate(
         restored = _restored(restorer, seed, tiled)
         masked = mask is not None
         methods = _methods(restored, chosen.name, restorer.config.scale, baseline, task, masked)
-    rules = replace(PROTOCOLS[name], align=align)
+    rules = PROTOCOLS[name].aligned(align)
     what = "finished results" if results is not None else task.value
     caption = f"{what}, protocol {name.value}: {rules.summary}"
-    if align:
-        caption += f"; PSNR and SSIM at the best shift of up to {align} pixels"
     gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if html else None
     with working("measuring", quiet or json) as status:
         metrics = _learned(metric or (), device)

@@ -181,7 +181,8 @@ def load(sample: Sample, scale: int, protocol: Protocol) -> Loaded:
     if min(gt.shape[:2]) < protocol.smallest:
         raise InputError(
             f"{sample.gt} is too small to be measured: {gt.shape[1]}×{gt.shape[0]} pixels",
-            f"leave out images with a side under {protocol.smallest} pixels",
+            f"leave out images with a side under {protocol.smallest} pixels"
+            + (", or give a smaller --align" if protocol.align else ""),
         )
     holes = read_mask(sample.mask, (gt.shape[1], gt.shape[0])) if sample.mask else None
     return Loaded(sample.gt.name, lq, gt, holes)

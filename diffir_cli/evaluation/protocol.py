@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,13 @@ class Protocol:
     align: int = 0
     """Pixels by which a result may be moved to where it agrees best with the truth; as many more at
     the edges do not count."""
+
+    def aligned(self, most: int) -> Protocol:
+        """The same at the best shift of up to so many pixels; 0 for none."""
+        if not most:
+            return self
+        summary = f"{self.summary}; at the best shift of up to {most} pixels, which the edges lack"
+        return replace(self, summary=summary, align=most)
 
     def measure(
         self, hq: Image, gt: Image, holes: NDArray[np.bool_] | None = None
