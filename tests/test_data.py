@@ -35,6 +35,7 @@ from diffir_cli.training.losses import (
 from diffir_cli.training.recipe import Augment, IPRLoss, PixelLoss
 from diffir_cli.training.sources import FreshPairs, StoredPairs
 from diffir_cli.training.stage1 import stage1_losses
+from tests.conftest import noise_image
 from tests.training_helpers import log_rows, make_recipe, run_training
 
 
@@ -178,9 +179,9 @@ def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three
 ) -> None:
     asked = []
 
-    def negative(image: Tensor) -> Tensor:
-        asked.append(image.shape)
-        return 1 - image
+    def negative(window: Tensor, whole: Tensor) -> Tensor:
+        asked.append((window.shape, whole.shape))
+        return 1 - window
 
     monkeypatch.setattr("diffir_cli.training.sources.guess_of_window", negative)
     monkeypatch.setattr("diffir_cli.training.sources.degraded", lambda gt, *_: gt // 2)
@@ -189,13 +190,27 @@ def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three
     recipe = make_recipe(photos, model=model, data=shakes)
     crops, others = Crops.of(recipe), Crops.of(recipe)
     batches = [crops.batch(iteration, 16, 8) for iteration in range(4)]
-    assert asked == [(3, 64, 64)] * 3
+    assert asked == [((3, 64, 64), (3, 64, 64))] * 3
     for batch in batches:
         levels = (batch.gt * 255).round()
         torch.testing.assert_close(batch.lq[:, :3] * 255, levels.div(2, rounding_mode="floor"))
         torch.testing.assert_close(batch.lq[:, 3:], 1 - batch.lq[:, :3], atol=2e-3, rtol=0)
     # In another order the windows are the same, as a training that is continued needs.
     assert torch.equal(others.batch(3, 16, 8).lq, batches[3].lq)
+
+
+def test_a_window_of_a_stored_pair_knows_the_picture_that_it_is_a_part_of() -> None:
+    lq = noise_image(40, 60)
+    source = StoredPairs([(lq, 255 - lq)], 1, 32, Augment.ALL)
+    for seed in range(8):
+        (inside, truth), whole = source.window(np.random.default_rng(seed), 32)
+        np.testing.assert_array_equal(truth, 255 - inside)
+        rows, columns = (side - 31 for side in whole.shape[:2])
+        assert any(
+            np.array_equal(whole[top : top + 32, left : left + 32], inside)
+            for top in range(rows)
+            for left in range(columns)
+        )
 
 
 def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The deconvolved guess of a whole picture, window by window.
 
 A camera that turns, or something that moves, blurs one part of a picture in another way than the
-next, so each window gets a kernel of its own; where two overlap their guesses are blended. Large
-pictures are made smaller to look for the kernels: shakes grow with the picture, and so the time
-that this takes stops growing.
+next, so each window gets a kernel of its own, found from that of the whole picture; where two
+overlap their guesses are blended. Large pictures are made smaller to look for the kernels: shakes
+grow with the picture, and so the time that this takes stops growing.
 
 Everything is computed on the CPU, one window a thread, so that on one machine a picture has the
 same guess beside every device and with any number of threads. The alternation enlarges differences
@@ -12,25 +12,26 @@ in rounding, so another kind of CPU may find a slightly different kernel.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from diffir_cli.config import ModelConfig
 from diffir_cli.engine.tiling import blended
-from diffir_cli.networks.deconvolution import deconvolved
+from diffir_cli.networks.deconvolution import deconvolved, extent_of, rough_kernel, scene_pixels
 
 _WINDOW, _OVERLAP = 512, 96
 """Side of a window and what two share, in pixels of the picture that kernels are looked for in."""
 _LARGEST = 2048
 """Longest side of that picture."""
-_PIXEL_BYTES, _WINDOW_BYTES = 48, 110
-"""What a guess takes for each pixel of the picture, and in each thread of a window, as measured."""
+_PIXEL_BYTES, _SCENE_BYTES = 48, 150
+"""What a guess takes for each pixel of the picture, and of what is worked on at a time with its
+margins: in each thread a window, before them the whole picture at half its size. As measured."""
 
 
 def read_by(config: ModelConfig, lq: Tensor, budget: int | None = None) -> Tensor:
@@ -61,25 +62,37 @@ def with_guess(lq: Tensor, threads: int | None = None) -> Tensor:
     """
     reduced = _reduced(lq.shape[-2], lq.shape[-1])
     window, overlap = round(_WINDOW * reduced), round(_OVERLAP * reduced)
-    guess_of = partial(_of_window, reduced=reduced)
     with _single_threads(threads or torch.get_num_threads()) as pool:
+        guess_of = pool.submit(_guessing, lq[0], reduced).result()
         guess = blended(lq, 1, window, overlap, 1, guess_of, mapped=pool.map)
     return torch.cat([lq, guess], dim=1)
 
 
-def guess_of_window(window: Tensor, reduced: float = 1.0) -> Tensor:
-    """What `deconvolved` makes of a (3, H, W) window, the same with any number of threads."""
+def guess_of_window(window: Tensor, whole: Tensor) -> Tensor:
+    """What a window of a picture has for its guess, the same with any number of threads.
+
+    Args:
+        window: (3, H, W) in [0, 1], on the CPU.
+        whole: The picture that it is a part of, or the window itself. One that is so large that
+            kernels would be looked for in a smaller one, of which a window of pixels tells too
+            little, is left aside.
+
+    Returns:
+        (3, H, W) in [0, 1].
+    """
+    if _reduced(*whole.shape[-2:]) > 1:
+        whole = window
     with _single_threads(1) as pool:
-        return pool.submit(deconvolved, window, reduced).result()
+        guess_of = pool.submit(_guessing, whole, 1.0).result()
+        return pool.submit(guess_of, window[None]).result()[0]
 
 
 def guess_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) -> int:
     """What the guess of a picture takes beside it; 0 for a network that reads none."""
     if config.in_channels != 6:
         return 0
-    side = _WINDOW * _reduced(height, width)
-    window = min(side, height) * min(side, width)
-    return round(_PIXEL_BYTES * height * width + _WINDOW_BYTES * window * threads)
+    windows = _PIXEL_BYTES * height * width + threads * _window_bytes(height, width)
+    return max(windows, _rough_bytes(height, width))
 
 
 def _threads(height: int, width: int, budget: int | None) -> int:
@@ -87,8 +100,28 @@ def _threads(height: int, width: int, budget: int | None) -> int:
     threads = torch.get_num_threads()
     if budget is None:
         return threads
-    window = _WINDOW_BYTES * (_WINDOW * _reduced(height, width)) ** 2
-    return max(1, min(threads, int((budget - _PIXEL_BYTES * height * width) / window)))
+    free = budget - _PIXEL_BYTES * height * width
+    return max(1, min(threads, free // _window_bytes(height, width)))
+
+
+def _window_bytes(height: int, width: int) -> int:
+    """What one thread takes."""
+    reduced = _reduced(height, width)
+    side, extent = round(_WINDOW * reduced), math.ceil(_extent(height, width) * reduced)
+    return _SCENE_BYTES * scene_pixels(min(side, height), min(side, width), extent)
+
+
+def _rough_bytes(height: int, width: int) -> int:
+    """What is taken before the windows."""
+    half = 2 * _reduced(height, width)
+    margin = math.ceil(_extent(height, width) / 2)
+    return _SCENE_BYTES * scene_pixels(math.ceil(height / half), math.ceil(width / half), margin)
+
+
+def _extent(height: int, width: int) -> int:
+    """Side of the largest kernel of a picture, in pixels of the one that it is looked for in."""
+    reduced = _reduced(height, width)
+    return extent_of(round(height / reduced), round(width / reduced))
 
 
 def _reduced(height: int, width: int) -> float:
@@ -96,8 +129,11 @@ def _reduced(height: int, width: int) -> float:
     return max(1.0, min(max(height, width) / _LARGEST, min(height, width) / _WINDOW))
 
 
-def _of_window(window: Tensor, reduced: float) -> Tensor:
-    return deconvolved(window[0], reduced)[None]
+def _guessing(whole: Tensor, reduced: float) -> Callable[[Tensor], Tensor]:
+    """What makes the guess of a (1, 3, H, W) window of a (3, H, W) picture."""
+    extent = extent_of(*(round(side / reduced) for side in whole.shape[-2:]))
+    rough = rough_kernel(whole, reduced, extent)
+    return lambda window: deconvolved(window[0], reduced, extent, rough)[None]
 
 
 class _Usual:

@@ -8,9 +8,14 @@ Fourier domain:
     S = argmin |K ⊗ S − B|² + λ |∇S|₀      by half-quadratic splitting (Xu et al., CVPR 2013)
     K = argmin |K ⊗ ∇S − ∇B|² + γ |K|²     (Cho and Lee, SIGGRAPH Asia 2009)
 
-The guess is then B divided by that K with a penalty on gradients. Where no kernel can be told from
-the picture it is wrong, with ringing; the network sees both and decides for each pixel. The
-released networks see the blurred picture alone.
+The guess is the picture of little total variation that this K would blur into B:
+
+    argmin |K ⊗ S − B|² + μ |∇S|₁          by the same splitting (Wang et al., SIAM 2008)
+
+Kernels are only known but for a shift, and are taken to have their centre of mass in the middle, to
+a fraction of a pixel. Where no kernel can be told from the picture the guess is wrong, with
+ringing; the network sees both and decides for each pixel. The released networks see the blurred
+picture alone.
 """
 
 from __future__ import annotations
@@ -25,15 +30,19 @@ from torch import Tensor
 
 from diffir_cli.config import SMALLEST_WINDOW
 
-EXTENT = 35
-"""Side of the largest kernel that is looked for, in pixels."""
-
+_EXTENT, _LARGE_EXTENT = 35, 51
+"""Side of the largest kernel that is looked for, in pixels, and that in a large picture: shakes
+grow with it, and it tells more of them."""
+_LARGE, _LARGE_SHORT = 1024, 128
+"""Longer and shorter side from which on a picture is large."""
 _RATIO = math.sqrt(0.5)
 """Side of a picture over that of the next larger one."""
 _COARSEST = 5
 """Side of the kernel in the smallest picture."""
 _ROUNDS = 5
 """Alternations at each size."""
+_ROUGH = 2
+"""How many sizes are left to the windows of a picture."""
 _EDGES, _FEWEST_EDGES, _EDGES_DECAY = 4e-3, 1e-3, 1.1
 """λ, the least it becomes, and by what it is divided after each alternation."""
 _STIFFEST = 1e5
@@ -44,52 +53,132 @@ _FAINTEST = 0.05
 """Parts of a kernel below this share of its peak are noise."""
 _LOOSEST = 0.1
 """Unconnected parts of a kernel with less than this share of it are noise."""
-_SMOOTHNESS, _DAMPING = 2e-2, 1e-4
-"""Penalties of the guess: of its gradients, and of itself."""
+_VARIATION, _DAMPING = 1.5e-2, 1e-4
+"""Penalties of the guess: μ, of its total variation, and of its squares."""
+_LOOSE, _TIGHT = 4, 128
+"""Between which multiples of μ the weight of its splitting doubles; it begins with μ itself."""
 _FLAT = 1e-4
 """Root of the mean squared gradient below which a picture has no edges."""
 
 
+def extent_of(height: int, width: int) -> int:
+    """Side of the largest kernel that is looked for in a picture, in pixels."""
+    large = max(height, width) >= _LARGE and min(height, width) >= _LARGE_SHORT
+    return _LARGE_EXTENT if large else _EXTENT
+
+
 @torch.no_grad()
-def deconvolved(image: Tensor, reduced: float = 1.0) -> Tensor:
+def deconvolved(
+    image: Tensor, reduced: float = 1.0, extent: int = _EXTENT, rough: Tensor | None = None
+) -> Tensor:
     """The guess for one window, within which the blur is taken for the same.
 
     Args:
         image: (3, H, W) in [0, 1].
         reduced: By how much the picture is made smaller to look for the kernel, at least 1.
+        extent: Side of the largest kernel, in pixels of the smaller picture.
+        rough: Where to begin, from `rough_kernel` of the picture that the window is a part of.
 
     Returns:
         (3, H, W) in [0, 1]; the image itself where it is too small or too flat.
     """
-    luma = image.mean(dim=0).nan_to_num(0).clamp(0, 1)
-    if reduced > 1:
-        size = [max(1, round(side / reduced)) for side in luma.shape]
-        luma = _resized(luma, size)
-    kernel = shake_kernel(luma)
+    kernel = shake_kernel(_luma(image, reduced), extent, rough)
     if kernel is None:
         return image
     if reduced > 1:
         kernel = _enlarged(kernel, reduced)
-    return divided(image, kernel).clamp(0, 1)
+    return undone(image, kernel).clamp_(0, 1)
 
 
-def shake_kernel(luma: Tensor) -> Tensor | None:
+@torch.no_grad()
+def rough_kernel(image: Tensor, reduced: float, extent: int) -> Tensor | None:
+    """The kernel of a whole picture as it is found before the largest sizes.
+
+    A picture tells more of its kernel than a window, which need only be asked how its own differs.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        reduced: By how much the picture is made smaller, at least 1.
+        extent: Side of the largest kernel, in pixels of the smaller picture.
+
+    Returns:
+        About half as many pixels a side; None where the picture is too small or too flat to tell.
+    """
+    luma = _luma(image, reduced)
+    if not _telling(luma):
+        return None
+    return _alternated(luma, extent, None, _sizes(extent) - 1, _ROUGH)
+
+
+def shake_kernel(luma: Tensor, extent: int = _EXTENT, rough: Tensor | None = None) -> Tensor | None:
     """The kernel that a shake has blurred a picture with.
 
     Args:
         luma: (H, W) in [0, 1].
+        extent: Side of the kernel, odd.
+        rough: Where to begin, from `rough_kernel`; from nothing if None.
 
     Returns:
-        (EXTENT, EXTENT), not negative, with a sum of 1 and its centre of mass in the middle; None
-        where the picture is too small or too flat to tell.
+        (extent, extent), not negative, with a sum of 1 and its centre of mass about the middle;
+        None where the picture is too small or too flat to tell.
     """
-    if min(luma.shape) < SMALLEST_WINDOW or _slopes(luma).square().mean() < _FLAT**2:
+    if not _telling(luma):
         return None
-    kernel, edges = None, _EDGES
-    levels = int(math.log(_COARSEST / EXTENT) / math.log(_RATIO)) + 1
-    for level in reversed(range(levels)):
+    first = _sizes(extent) - 1 if rough is None else _ROUGH - 1
+    return _alternated(luma, extent, rough, first, 0)
+
+
+def undone(image: Tensor, kernel: Tensor) -> Tensor:
+    """The picture that a kernel has blurred, (C, H, W), from the blurred one and that kernel.
+
+    It has little total variation, by splitting: an auxiliary field takes the gradients without
+    their faintest part, then a quotient in the Fourier domain draws the picture to both. Its levels
+    may leave the range of the image.
+    """
+    margin = min(len(kernel), *(side - 1 for side in image.shape[-2:]))
+    height, width = image.shape[-2:]
+    shape = _fast(height + 2 * margin), _fast(width + 2 * margin)
+    transfer = _centred(_transfer(kernel, shape), kernel, shape)
+    power, laplacian = transfer.abs().square().add_(_DAMPING), _laplacian(shape)
+    # Channels one by one, but for their common steepness: spectra are large.
+    picture = _periodic(image, margin, shape)
+    wanted = [torch.fft.rfft2(channel).mul_(transfer.conj()) for channel in picture]
+    right, down = torch.zeros_like(picture), torch.zeros_like(picture)
+    stiffness = _VARIATION
+    while True:
+        share = torch.add(power, laplacian, alpha=stiffness)
+        for number, spectrum in enumerate(wanted):
+            pulled = torch.fft.rfft2(_gathered(right[number], down[number]))
+            pulled = pulled.mul_(stiffness).add_(spectrum)
+            picture[number] = _quotient(pulled, share, shape)
+        stiffness = max(2 * stiffness, _LOOSE * _VARIATION)
+        if stiffness > _TIGHT * _VARIATION:
+            break
+        steepness = torch.zeros(shape)
+        for axis, slopes in ((-1, right), (-2, down)):
+            for number, channel in enumerate(picture):
+                slopes[number] = torch.roll(channel, -1, axis).sub_(channel)
+                steepness.addcmul_(slopes[number], slopes[number])
+        steepness.sqrt_().clamp_min_(1e-8)
+        kept = (1 - _VARIATION / (2 * stiffness) / steepness).clamp_min_(0)
+        right.mul_(kept)
+        down.mul_(kept)
+    return picture[..., margin : margin + height, margin : margin + width].contiguous()
+
+
+def scene_pixels(height: int, width: int, extent: int) -> int:
+    """How many pixels a picture has with the margins that it is worked on with."""
+    margin = min(extent, height - 1, width - 1)
+    return _fast(height + 2 * margin) * _fast(width + 2 * margin)
+
+
+def _alternated(luma: Tensor, extent: int, kernel: Tensor | None, first: int, last: int) -> Tensor:
+    """The kernel after the sizes from `first` to `last`; 0 is the picture's own."""
+    before = _ROUNDS * (_sizes(extent) - 1 - first)
+    edges = max(_EDGES / _EDGES_DECAY**before, _FEWEST_EDGES)
+    for level in range(first, last - 1, -1):
         ratio = _RATIO**level
-        side = max(3, math.ceil(EXTENT * ratio)) // 2 * 2 + 1
+        side = max(3, math.ceil(extent * ratio)) // 2 * 2 + 1
         small = luma
         if level:
             small = _resized(luma, [max(16, round(ratio * length)) for length in luma.shape])
@@ -103,23 +192,26 @@ def shake_kernel(luma: Tensor) -> Tensor | None:
         for _ in range(_ROUNDS):
             kernel = _cleaned(scene.kernel(scene.few_edges(kernel, edges)))
             edges = max(edges / _EDGES_DECAY, _FEWEST_EDGES)
+    assert kernel is not None
     return kernel
 
 
-def divided(image: Tensor, kernel: Tensor) -> Tensor:
-    """The picture that a kernel has blurred, (C, H, W), from the blurred one and that kernel.
+def _sizes(extent: int) -> int:
+    """In how many sizes of a picture a kernel is looked for."""
+    return int(math.log(_COARSEST / extent) / math.log(_RATIO)) + 1
 
-    The least squares solution with a penalty on gradients, S = K* B / (|K|² + ε |∇|² + δ); its
-    levels may leave the range of the image.
-    """
-    margin = min(len(kernel), *(side - 1 for side in image.shape[-2:]))
-    height, width = image.shape[-2:]
-    shape = _fast(height + 2 * margin), _fast(width + 2 * margin)
-    transfer = _transfer(kernel, shape)
-    spectrum = transfer.conj() * torch.fft.rfft2(_periodic(image, margin, shape))
-    penalty = transfer.abs().square() + _SMOOTHNESS * _laplacian(shape) + _DAMPING
-    sharp = torch.fft.irfft2(spectrum / penalty, shape)
-    return sharp[..., margin : margin + height, margin : margin + width]
+
+def _luma(image: Tensor, reduced: float) -> Tensor:
+    """(H, W) of a (3, H, W) picture, made smaller."""
+    luma = image.mean(dim=0).nan_to_num(0).clamp(0, 1)
+    if reduced > 1:
+        luma = _resized(luma, [max(1, round(side / reduced)) for side in luma.shape])
+    return luma
+
+
+def _telling(luma: Tensor) -> bool:
+    """Whether a picture is large enough, and has edges."""
+    return min(luma.shape) >= SMALLEST_WINDOW and bool(_slopes(luma).square().mean() >= _FLAT**2)
 
 
 class _Scene:
@@ -153,10 +245,8 @@ class _Scene:
             weak = right.square().addcmul_(down, down) < edges / stiffness
             gathered = _gathered(right.masked_fill_(weak, 0), down.masked_fill_(weak, 0))
             pulled = torch.fft.rfft2(gathered).mul_(stiffness).add_(wanted)
-            # A complex number divided by a real one would be divided by a complex one.
-            share = torch.add(power, self.laplacian, alpha=stiffness).reciprocal_()
-            torch.view_as_real(pulled).mul_(share[..., None])
-            picture = torch.fft.irfft2(pulled, self.shape)
+            share = torch.add(power, self.laplacian, alpha=stiffness)
+            picture = _quotient(pulled, share, self.shape)
             stiffness *= 2
         return picture
 
@@ -219,7 +309,7 @@ def _slopes(plane: Tensor) -> Tensor:
 
 def _gathered(right: Tensor, down: Tensor) -> Tensor:
     """The adjoint of `_slopes`."""
-    return torch.roll(right, 1, 1).sub_(right).add_(torch.roll(down, 1, 0)).sub_(down)
+    return torch.roll(right, 1, -1).sub_(right).add_(torch.roll(down, 1, -2)).sub_(down)
 
 
 def _laplacian(shape: tuple[int, int]) -> Tensor:
@@ -235,6 +325,21 @@ def _transfer(kernel: Tensor, shape: tuple[int, int]) -> Tensor:
     plane[: len(kernel), : len(kernel)] = kernel
     half = len(kernel) // 2
     return torch.fft.rfft2(torch.roll(plane, (-half, -half), (0, 1)))
+
+
+def _centred(transfer: Tensor, kernel: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The transform of a kernel that is moved until its centre of mass lies at the origin."""
+    places = torch.arange(len(kernel), dtype=kernel.dtype) - len(kernel) // 2
+    row, column = (float(kernel.sum(axis) @ places / kernel.sum()) for axis in (1, 0))
+    turns = torch.fft.fftfreq(shape[0])[:, None] * row + torch.fft.rfftfreq(shape[1]) * column
+    return transfer * torch.polar(torch.ones_like(turns), 2 * math.pi * turns)
+
+
+def _quotient(spectrum: Tensor, divisor: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A spectrum, which is overwritten, divided by real numbers, and transformed back."""
+    # A complex number divided by a real one would be divided by a complex one.
+    torch.view_as_real(spectrum).mul_(divisor.reciprocal()[..., None])
+    return torch.fft.irfft2(spectrum, shape)
 
 
 def _periodic(image: Tensor, margin: int, shape: tuple[int, int]) -> Tensor:

@@ -22,7 +22,15 @@ from diffir_cli.imaging import list_pictures, read_picture
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.recipe import Recipe
-from diffir_cli.training.sources import Crop, FreshPairs, Pair, Source, StoredPairs, Windows
+from diffir_cli.training.sources import (
+    Crop,
+    FreshPairs,
+    Pair,
+    PairSource,
+    Source,
+    StoredPairs,
+    Windows,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Crops:
         largest = max(patch for _, patch, _ in data.sizes())
         if recipe.model.in_channels == 6:
             largest = data.window
-        sources: list[tuple[Source, float]] = []
+        sources: list[tuple[PairSource, float]] = []
         if data.pairs_share < 1:
             sources.append((_photo_source(recipe, largest), 1 - data.pairs_share))
         if data.pairs_share:
@@ -77,10 +85,11 @@ class Crops:
             sources.append((stored, data.pairs_share))
         if recipe.model.in_channels == 6:
             how = data.window, data.augment, recipe.seed
-            sources = [
+            windows = [
                 (Windows(source, max(1, round(share * data.windows)), *how), share)
                 for source, share in sources
             ]
+            return cls(windows, recipe.seed)
         return cls(sources, recipe.seed)
 
     def batch(self, iteration: int, patch: int, size: int, rank: int = 0, world: int = 1) -> Batch:
@@ -95,7 +104,7 @@ class Crops:
         return self.sources[draw.choice(len(self.sources), p=self.shares)].crop(draw, patch)
 
 
-def _photo_source(recipe: Recipe, largest: int) -> Source:
+def _photo_source(recipe: Recipe, largest: int) -> PairSource:
     """Sharp photos with the recipe's degradation; what always gives the same is done here."""
     data, scale = recipe.data, recipe.model.scale
     photos = load_photos(data.train)

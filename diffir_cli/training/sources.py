@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffir_cli.engine.guess import guess_of_window
 from diffir_cli.errors import InputError
@@ -28,6 +29,13 @@ class Source(Protocol):
 
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """A random crop of `patch` LQ pixels, turned and flipped, with its degraded twin."""
+
+
+class PairSource(Source, Protocol):
+    """Where crops come from with what lies around them."""
+
+    def window(self, draw: np.random.Generator, side: int) -> tuple[Pair, NDArray[np.uint8]]:
+        """A crop, not sharpened, and the LQ picture that it is a part of."""
 
 
 class _Photos:
@@ -80,14 +88,26 @@ class StoredPairs:
 
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """The same place of both halves of a pair."""
+        (inside, truth), _, _ = self._place(draw, patch)
+        return (inside, sharpen(truth), truth) if self.sharpened else (inside, truth)
+
+    def window(self, draw: np.random.Generator, side: int) -> tuple[Pair, NDArray[np.uint8]]:
+        """The same place of both halves of a pair, and all of its LQ."""
+        pair, lq, turned = self._place(draw, side)
+        return pair, _turned(lq, turned)
+
+    def _place(
+        self, draw: np.random.Generator, side: int
+    ) -> tuple[Pair, NDArray[np.uint8], tuple[int, bool]]:
+        """The same place of both halves of a pair, its LQ, and how the place has been turned."""
         lq, gt = self.pairs[self.photos.draw(draw)]
-        top = int(draw.integers(lq.shape[0] - patch + 1))
-        left = int(draw.integers(lq.shape[1] - patch + 1))
+        top = int(draw.integers(lq.shape[0] - side + 1))
+        left = int(draw.integers(lq.shape[1] - side + 1))
         turned = _orientation(draw, self.augment)
         scale = self.scale
-        inside = _cut(lq, top, left, patch, turned)
-        truth = _cut(gt, top * scale, left * scale, patch * scale, turned)
-        return (inside, sharpen(truth), truth) if self.sharpened else (inside, truth)
+        inside = _cut(lq, top, left, side, turned)
+        truth = _cut(gt, top * scale, left * scale, side * scale, turned)
+        return (inside, truth), lq, turned
 
 
 class FreshPairs:
@@ -123,23 +143,28 @@ class FreshPairs:
 
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """A crop and what the degradation makes of it and its surroundings."""
+        (lq, gt), _ = self.window(draw, patch)
+        return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
+
+    def window(self, draw: np.random.Generator, side: int) -> tuple[Pair, NDArray[np.uint8]]:
+        """A crop with what the degradation makes of it; it is a whole picture by itself."""
         photo = self.all[self.photos.draw(draw)]
         margin = self.margin
-        side = patch * self.scale + 2 * margin
-        top = int(draw.integers(photo.shape[0] - side + 1))
-        left = int(draw.integers(photo.shape[1] - side + 1))
-        gt = _cut(photo, top, left, side, _orientation(draw, self.augment))
+        length = side * self.scale + 2 * margin
+        top = int(draw.integers(photo.shape[0] - length + 1))
+        left = int(draw.integers(photo.shape[1] - length + 1))
+        gt = _cut(photo, top, left, length, _orientation(draw, self.augment))
         lq = degraded(gt, self.kind, self.scale, draw, self.masks)
         if margin:
-            inside = slice(margin, side - margin)
+            inside = slice(margin, length - margin)
             lq, gt = lq[inside, inside], gt[inside, inside]
-        return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
+        return (lq, gt), lq
 
 
 class Windows:
     """Crops of windows that have been degraded and deconvolved, each made when first asked for.
 
-    To find the kernel of a window takes a second, so that each is seen many times.
+    To find the kernel of a window takes seconds, so that each is seen many times.
 
     Args:
         source: Where windows come from.
@@ -149,7 +174,9 @@ class Windows:
         seed: Where a window's randomness comes from, beside its number.
     """
 
-    def __init__(self, source: Source, count: int, side: int, augment: Augment, seed: int) -> None:
+    def __init__(
+        self, source: PairSource, count: int, side: int, augment: Augment, seed: int
+    ) -> None:
         self.source, self.count, self.side = source, count, side
         self.augment, self.seed = augment, seed
         self.made: dict[int, Pair] = {}
@@ -167,8 +194,8 @@ class Windows:
     def window(self, number: int) -> Pair:
         """A window with its guess behind it, and its truth."""
         draw = np.random.default_rng([self.seed, number, *_WINDOW_STREAM])
-        lq, gt, *_ = self.source.crop(draw, self.side)
-        guess = guess_of_window(torch.from_numpy(lq).permute(2, 0, 1) / 255)
+        (lq, gt), whole = self.source.window(draw, self.side)
+        guess = guess_of_window(_planes(lq), _planes(whole))
         levels = (guess * 255).round().byte().permute(1, 2, 0).numpy()
         return np.concatenate([lq, levels], axis=2), np.ascontiguousarray(gt)
 
@@ -190,5 +217,15 @@ def _orientation(draw: np.random.Generator, augment: Augment) -> tuple[int, bool
 def _cut(
     image: NDArray[np.uint8], top: int, left: int, side: int, turned: tuple[int, bool]
 ) -> NDArray[np.uint8]:
-    crop = np.rot90(image[top : top + side, left : left + side], turned[0])
-    return np.ascontiguousarray(crop[:, ::-1] if turned[1] else crop)
+    return _turned(image[top : top + side, left : left + side], turned)
+
+
+def _turned(image: NDArray[np.uint8], turned: tuple[int, bool]) -> NDArray[np.uint8]:
+    quarters, flipped = turned
+    image = np.rot90(image, quarters)
+    return np.ascontiguousarray(image[:, ::-1] if flipped else image)
+
+
+def _planes(image: NDArray[np.uint8]) -> Tensor:
+    """(3, H, W) in [0, 1]."""
+    return torch.tensor(image).permute(2, 0, 1) / 255
