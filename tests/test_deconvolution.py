@@ -28,13 +28,13 @@ from diffir_cli.networks import DiffIRS2, DIRformer
 from diffir_cli.networks.deconvolution import (
     _cleaned,
     _enlarged,
-    _fast,
     _sizes,
     deconvolved,
     extent_of,
     shake_kernel,
     undone,
 )
+from diffir_cli.networks.fourier import fast_length
 from diffir_cli.training.degradation.motion_blur import ShakeRanges, shake
 from tests.conftest import TINY, noise_image
 
@@ -177,7 +177,7 @@ def test_no_margin_is_wider_than_the_picture_that_it_mirrors() -> None:
             length = max(16, round(0.5 ** (level / 2) * side)) if level else side
             kernel = max(3, math.ceil(extent * 0.5 ** (level / 2))) // 2 * 2 + 1
             margin = min(kernel, length - 1)
-            assert _fast(length + 2 * margin) - length - margin < length, (side, level)
+            assert fast_length(length + 2 * margin) - length - margin < length, (side, level)
 
 
 def test_a_large_picture_is_deconvolved_in_windows_of_a_smaller_one(

@@ -29,6 +29,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffir_cli.config import SMALLEST_WINDOW
+from diffir_cli.networks.fourier import (
+    adjoint_differences,
+    centred,
+    divided,
+    fast_length,
+    forward_differences,
+    gradient_power,
+    periodic_extension,
+    transfer_function,
+)
 
 _EXTENT, _LARGE_EXTENT = 35, 51
 """Side of the largest kernel that is looked for, in pixels, and that in a large picture: shakes
@@ -137,20 +147,20 @@ def undone(image: Tensor, kernel: Tensor) -> Tensor:
     """
     margin = min(len(kernel), *(side - 1 for side in image.shape[-2:]))
     height, width = image.shape[-2:]
-    shape = _fast(height + 2 * margin), _fast(width + 2 * margin)
-    transfer = _centred(_transfer(kernel, shape), kernel, shape)
-    power, laplacian = transfer.abs().square().add_(_DAMPING), _laplacian(shape)
+    shape = fast_length(height + 2 * margin), fast_length(width + 2 * margin)
+    transfer = centred(transfer_function(kernel, shape), kernel, shape)
+    power, laplacian = transfer.abs().square().add_(_DAMPING), gradient_power(shape)
     # Channels one by one, but for their common steepness: spectra are large.
-    picture = _periodic(image, margin, shape)
+    picture = periodic_extension(image, margin, shape)
     wanted = [torch.fft.rfft2(channel).mul_(transfer.conj()) for channel in picture]
     right, down = torch.zeros_like(picture), torch.zeros_like(picture)
     stiffness = _VARIATION
     while True:
         share = torch.add(power, laplacian, alpha=stiffness)
         for number, spectrum in enumerate(wanted):
-            pulled = torch.fft.rfft2(_gathered(right[number], down[number]))
+            pulled = torch.fft.rfft2(adjoint_differences(right[number], down[number]))
             pulled = pulled.mul_(stiffness).add_(spectrum)
-            picture[number] = _quotient(pulled, share, shape)
+            picture[number] = divided(pulled, share, shape)
         stiffness = max(2 * stiffness, _LOOSE * _VARIATION)
         if stiffness > _TIGHT * _VARIATION:
             break
@@ -169,7 +179,7 @@ def undone(image: Tensor, kernel: Tensor) -> Tensor:
 def scene_pixels(height: int, width: int, extent: int) -> int:
     """How many pixels a picture has with the margins that it is worked on with."""
     margin = min(extent, height - 1, width - 1)
-    return _fast(height + 2 * margin) * _fast(width + 2 * margin)
+    return fast_length(height + 2 * margin) * fast_length(width + 2 * margin)
 
 
 def _alternated(luma: Tensor, extent: int, kernel: Tensor | None, first: int, last: int) -> Tensor:
@@ -211,7 +221,9 @@ def _luma(image: Tensor, reduced: float) -> Tensor:
 
 def _telling(luma: Tensor) -> bool:
     """Whether a picture is large enough, and has edges."""
-    return min(luma.shape) >= SMALLEST_WINDOW and bool(_slopes(luma).square().mean() >= _FLAT**2)
+    if min(luma.shape) < SMALLEST_WINDOW:
+        return False
+    return bool(forward_differences(luma).square().mean() >= _FLAT**2)
 
 
 class _Scene:
@@ -226,33 +238,33 @@ class _Scene:
         height, width = luma.shape
         self.side = side
         margin = min(side, height - 1, width - 1)
-        self.shape = _fast(height + 2 * margin), _fast(width + 2 * margin)
-        self.blurred = _periodic(luma[None], margin, self.shape)[0]
+        self.shape = fast_length(height + 2 * margin), fast_length(width + 2 * margin)
+        self.blurred = periodic_extension(luma[None], margin, self.shape)[0]
         self.spectrum = torch.fft.rfft2(self.blurred)
-        self.laplacian = _laplacian(self.shape)
+        self.laplacian = gradient_power(self.shape)
         self.inside = torch.zeros(self.shape)
         self.inside[margin : margin + height, margin : margin + width] = 1
-        self.slopes = torch.fft.rfft2(_slopes(self.blurred) * self.inside)
+        self.slopes = torch.fft.rfft2(forward_differences(self.blurred) * self.inside)
 
     def few_edges(self, kernel: Tensor, edges: float) -> Tensor:
         """A picture with few edges that the kernel would blur into this one."""
-        transfer = _transfer(kernel, self.shape)
+        transfer = transfer_function(kernel, self.shape)
         wanted, power = transfer.conj() * self.spectrum, transfer.abs().square()
         picture, stiffness = self.blurred, 2 * edges
         while stiffness < _STIFFEST:
             right = torch.roll(picture, -1, 1).sub_(picture)
             down = torch.roll(picture, -1, 0).sub_(picture)
             weak = right.square().addcmul_(down, down) < edges / stiffness
-            gathered = _gathered(right.masked_fill_(weak, 0), down.masked_fill_(weak, 0))
+            gathered = adjoint_differences(right.masked_fill_(weak, 0), down.masked_fill_(weak, 0))
             pulled = torch.fft.rfft2(gathered).mul_(stiffness).add_(wanted)
             share = torch.add(power, self.laplacian, alpha=stiffness)
-            picture = _quotient(pulled, share, self.shape)
+            picture = divided(pulled, share, self.shape)
             stiffness *= 2
         return picture
 
     def kernel(self, sharp: Tensor) -> Tensor:
         """The kernel that blurs the slopes of a picture into those of this one."""
-        slopes = torch.fft.rfft2(_slopes(sharp) * self.inside)
+        slopes = torch.fft.rfft2(forward_differences(sharp) * self.inside)
         agreeing = (slopes.conj() * self.slopes).sum(dim=0)
         kernel = torch.fft.irfft2(agreeing / (slopes.abs().square().sum(0) + _SPREAD), self.shape)
         half = self.side // 2
@@ -300,78 +312,3 @@ def _resized(plane: Tensor, size: list[int]) -> Tensor:
     """A (H, W) plane in another size, by bicubic interpolation without aliases."""
     smaller = size[0] < plane.shape[0]
     return F.interpolate(plane[None, None], size, mode="bicubic", antialias=smaller)[0, 0]
-
-
-def _slopes(plane: Tensor) -> Tensor:
-    """Differences to the right and lower neighbours, around the edge: (2, H, W)."""
-    return torch.stack([torch.roll(plane, -1, 1) - plane, torch.roll(plane, -1, 0) - plane])
-
-
-def _gathered(right: Tensor, down: Tensor) -> Tensor:
-    """The adjoint of `_slopes`."""
-    return torch.roll(right, 1, -1).sub_(right).add_(torch.roll(down, 1, -2)).sub_(down)
-
-
-def _laplacian(shape: tuple[int, int]) -> Tensor:
-    """|∇|² at the frequencies of a real transform."""
-    rows = 2 - 2 * torch.cos(2 * math.pi * torch.arange(shape[0]) / shape[0])
-    columns = 2 - 2 * torch.cos(2 * math.pi * torch.arange(shape[1] // 2 + 1) / shape[1])
-    return rows[:, None] + columns
-
-
-def _transfer(kernel: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The kernel's Fourier transform, its middle at the origin."""
-    plane = torch.zeros(shape)
-    plane[: len(kernel), : len(kernel)] = kernel
-    half = len(kernel) // 2
-    return torch.fft.rfft2(torch.roll(plane, (-half, -half), (0, 1)))
-
-
-def _centred(transfer: Tensor, kernel: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The transform of a kernel that is moved until its centre of mass lies at the origin."""
-    places = torch.arange(len(kernel), dtype=kernel.dtype) - len(kernel) // 2
-    row, column = (float(kernel.sum(axis) @ places / kernel.sum()) for axis in (1, 0))
-    turns = torch.fft.fftfreq(shape[0])[:, None] * row + torch.fft.rfftfreq(shape[1]) * column
-    return transfer * torch.polar(torch.ones_like(turns), 2 * math.pi * turns)
-
-
-def _quotient(spectrum: Tensor, divisor: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A spectrum, which is overwritten, divided by real numbers, and transformed back."""
-    # A complex number divided by a real one would be divided by a complex one.
-    torch.view_as_real(spectrum).mul_(divisor.reciprocal()[..., None])
-    return torch.fft.irfft2(spectrum, shape)
-
-
-def _periodic(image: Tensor, margin: int, shape: tuple[int, int]) -> Tensor:
-    """A (C, H, W) image in the middle of a larger one, whose borders meet.
-
-    Around it stands its mirror image, which fades into its mean.
-    """
-    height, width = image.shape[-2:]
-    below, right = shape[0] - height - margin, shape[1] - width - margin
-    larger = F.pad(image[None], (margin, right, margin, below), mode="reflect")[0]
-    mean = image.mean(dim=(-2, -1), keepdim=True)
-    faded = _rise(margin, height, below)[:, None] * _rise(margin, width, right)
-    return mean + (larger - mean) * faded
-
-
-def _rise(before: int, length: int, behind: int) -> Tensor:
-    """From 0 to 1 in `before` steps, 1 for `length`, and back in `behind`."""
-    up, down = (
-        0.5 - 0.5 * torch.cos(math.pi * torch.arange(1, steps + 1) / (steps + 1))
-        for steps in (before, behind)
-    )
-    return torch.cat([up, torch.ones(length), down.flip(0)])
-
-
-def _fast(length: int) -> int:
-    """The next even length whose transform is fast: a product of 2, 3 and 5."""
-    length += length % 2
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
