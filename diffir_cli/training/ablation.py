@@ -21,6 +21,7 @@ from diffir_cli.files import make_folder, write_text
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
+from diffir_cli.training.setup import load_teacher
 from diffir_cli.training.validate import Validation
 
 
@@ -113,7 +114,7 @@ def run_variant(
     student = load_model(result.weights)
     if recipe.loss.variance_noise:
         student = _with_variance_noise(student)
-    teacher = load_stage1(recipe.init, recipe.model)
+    teacher = load_teacher(recipe)
     psnr = validation.psnr(student, target)
     return Outcome(psnr, _ipr_error(student, teacher, validation), result.minutes)
 

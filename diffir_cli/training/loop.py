@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffir_cli.checkpoint import load_stage1, save_weights
+from diffir_cli.checkpoint import save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
 from diffir_cli.errors import CheckpointError, DiffIRError, InputError, RecipeError
@@ -33,7 +33,7 @@ from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import build, difference, identity, trainable
+from diffir_cli.training.setup import build, difference, identity, load_teacher, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
@@ -99,7 +99,7 @@ class Trainer:
                 fault = f"a batch of {batch} is no multiple of {self.world.size} processes"
                 raise RecipeError(recipe.name, [fault])
         torch.manual_seed(recipe.seed)
-        self.teacher = load_stage1(recipe.init, recipe.model) if recipe.stage > 1 else None
+        self.teacher = load_teacher(recipe) if recipe.stage > 1 else None
         make_folder(out)
         self.model = build(recipe, self.teacher).to(self.world.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

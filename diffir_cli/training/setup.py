@@ -5,17 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from diffir_cli.checkpoint import load_model, load_state
+from diffir_cli.checkpoint import Network, load_checkpoint, load_model, load_stage1, load_state
+from diffir_cli.config import ModelConfig
 from diffir_cli.errors import RecipeError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.initial import initialise, initialise_cpen
 from diffir_cli.training.recipe import Optimization, Recipe, digest
 
 _log = logging.getLogger(__name__)
+
+
+def load_teacher(recipe: Recipe) -> DiffIRS1:
+    """The stage-1 network of `init`, as deep as the recipe's, which stages 2 and 3 learn from.
+
+    Raises:
+        CheckpointError: when `init` holds no such network.
+    """
+    teacher = load_stage1(recipe.init, _as_deep_as_the_file(recipe.init, recipe.model))
+    return deepened(teacher, recipe.model).requires_grad_(False).eval()
 
 
 def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
@@ -28,7 +41,8 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
         RecipeError: when nothing of `init` fits.
     """
     if recipe.start:
-        return load_model(recipe.start, recipe.model).requires_grad_(True).train()
+        started = load_model(recipe.start, _as_deep_as_the_file(recipe.start, recipe.model))
+        return deepened(started, recipe.model).requires_grad_(True).train()
     if teacher is not None:
         student = DiffIRS2(recipe.model)
         initialise_cpen(student.cpen)
@@ -48,6 +62,34 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
         model.load_state_dict(taken, strict=False)
         _log.warning("%d of %d tensors come from %s", len(taken), len(own), recipe.init)
     return model
+
+
+@torch.no_grad()
+def deepened(network: Network, config: ModelConfig) -> Network:
+    """The same function with more blocks to learn with: the last layers of new ones are zero.
+
+    Args:
+        network: Whose blocks come first at each level.
+        config: That of the network, but for more blocks.
+    """
+    if network.config == config:
+        return network
+    deeper, before = type(network)(config), network.state_dict()
+    initialise(deeper)
+    for name, parameter in deeper.named_parameters():
+        if name not in before and name.endswith(".project_out.weight"):
+            parameter.zero_()
+    deeper.load_state_dict(before, strict=False)
+    return deeper
+
+
+def _as_deep_as_the_file(path: str, config: ModelConfig) -> ModelConfig:
+    """A configuration with as many blocks as a file has, unless they are more at some level."""
+    found = load_checkpoint(path).config
+    depths, wanted = ((*it.num_blocks, it.refinement_blocks) for it in (found, config))
+    if any(depth > most for depth, most in zip(depths, wanted, strict=True)):
+        return config
+    return replace(config, num_blocks=found.num_blocks, refinement_blocks=found.refinement_blocks)
 
 
 def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
