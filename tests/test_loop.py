@@ -171,7 +171,7 @@ def test_stage_2_starts_from_the_dirformer_of_stage_1(
 
 
 def test_a_deeper_network_begins_as_the_one_it_goes_on_from(
-    photos: Path, stage1: Path, tmp_path: Path
+    photos: Path, stage1: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shallow = load_model(
         run_training(make_recipe(photos, stage=2, init=str(stage1)), tmp_path / "shallow")
@@ -180,6 +180,7 @@ def test_a_deeper_network_begins_as_the_one_it_goes_on_from(
     start = str(tmp_path / "shallow" / "tiny.safetensors")
     recipe = make_recipe(photos, stage=2, init=str(stage1), start=start, model=depth)
     trainer = Trainer(recipe, tmp_path / "deeper", "cpu")
+    assert f"{start} has [1, 1, 1, 1, 1] blocks of [2, 1, 1, 2, 3]" in caplog.text
     assert isinstance(trainer.model, DiffIRS2) and trainer.teacher is not None
     lq, ipr = torch.rand(1, 3, 32, 32), torch.rand(1, TINY.ipr_dim)
     with torch.inference_mode():

@@ -87,8 +87,11 @@ def _as_deep_as_the_file(path: str, config: ModelConfig) -> ModelConfig:
     """A configuration with as many blocks as a file has, unless they are more at some level."""
     found = load_checkpoint(path).config
     depths, wanted = ((*it.num_blocks, it.refinement_blocks) for it in (found, config))
-    if any(depth > most for depth, most in zip(depths, wanted, strict=True)):
+    if depths == wanted or any(depth > most for depth, most in zip(depths, wanted, strict=True)):
         return config
+    _log.warning(
+        "%s has %s blocks of %s; the new ones change nothing at first", path, [*depths], [*wanted]
+    )
     return replace(config, num_blocks=found.num_blocks, refinement_blocks=found.refinement_blocks)
 
 
