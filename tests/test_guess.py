@@ -1,0 +1,247 @@
+"""The guess of a picture is made in windows, within the memory and the threads that it may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffir_cli.config import Engine, ModelConfig, Precision, Tail, Task
+from diffir_cli.engine import ModelRestorer
+from diffir_cli.engine.guess import _threads, guess_bytes, guess_of_window, with_guess
+from diffir_cli.engine.memory import Wish
+from diffir_cli.errors import DeviceError
+from diffir_cli.evaluation.metrics import psnr
+from diffir_cli.networks import DiffIRS2, DIRformer
+from diffir_cli.networks.deconvolution import (
+    deconvolved,
+)
+from diffir_cli.training.degradation.motion_blur import shake
+from tests.conftest import TINY, noise_image
+from tests.guess_helpers import CALM, LARGE, PHOTO, levels, tensor
+
+_GATED = dataclasses.replace(TINY, scale=1, tail=Tail.CONV, in_channels=6, gated=True)
+
+
+_SEEN = {"in_channels": 6, "scale": 1, "tail": Tail.CONV}
+
+
+def test_each_window_has_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 256)
+    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 32)
+    wide = LARGE[300:556]
+    halves = [shake(wide, np.random.default_rng(seed), CALM) for seed in (0, 1)]
+    lq = np.concatenate([halves[0][:, :256], halves[1][:, 256:]], axis=1)
+    found = with_guess(tensor(lq)[None])
+    assert found.shape == (1, 6, *lq.shape[:2])
+    assert torch.equal(found[0, :3], tensor(lq))
+    guess = levels(found[0, 3:])
+    for part in (slice(0, 128), slice(384, 512)):
+        assert psnr(guess[:, part], wide[:, part]) > psnr(lq[:, part], wide[:, part]) + 0.5
+
+
+def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
+    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 16)
+    whole = tensor(shake(PHOTO, np.random.default_rng(0), CALM)[:128])
+    window = whole[:, :, :128].contiguous()
+    guess = guess_of_window(window, whole)
+    assert not torch.equal(guess, guess_of_window(window, window))
+    # What training sees of a window is what a picture has there.
+    alone = slice(0, 64)
+    found = with_guess(whole[None])[0, 3:]
+    torch.testing.assert_close(found[:, :, alone], guess[:, :, alone], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("height", [*range(64, 74), 127, 128])
+def test_a_strip_of_any_height_has_a_guess(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffir_cli.networks.deconvolution._ROUNDS", 1)
+    monkeypatch.setattr("diffir_cli.networks.deconvolution._STIFFEST", 0.1)
+    strip = torch.rand(1, 3, height, 1030, generator=torch.Generator().manual_seed(height))
+    found = with_guess(strip)
+    assert found.shape == (1, 6, height, 1030) and torch.isfinite(found).all()
+
+
+def test_a_large_picture_is_deconvolved_in_windows_of_a_smaller_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess._LARGEST", 128)
+    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
+    lq = tensor(shake(PHOTO, np.random.default_rng(0), CALM))
+    guess = with_guess(lq[None])[0, 3:]
+    expected = deconvolved(lq, reduced=2)
+    torch.testing.assert_close(guess, expected, atol=1e-4, rtol=0)
+    assert not torch.equal(guess, lq)
+    # A strip is not made lower than a kernel can be told of.
+    strip = with_guess(lq[None, :, :80])[0, 3:]
+    assert not torch.equal(strip, lq[:, :80])
+
+
+def test_a_picture_that_does_not_fit_is_refused_before_its_shake_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess.with_guess", None)
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu", wish=Wish(2**20, 0))
+    with pytest.raises(DeviceError, match="an image of 256×256 pixels needs"):
+        restorer.restore(PHOTO)
+
+
+def test_a_shake_that_takes_more_than_is_allowed_is_not_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess.with_guess", None)
+    # Tiles would fit.
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu", wish=Wish(48 * 2**20, 64))
+    with pytest.raises(DeviceError, match="to look for the shake of 768×768 pixels takes about"):
+        restorer.restore(noise_image(768, 768))
+
+
+def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
+    large = 4000, 3000
+    one = guess_bytes(_GATED, *large)
+    assert guess_bytes(_GATED, *large, threads=2) > one > 48 * 4000 * 3000
+    assert guess_bytes(TINY, *large) == 0
+    assert _threads(*large, one) == 1 and _threads(*large, 0) == 1
+    assert _threads(*large, None) == torch.get_num_threads()
+
+
+_MEASURE = """
+import sys, torch
+from diffir_cli.engine import guess
+from diffir_cli.networks import deconvolution
+threads, width, height = map(int, sys.argv[1:])
+# How often something is improved changes the time and not the memory.
+deconvolution._ROUNDS, deconvolution._STIFFEST = 1, 1
+guess.with_guess(torch.rand(1, 3, 96, 96), threads)
+lq = torch.rand(1, 3, height // 4, width // 4)
+lq = torch.nn.functional.interpolate(lq, (height, width), mode="bilinear")
+
+def status(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+before = status("VmRSS")
+guess.with_guess(lq, threads)
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+@pytest.mark.parametrize(
+    ("threads", "width", "height"), [(1, 1000, 800), (2, 1040, 700), (1, 20000, 80)]
+)
+def test_a_guess_takes_no_more_memory_than_predicted(threads: int, width: int, height: int) -> None:
+    command = [sys.executable, "-c", _MEASURE, str(threads), str(width), str(height)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    predicted = guess_bytes(_GATED, height, width, threads)
+    assert 0.5 <= int(done.stdout) / predicted <= 1.1, (int(done.stdout), predicted)
+
+
+def test_threads_that_cannot_be_started_are_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    restorer, before = ModelRestorer(DiffIRS2(_GATED), "cpu"), torch.get_num_threads()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(DeviceError, match="no memory is left to look for the shake"):
+        restorer.restore(PHOTO)
+    assert torch.get_num_threads() == before
+
+
+def test_threads_that_are_born_later_have_the_usual_number() -> None:
+    before, found = torch.get_num_threads(), []
+    with_guess(torch.rand(1, 3, 80, 80))
+    other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert found == [before] == [torch.get_num_threads()]
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_gated_network_works_in_bf16(engine: Engine) -> None:
+    torch.manual_seed(0)
+    model, lq = DiffIRS2(_GATED), torch.rand(1, 6, 32, 40)
+    exact = ModelRestorer(model, "cpu", Precision.FP32, engine).run(lq)
+    rough = ModelRestorer(model, "cpu", Precision.BF16, engine).run(lq)
+    assert rough.dtype == torch.float32
+    assert 0 < float((rough - exact).abs().max()) < 0.1
+
+
+def test_a_guess_that_was_made_already_is_taken() -> None:
+    torch.manual_seed(0)
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
+    lq = shake(PHOTO, np.random.default_rng(0), CALM)
+    ready = with_guess(tensor(lq)[None])[0].permute(1, 2, 0).contiguous().numpy()
+    here = restorer.restore(lq.astype(np.float32) / 255)
+    np.testing.assert_allclose(restorer.restore(ready), here, rtol=0, atol=1e-6)
+
+
+def test_the_gate_says_how_much_of_the_guess_is_taken() -> None:
+    network = DIRformer(_GATED).eval()
+    lq, ipr = torch.rand(1, 6, 16, 24), torch.randn(1, _GATED.ipr_dim)
+    conv = network.tail[0]
+    assert isinstance(conv, torch.nn.Conv2d)
+    with torch.no_grad():
+        conv.weight.zero_()
+        half = network(lq, ipr)
+        network.refinement = torch.nn.Identity()  # type: ignore[assignment]
+        network.refinement.forward = lambda feature, *_: torch.ones_like(feature)  # type: ignore[method-assign]
+        conv.weight[3] = 10.0
+        open_gate = network(lq, ipr)
+    torch.testing.assert_close(half, (lq[:, :3] + lq[:, 3:]) / 2)
+    torch.testing.assert_close(open_gate, lq[:, 3:])
+
+
+def test_the_number_of_threads_changes_no_guess_and_stays_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
+    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 16)
+    photo = np.ascontiguousarray(PHOTO[:128, :200])
+    lq = tensor(shake(photo, np.random.default_rng(0), CALM))[None]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(with_guess(lq))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert not torch.equal(found[0][:, 3:], lq)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_a_network_with_a_guess_restores_a_picture_of_any_size() -> None:
+    torch.manual_seed(0)
+    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
+    for height, width in ((71, 93), (1, 1), (5, 200)):
+        assert restorer.restore(noise_image(height, width)).shape == (height, width, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"in_channels": 6}, "in_channels 6 needs scale 1"),
+        ({"gated": True}, "gated needs in_channels 6 and residual"),
+        (_SEEN | {"gated": True, "residual": False}, "gated needs"),
+        (_SEEN | {"prefill": True}, "prefill needs"),
+    ],
+)
+def test_a_gate_without_a_guess_is_refused(fields: dict[str, object], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        ModelConfig(**fields)  # type: ignore[arg-type]
+
+
+def test_a_network_with_a_guess_is_for_deblurring_alone() -> None:
+    from diffir_cli.engine.loading import _possible_tasks
+
+    assert _possible_tasks(_GATED) == [Task.DEBLUR]
