@@ -229,7 +229,8 @@ class Recipe:
     """1, 2 or 3; the third goes on from the second against a discriminator."""
     start: str = ""
     """Stage-2 weights to go on from: in stage 3, where they are needed, and in stage 2. Where the
-    model has more blocks than they, the new ones change nothing at first."""
+    model has more blocks than these, or than the teacher in `init`, new ones change nothing at
+    first."""
     init: str = ""
     """Stage-1 weights: in stages 2 and 3 of the teacher and, without `start`, of the first
     DIRformer; in stage 1, where they are optional and may be of either stage, every tensor of the
