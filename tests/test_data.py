@@ -305,7 +305,7 @@ def test_every_task_is_trained_and_validated_in_both_stages(
                 "model": {"scale": 1, "tail": "conv", "in_channels": 6},
                 "data": {"degradation": "realworld"},
             },
-            "in_channels 6 goes with data.degradation shake only",
+            "in_channels 6 goes with data.degradation shake or frames",
         ),
         (
             {

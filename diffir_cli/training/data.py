@@ -77,8 +77,13 @@ class Crops:
         if recipe.model.in_channels == 6:
             largest = data.window
         sources: list[tuple[PairSource, float]] = []
-        if data.pairs_share < 1:
-            sources.append((_photo_source(recipe, largest), 1 - data.pairs_share))
+        photos_share = 1 - data.pairs_share - data.frames_share
+        photos = load_photos(data.train) if data.pairs_share < 1 else []
+        if photos_share > 0:
+            sources.append((_photo_source(recipe, photos, largest), photos_share))
+        if data.frames_share:
+            frames = FreshPairs(photos, Degradation.FRAMES, scale, largest, data.augment)
+            sources.append((frames, data.frames_share))
         if data.pairs_share:
             real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
             stored = StoredPairs(real, scale, largest, data.augment, data.sharpen_gt)
@@ -104,10 +109,9 @@ class Crops:
         return self.sources[draw.choice(len(self.sources), p=self.shares)].crop(draw, patch)
 
 
-def _photo_source(recipe: Recipe, largest: int) -> PairSource:
+def _photo_source(recipe: Recipe, photos: Sequence[NDArray[np.uint8]], largest: int) -> PairSource:
     """Sharp photos with the recipe's degradation; what always gives the same is done here."""
     data, scale = recipe.data, recipe.model.scale
-    photos = load_photos(data.train)
     if data.degradation is Degradation.BICUBIC:
         pairs = [bicubic_pair(photo, scale) for photo in photos]
         return StoredPairs(pairs, scale, largest, data.augment)

@@ -93,6 +93,8 @@ class DataRecipe:
     """Folders of their sharp twins."""
     pairs_share: float = 0.0
     """Share of crops that come from these pairs."""
+    frames_share: float = 0.0
+    """With `shake`, share of crops from photos that are blurred as averaged frames are instead."""
     patch: int = 48
     """Side of a crop in LQ pixels."""
     batch: int = 8

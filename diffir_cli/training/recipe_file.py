@@ -223,8 +223,8 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     if (kind is Degradation.HOLES) != (model.in_channels == 4):
         channels = model.in_channels
         yield f"data.degradation {kind.value} does not go with model.in_channels {channels}"
-    if model.in_channels == 6 and kind is not Degradation.SHAKE:
-        yield f"model.in_channels 6 goes with data.degradation shake only, not {kind.value}"
+    if model.in_channels == 6 and kind not in (Degradation.SHAKE, Degradation.FRAMES):
+        yield f"model.in_channels 6 goes with data.degradation shake or frames, not {kind.value}"
     if data.windows < 1:
         yield f"data.windows must be at least 1, not {data.windows}"
     if model.in_channels == 6 and data.window < max(patch for _, patch, _ in data.sizes()):
@@ -234,7 +234,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     usual = DataRecipe()
     if model.in_channels != 6 and (data.windows, data.window) != (usual.windows, usual.window):
         yield "data.windows and data.window have an effect with model.in_channels 6 only"
-    if kind in (Degradation.SHAKE, Degradation.HOLES) and model.scale != 1:
+    if kind not in (Degradation.BICUBIC, Degradation.REALWORLD) and model.scale != 1:
         yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
     if kind is Degradation.BICUBIC and model.scale == 1:
         yield "data.degradation bicubic needs a model.scale above 1"
@@ -246,6 +246,10 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield "data.sharpen_gt has an effect on realworld only"
     if data.pairs_share and kind is Degradation.HOLES:
         yield "data.pairs_share has no use for holes: they are cut into any photo"
+    if data.frames_share and kind is not Degradation.SHAKE:
+        yield f"data.frames_share goes with data.degradation shake only, not {kind.value}"
+    if data.pairs_share + data.frames_share > 1:
+        yield "data.pairs_share and frames_share must not be more than 1 together"
     if bool(data.pairs_share) != (any(data.pairs_lq) and any(data.pairs_gt)):
         yield "data.pairs_share, pairs_lq and pairs_gt must be given together"
     if recipe.validation.lq and not recipe.validation.gt:
@@ -263,6 +267,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("log_every", 1, _MANY),
     ("data.batch", 1, _MANY),
     ("data.pairs_share", 0, 1),
+    ("data.frames_share", 0, 1),
     ("loss.known_weight", 0, 1e6),
     ("loss.hole_weight", 0, 1e6),
     ("loss.frequency_weight", 0, 1e6),

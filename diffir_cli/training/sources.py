@@ -138,27 +138,42 @@ class FreshPairs:
     ) -> None:
         self.all, self.kind, self.scale = photos, kind, scale
         self.augment, self.sharpened, self.masks = augment, sharpened, masks
-        self.margin = _SURROUNDINGS if kind is Degradation.SHAKE else 0
+        self.margin = _SURROUNDINGS if kind in (Degradation.SHAKE, Degradation.FRAMES) else 0
         self.photos = _Photos(photos, largest * scale + 2 * self.margin)
 
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """A crop and what the degradation makes of it and its surroundings."""
-        (lq, gt), _ = self.window(draw, patch)
+        lq, gt = self._pair(draw, patch)
         return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
 
     def window(self, draw: np.random.Generator, side: int) -> tuple[Pair, NDArray[np.uint8]]:
-        """A crop with what the degradation makes of it; it is a whole picture by itself."""
+        """A crop with what the degradation makes of it.
+
+        Where each part is blurred in its own way it is cut from a picture with more to it, as
+        windows are when a picture is restored; else it is a whole picture by itself.
+        """
+        if self.kind is not Degradation.FRAMES:
+            lq, gt = self._pair(draw, side)
+            return (lq, gt), lq
+        photo = self.all[self.photos.draw(draw)]
+        height, width = (min(length, _PICTURE) for length in photo.shape[:2])
+        whole = _turned(_part(photo, draw, height, width), _orientation(draw, self.augment))
+        lq = degraded(whole, self.kind, self.scale, draw)
+        top, left = (int(draw.integers(length - side + 1)) for length in whole.shape[:2])
+        inside = np.s_[top : top + side, left : left + side]
+        return (lq[inside], whole[inside]), lq
+
+    def _pair(self, draw: np.random.Generator, side: int) -> Pair:
+        """A crop and what the degradation makes of it."""
         photo = self.all[self.photos.draw(draw)]
         margin = self.margin
         length = side * self.scale + 2 * margin
-        top = int(draw.integers(photo.shape[0] - length + 1))
-        left = int(draw.integers(photo.shape[1] - length + 1))
-        gt = _cut(photo, top, left, length, _orientation(draw, self.augment))
+        gt = _turned(_part(photo, draw, length, length), _orientation(draw, self.augment))
         lq = degraded(gt, self.kind, self.scale, draw, self.masks)
         if margin:
             inside = slice(margin, length - margin)
             lq, gt = lq[inside, inside], gt[inside, inside]
-        return (lq, gt), lq
+        return lq, gt
 
 
 class Windows:
@@ -204,6 +219,8 @@ _WINDOW_STREAM = 87, 105
 """Keeps the random numbers of windows apart from those of crops."""
 _SURROUNDINGS = 24
 """Pixels around a crop that blur may carry into it."""
+_PICTURE = 1280
+"""Longest side of a picture that a window is a part of."""
 
 
 def _orientation(draw: np.random.Generator, augment: Augment) -> tuple[int, bool]:
@@ -212,6 +229,15 @@ def _orientation(draw: np.random.Generator, augment: Augment) -> tuple[int, bool
         return 0, False
     turns = int(draw.integers(4)) if augment is Augment.ALL else 0
     return turns, bool(draw.integers(2))
+
+
+def _part(
+    photo: NDArray[np.uint8], draw: np.random.Generator, height: int, width: int
+) -> NDArray[np.uint8]:
+    """A part of a photo, anywhere in it."""
+    top = int(draw.integers(photo.shape[0] - height + 1))
+    left = int(draw.integers(photo.shape[1] - width + 1))
+    return photo[top : top + height, left : left + width]
 
 
 def _cut(

@@ -71,7 +71,7 @@ class Validation:
         if holes is not None:
             return psnr(hq[holes], gt[holes])
         first, second = shave(hq, self.border), shave(gt, self.border)
-        if self.kind is Degradation.SHAKE:
+        if self.kind in (Degradation.SHAKE, Degradation.FRAMES):
             return psnr(first, second)
         return psnr(luma(first), luma(second))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from diffir_cli.training.degradation.averaged_frames import averaged_frames
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.degradation.masks import mask_for_crop, random_mask
@@ -26,7 +27,7 @@ def degraded(
     Args:
         gt: (scale·H, scale·W, 3) in 0–255.
         kind: Which degradation.
-        scale: Side of GT over side of LQ; 1 for shake and holes.
+        scale: Side of GT over side of LQ; 1 for shake, frames and holes.
         draw: Where all randomness comes from.
         masks: For holes, the kinds of which one is drawn.
 
@@ -40,6 +41,8 @@ def degraded(
         return degrade(gt, scale, draw)
     if kind is Degradation.SHAKE:
         return shake(gt, draw)
+    if kind is Degradation.FRAMES:
+        return averaged_frames(gt, draw)
     height, width = gt.shape[:2]
     chosen = masks[int(draw.integers(len(masks)))]
     if height == width:

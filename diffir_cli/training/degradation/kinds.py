@@ -14,6 +14,8 @@ class Degradation(StrEnum):
     """Blur, noise, resizes and JPEG, twice (realsr)."""
     SHAKE = "shake"
     """The blur of a shaken camera (deblur)."""
+    FRAMES = "frames"
+    """The blur of averaged frames, in which each part of a picture moves its own way (deblur)."""
     HOLES = "holes"
     """Strokes and boxes to be filled (inpaint)."""
 
@@ -37,6 +39,7 @@ class SheetKind(StrEnum):
     SHARPEN = "sharpen"
     SHAKE = "shake"
     SHAKE_KERNELS = "shake-kernels"
+    FRAMES = "frames"
     MASK_TRAIN = "mask-train"
     MASK_NARROW = "mask-narrow"
     MASK_WIDE = "mask-wide"

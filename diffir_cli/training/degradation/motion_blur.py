@@ -70,7 +70,7 @@ def shake(
 
 def random_shake_kernel(draw: np.random.Generator, ranges: ShakeRanges) -> Kernel:
     """The trace of a random path, around its centre of mass."""
-    path = _random_path(draw, ranges)
+    path = random_path(draw, ranges)
     length = math.exp(draw.uniform(*np.log(ranges.length)))
     extent = max(np.ptp(path[:, 0]), np.ptp(path[:, 1]), 1e-6)
     path = path * (length / extent)
@@ -82,7 +82,7 @@ def random_shake_kernel(draw: np.random.Generator, ranges: ShakeRanges) -> Kerne
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def _random_path(draw: np.random.Generator, ranges: ShakeRanges) -> NDArray[np.float64]:
+def random_path(draw: np.random.Generator, ranges: ShakeRanges) -> NDArray[np.float64]:
     """Positions (moments, 2) while the shutter is open, in no particular unit."""
     inertia, push, jitter = (
         draw.uniform(*span) for span in (ranges.inertia, ranges.push, ranges.jitter)

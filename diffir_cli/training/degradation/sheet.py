@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from diffir_cli.training.degradation.averaged_frames import averaged_frames
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import MaskKind, SheetKind
 from diffir_cli.training.degradation.masks import random_mask
@@ -63,6 +64,8 @@ def degraded_version(
         return sharpen(photo)
     if kind is SheetKind.SHAKE:
         return shake(photo, draw)
+    if kind is SheetKind.FRAMES:
+        return averaged_frames(photo, draw)
     if kind is SheetKind.SHAKE_KERNELS:
         return _drawn(random_shake_kernel(draw, ShakeRanges()), photo)
     mask = random_mask(
