@@ -12,7 +12,11 @@ import pytest
 
 from diffir_cli.errors import RecipeError
 from diffir_cli.training.data import Crops
-from diffir_cli.training.degradation.averaged_frames import FrameRanges, averaged_frames
+from diffir_cli.training.degradation.averaged_frames import (
+    FrameRanges,
+    averaged_frames,
+    sharp_frame,
+)
 from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.recipe import Augment
 from diffir_cli.training.sources import FreshPairs
@@ -85,8 +89,11 @@ def test_a_thing_moves_by_itself_in_its_part_of_the_picture() -> None:
         assert 0.01 < differ < 0.7
 
 
-def test_a_window_is_cut_from_a_picture_each_part_of_which_is_blurred_its_own_way() -> None:
+def test_a_window_is_cut_from_a_picture_each_part_of_which_is_blurred_its_own_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     photo = noise_image(150, 220)
+    monkeypatch.setattr("diffir_cli.training.sources.sharp_frame", lambda photo, _: photo)
     source = FreshPairs([photo], Degradation.FRAMES, 1, 64, Augment.NONE)
     (lq, gt), whole = source.window(np.random.default_rng(3), 64)
     assert lq.shape == gt.shape == (64, 64, 3) and whole.shape == photo.shape
@@ -100,6 +107,21 @@ def test_a_window_is_cut_from_a_picture_each_part_of_which_is_blurred_its_own_wa
     ((top, left),) = spots
     np.testing.assert_array_equal(whole[top : top + 64, left : left + 64], lq)
     assert (lq != gt).any()
+
+
+def test_the_truth_is_as_soft_as_a_single_frame_is() -> None:
+    photo = noise_image(120, 120)
+    np.testing.assert_array_equal(
+        sharp_frame(photo, np.random.default_rng(0), replace(STILL, softness=(0, 0))), photo
+    )
+    spreads = [
+        sharp_frame(photo, np.random.default_rng(0), replace(STILL, softness=(s, s))).std()
+        for s in (0.3, 0.6, 0.9)
+    ]
+    assert photo.std() > spreads[0] > spreads[1] > spreads[2]
+    source = FreshPairs([photo], Degradation.FRAMES, 1, 32, Augment.NONE)
+    truths = [source.crop(np.random.default_rng(seed), 32)[1] for seed in range(8)]
+    assert np.mean([truth.std() for truth in truths]) < 0.8 * photo.std()
 
 
 def test_photos_are_shared_among_shakes_and_frames(

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffir_cli.engine.guess import guess_of_window
 from diffir_cli.errors import InputError
 from diffir_cli.training.degradation.apply import degraded
+from diffir_cli.training.degradation.averaged_frames import sharp_frame
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.degradation.realworld import sharpen
 from diffir_cli.training.recipe import Augment
@@ -157,7 +158,7 @@ class FreshPairs:
             return (lq, gt), lq
         photo = self.all[self.photos.draw(draw)]
         height, width = (min(length, _PICTURE) for length in photo.shape[:2])
-        whole = _turned(_part(photo, draw, height, width), _orientation(draw, self.augment))
+        whole = self._truth(photo, draw, height, width)
         lq = degraded(whole, self.kind, self.scale, draw)
         top, left = (int(draw.integers(length - side + 1)) for length in whole.shape[:2])
         inside = np.s_[top : top + side, left : left + side]
@@ -168,12 +169,19 @@ class FreshPairs:
         photo = self.all[self.photos.draw(draw)]
         margin = self.margin
         length = side * self.scale + 2 * margin
-        gt = _turned(_part(photo, draw, length, length), _orientation(draw, self.augment))
+        gt = self._truth(photo, draw, length, length)
         lq = degraded(gt, self.kind, self.scale, draw, self.masks)
         if margin:
             inside = slice(margin, length - margin)
             lq, gt = lq[inside, inside], gt[inside, inside]
         return lq, gt
+
+    def _truth(
+        self, photo: NDArray[np.uint8], draw: np.random.Generator, height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """A part of a photo, or what a frame would show of it."""
+        part = _turned(_part(photo, draw, height, width), _orientation(draw, self.augment))
+        return sharp_frame(part, draw) if self.kind is Degradation.FRAMES else part
 
 
 class Windows:

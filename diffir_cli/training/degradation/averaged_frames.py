@@ -40,6 +40,8 @@ class FrameRanges:
     """By how much more or less than the middle a part of the picture may move, as a share."""
     things: tuple[int, int] = (0, 1)
     """How many parts of the picture move by themselves."""
+    softness: tuple[float, float] = (0.0, 1.0)
+    """Deviation in pixels of the blur that each frame has of its own, by lens and codec."""
     noise: tuple[float, float] = (0.0, 1.5)
     """Deviation of noise in levels of 255."""
 
@@ -50,10 +52,22 @@ _CALM = ShakeRanges(
 """A short stretch of a smooth path: a camera in motion hardly turns back within some frames."""
 _MOMENTS = 3
 """Moments that stand for the open shutter of one frame."""
+_SHARP = 0.2
+"""Deviation in pixels of a blur that changes nothing."""
 _DEPTH_CELLS = 4
 """The random field behind depth has so many cells a side."""
 _THING = 0.12, 0.4
 """Radius of a moving thing, as a share of the picture's shorter side."""
+
+
+def sharp_frame(
+    photo: NDArray[np.uint8], draw: np.random.Generator, ranges: FrameRanges | None = None
+) -> NDArray[np.uint8]:
+    """What a single frame of a film shows of a photo, (H, W, 3) in 0–255: it is never as sharp."""
+    softness = draw.uniform(*(ranges or FrameRanges()).softness)
+    if softness < _SHARP:
+        return photo
+    return np.asarray(cv2.GaussianBlur(photo, (0, 0), softness), dtype=np.uint8)
 
 
 def averaged_frames(
