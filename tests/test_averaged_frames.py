@@ -139,6 +139,9 @@ def test_photos_are_shared_among_shakes_and_frames(
     assert float((seen == 20).float().mean()) == pytest.approx(0.3, abs=0.08)
     only = Crops.of(make_recipe(photos, model=model, data={**data, "frames_share": 1.0}))
     assert len(only.sources) == 1
+    folders = {"pairs_lq": [str(photos)], "pairs_gt": [str(photos)]}
+    most = {**data, **folders, "pairs_share": 0.7, "frames_share": 0.3}
+    assert len(Crops.of(make_recipe(photos, model=model, data=most)).sources) == 2
 
 
 @pytest.mark.parametrize(

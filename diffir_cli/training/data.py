@@ -77,9 +77,9 @@ class Crops:
         if recipe.model.in_channels == 6:
             largest = data.window
         sources: list[tuple[PairSource, float]] = []
-        photos_share = 1 - data.pairs_share - data.frames_share
+        photos_share = round(1 - data.pairs_share - data.frames_share, 9)
         photos = load_photos(data.train) if data.pairs_share < 1 else []
-        if photos_share > 0:
+        if photos_share:
             sources.append((_photo_source(recipe, photos, largest), photos_share))
         if data.frames_share:
             frames = FreshPairs(photos, Degradation.FRAMES, scale, largest, data.augment)

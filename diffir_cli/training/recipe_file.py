@@ -248,7 +248,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield "data.pairs_share has no use for holes: they are cut into any photo"
     if data.frames_share and kind is not Degradation.SHAKE:
         yield f"data.frames_share goes with data.degradation shake only, not {kind.value}"
-    if data.pairs_share + data.frames_share > 1:
+    if round(data.pairs_share + data.frames_share, 9) > 1:
         yield "data.pairs_share and frames_share must not be more than 1 together"
     if bool(data.pairs_share) != (any(data.pairs_lq) and any(data.pairs_gt)):
         yield "data.pairs_share, pairs_lq and pairs_gt must be given together"
