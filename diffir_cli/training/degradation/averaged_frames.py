@@ -58,6 +58,7 @@ _DEPTH_CELLS = 4
 """The random field behind depth has so many cells a side."""
 _THING = 0.12, 0.4
 """Radius of a moving thing, as a share of the picture's shorter side."""
+_BORDER = cv2.BORDER_REFLECT_101
 
 
 def sharp_frame(
@@ -87,7 +88,7 @@ def averaged_frames(
     moments = _moments(draw, ranges)
     camera = _Motion(draw, moments, ranges, *gt.shape[:2])
     things = [
-        _Thing(draw, moments, ranges, *gt.shape[:2])
+        _Thing(_travelled(draw, moments, ranges), draw, *gt.shape[:2])
         for _ in range(draw.integers(ranges.things[0], ranges.things[1] + 1))
     ]
     levels = gt.astype(np.float32)
@@ -127,7 +128,7 @@ class _Motion:
         height: int,
         width: int,
     ) -> None:
-        self.path = _path(draw, moments, math.exp(draw.uniform(*np.log(ranges.length))))
+        self.path = _travelled(draw, moments, ranges)
         turning = _path(draw, moments, 1.0)
         self.roll = math.radians(draw.uniform(0, ranges.roll)) * turning[:, 0]
         self.approach = draw.uniform(0, ranges.approach) * turning[:, 1]
@@ -156,22 +157,16 @@ class _Thing:
     """A round part of the picture that moves by itself, before the rest.
 
     Args:
-        draw: Where all randomness comes from.
-        moments: When, as shares of the whole time; at the last one it has not moved.
-        ranges: How far.
+        path: How far it has moved at each moment, (moments, 2).
+        draw: Where the randomness of its place and size comes from.
         height: Of the picture.
         width: Of the picture.
     """
 
     def __init__(
-        self,
-        draw: np.random.Generator,
-        moments: NDArray[np.float64],
-        ranges: FrameRanges,
-        height: int,
-        width: int,
+        self, path: NDArray[np.float64], draw: np.random.Generator, height: int, width: int
     ) -> None:
-        self.path = _path(draw, moments, math.exp(draw.uniform(*np.log(ranges.length))))
+        self.path = path
         radii = draw.uniform(*_THING, 2) * min(height, width)
         middle = draw.uniform(0, 1, 2) * (height, width)
         rows, columns = np.ogrid[:height, :width]
@@ -190,9 +185,6 @@ class _Thing:
         behind += mask * (thing - behind)
 
 
-_BORDER = cv2.BORDER_REFLECT_101
-
-
 def _seen(
     levels: NDArray[np.float32], camera: _Motion, things: Sequence[_Thing], moment: int
 ) -> NDArray[np.float32]:
@@ -203,6 +195,13 @@ def _seen(
     for thing in things:
         thing.over(picture, levels, moment)
     return picture
+
+
+def _travelled(
+    draw: np.random.Generator, moments: NDArray[np.float64], ranges: FrameRanges
+) -> NDArray[np.float64]:
+    """How far something has moved at each moment, (moments, 2), in pixels."""
+    return _path(draw, moments, math.exp(draw.uniform(*np.log(ranges.length))))
 
 
 def _path(
