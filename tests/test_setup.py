@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,32 @@ def test_a_deeper_network_begins_as_the_one_it_goes_on_from(
     assert isinstance(latest, DynamicBlock) and not latest.dgfn.project_out.weight.any()
     trainer._iterate(0.0)
     assert latest.dgfn.project_out.weight.any()
+
+
+def test_stage_2_weights_go_on_without_the_stage_1_weights_that_taught_them(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    begun = run_training(make_recipe(photos, stage=2, init=str(stage1)), tmp_path / "begun")
+    recipe = make_recipe(photos, stage=2, start=str(begun))
+    trainer = Trainer(recipe, tmp_path / "on", "cpu")
+    assert trainer.teacher is None
+    before = load_state(begun)
+    assert all(torch.equal(trainer.model.state_dict()[key], before[key]) for key in before)
+    after = load_state(run_training(recipe, tmp_path / "whole"))
+    assert any(not torch.equal(after[key], before[key]) for key in before)
+    run_training(recipe, tmp_path / "stopped", stop_at=4)
+    resumed = load_state(run_training(recipe, tmp_path / "stopped"))
+    assert all(torch.equal(resumed[key], after[key]) for key in after)
+
+
+@pytest.mark.parametrize(
+    "loss", [{"ipr": "kl"}, {"ipr_weight": 2.0}, {"ipr_only": 5}, {"optimization": "traditional"}]
+)
+def test_what_only_stage_1_weights_can_teach_is_refused_without_them(
+    loss: dict[str, Any], photos: Path, stage1: Path
+) -> None:
+    with pytest.raises(RecipeError, match=f"loss.{next(iter(loss))} has no effect without"):
+        make_recipe(photos, stage=2, start=str(stage1), loss=loss)
 
 
 def test_a_network_with_more_blocks_than_the_recipe_has_is_refused(

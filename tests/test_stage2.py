@@ -79,6 +79,18 @@ def test_the_loss_starts_from_the_diffused_target(s1: DiffIRS1, s2: DiffIRS2) ->
     assert float(term) == pytest.approx(float((x_t - z).abs().mean()), rel=1e-5)
 
 
+def test_without_a_teacher_the_image_alone_teaches_from_noise_alone(s2: DiffIRS2) -> None:
+    batch = random_batch()
+    terms = stage2_losses(s2, None, batch, LossRecipe(), Noise(5, 2))
+    assert list(terms) == ["rec"]
+    with torch.no_grad():
+        noise = Noise(5, 2).normal(torch.empty(2, s2.config.ipr_dim))
+        restored = s2.dirformer(batch.lq, s2.sample(s2.condition(batch.lq), noise))
+    assert terms["rec"].item() == pytest.approx(float((restored - batch.gt).abs().mean()), rel=1e-5)
+    terms["rec"].backward()
+    assert _gradients(s2) == {"cpen": True, "denoiser": True, "dirformer": True}
+
+
 def test_noise_does_not_depend_on_the_number_of_processes() -> None:
     whole = Noise(3, 6).normal(torch.zeros(6, 5))
     for rank in range(2):

@@ -115,6 +115,7 @@ def run_variant(
     if recipe.loss.variance_noise:
         student = _with_variance_noise(student)
     teacher = load_teacher(recipe)
+    assert teacher is not None
     psnr = validation.psnr(student, target)
     return Outcome(psnr, _ipr_error(student, teacher, validation), result.minutes)
 

@@ -312,7 +312,6 @@ class Trainer:
         bf16 = self.recipe.precision is Precision.BF16
         if isinstance(self.model, DiffIRS1):
             return stage1_losses(self.model, batch, self.recipe.loss, bf16)
-        assert self.teacher is not None
         mixed = np.random.SeedSequence([self.recipe.seed, self.iteration])
         seed = int(mixed.generate_state(1, np.uint64)[0] >> np.uint64(1))
         world = self.world

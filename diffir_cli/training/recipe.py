@@ -234,9 +234,9 @@ class Recipe:
     model has more blocks than these, or than the teacher in `init`, new ones change nothing at
     first."""
     init: str = ""
-    """Stage-1 weights: in stages 2 and 3 of the teacher and, without `start`, of the first
-    DIRformer; in stage 1, where they are optional and may be of either stage, every tensor of the
-    same name and shape: a network can grow or shrink."""
+    """Stage-1 weights: in stages 2 and 3 of the teacher, which a run with `start` can do without,
+    and, without `start`, of the first DIRformer; in stage 1, where they are optional and may be of
+    either stage, every tensor of the same name and shape: a network can grow or shrink."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)

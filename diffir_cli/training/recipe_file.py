@@ -172,10 +172,15 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
     stage, adversarial = recipe.stage, recipe.adversarial
     if stage not in (1, 2, 3):
         yield f"stage must be 1, 2 or 3, not {stage}"
-    if stage in (2, 3) and not recipe.init:
-        yield f"init must name the stage-1 weights when stage is {stage}"
+    if stage == 2 and not (recipe.init or recipe.start):
+        yield "init must name the stage-1 weights, or start stage-2 weights to go on from"
     if stage == 3 and not recipe.start:
         yield "start must name the stage-2 weights when stage is 3"
+    if stage in (2, 3) and recipe.start and not recipe.init:
+        usual = LossRecipe()
+        for name in ("ipr", "ipr_weight", "ipr_only", "optimization"):
+            if getattr(recipe.loss, name) != getattr(usual, name):
+                yield f"loss.{name} has no effect without stage-1 weights in init"
     if stage == 1 and recipe.start:
         yield "start has no use in stage 1; init may name weights of either stage"
     for name, before in (("init", "1"), ("start", "2")):

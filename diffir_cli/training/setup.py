@@ -21,12 +21,16 @@ from diffir_cli.training.recipe import Optimization, Recipe, digest
 _log = logging.getLogger(__name__)
 
 
-def load_teacher(recipe: Recipe) -> DiffIRS1:
+def load_teacher(recipe: Recipe) -> DiffIRS1 | None:
     """The stage-1 network of `init`, as deep as the recipe's, which stages 2 and 3 learn from.
+
+    None where `init` names none.
 
     Raises:
         CheckpointError: when `init` holds no such network.
     """
+    if not recipe.init:
+        return None
     teacher = load_stage1(recipe.init, _as_deep_as_the_file(recipe.init, recipe.model))
     return deepened(teacher, recipe.model).requires_grad_(False).eval()
 

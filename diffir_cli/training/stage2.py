@@ -4,6 +4,9 @@ Z = CPEN_S1(LQ, GT)                                no gradient
 x_T = √ᾱ_T Z + √(1 − ᾱ_T) ε                        (Eq. 10)
 D = CPEN_S2(LQ);  Ẑ from x_T in T steps            (Eqs. 12, 11), gradients through all of them
 L_all = |GT − DIRformer(LQ, Ẑ)| + L_diff(Ẑ, Z)      (Eq. 13)
+
+A network that has been through this goes on without CPEN_S1 too: then x_T is noise alone, as when
+it restores, and L_all is L_rec.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ class Noise:
 
 def stage2_losses(
     student: DiffIRS2,
-    teacher: DiffIRS1,
+    teacher: DiffIRS1 | None,
     batch: Batch,
     recipe: LossRecipe,
     noise: Noise,
@@ -67,7 +70,7 @@ def stage2_losses(
 
     Args:
         student: The network that is trained.
-        teacher: The stage-1 network; only its CPEN is used.
+        teacher: The stage-1 network; only its CPEN is used. None for no L_diff.
         batch: Crops in [0, 1].
         recipe: Which L_diff, its weight, and joint or traditional optimisation.
         noise: All random numbers of the batch.
@@ -75,19 +78,25 @@ def stage2_losses(
         bf16: Whether the DIRformer computes in bf16.
         critic: The further terms of stage 3.
     """
-    with torch.no_grad():
-        z = teacher.ipr(batch.lq, batch.gt)
     condition = student.condition(batch.lq)
-    if recipe.optimization is Optimization.TRADITIONAL:
+    z = None
+    if teacher is not None:
+        with torch.no_grad():
+            z = teacher.ipr(batch.lq, batch.gt)
+    if z is not None and recipe.optimization is Optimization.TRADITIONAL:
         loss = _one_step_loss(student, z, condition, recipe, noise)
         return {"diff": recipe.ipr_weight * loss}
     schedule = student.schedule
-    x_T = schedule.add_noise(z, noise.normal(z), schedule.steps - 1)
+    x_T = noise.normal(condition)
+    if z is not None:
+        x_T = schedule.add_noise(z, x_T, schedule.steps - 1)
     variance_noise = None
     if recipe.variance_noise:
-        variance_noise = torch.stack([noise.normal(z) for _ in range(schedule.steps)])
+        variance_noise = torch.stack([noise.normal(x_T) for _ in range(schedule.steps)])
     z_hat = student.sample(condition, x_T, variance_noise)
-    terms = {"diff": recipe.ipr_weight * ipr_loss(z_hat, z, recipe.ipr)}
+    terms = {}
+    if z is not None:
+        terms["diff"] = recipe.ipr_weight * ipr_loss(z_hat, z, recipe.ipr)
     if with_image:
         hq = restore_batch(student.dirformer, batch.lq, z_hat, bf16)
         terms["rec"] = image_loss(hq, batch, recipe)
