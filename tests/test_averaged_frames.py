@@ -95,18 +95,21 @@ def test_a_window_is_cut_from_a_picture_each_part_of_which_is_blurred_its_own_wa
     photo = noise_image(150, 220)
     monkeypatch.setattr("diffir_cli.training.sources.sharp_frame", lambda photo, _: photo)
     source = FreshPairs([photo], Degradation.FRAMES, 1, 64, Augment.NONE)
-    (lq, gt), whole = source.window(np.random.default_rng(3), 64)
-    assert lq.shape == gt.shape == (64, 64, 3) and whole.shape == photo.shape
-    spots = [
-        (top, left)
-        for top in range(150 - 63)
-        for left in range(220 - 63)
-        if np.array_equal(photo[top : top + 64, left : left + 64], gt)
-    ]
-    assert len(spots) == 1
-    ((top, left),) = spots
-    np.testing.assert_array_equal(whole[top : top + 64, left : left + 64], lq)
-    assert (lq != gt).any()
+    windows, whole = source.windows(np.random.default_rng(3), 64)
+    assert whole.shape == photo.shape and len(windows) == source.per_picture == 2
+    found = set()
+    for lq, gt in windows:
+        assert lq.shape == gt.shape == (64, 64, 3) and (lq != gt).any()
+        spots = [
+            (top, left)
+            for top in range(150 - 63)
+            for left in range(220 - 63)
+            if np.array_equal(photo[top : top + 64, left : left + 64], gt)
+        ]
+        ((top, left),) = spots
+        np.testing.assert_array_equal(whole[top : top + 64, left : left + 64], lq)
+        found.add((top, left))
+    assert len(found) == 2
 
 
 def test_the_truth_is_as_soft_as_a_single_frame_is() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ import torch
 from diffir_cli.checkpoint import load_stage1
 from diffir_cli.errors import DiffIRError
 from diffir_cli.training.guard import Guard, sizes
-from diffir_cli.training.loop import Trainer
+from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import PixelLoss
 from tests.training_helpers import log_rows, make_recipe, run_training
 
@@ -129,7 +132,34 @@ def test_a_large_term_does_not_hide_the_rise_of_a_small_one() -> None:
 
 
 def test_a_discriminator_that_learns_is_no_collapse() -> None:
-    assert sizes({"rec": 0.1, "gan": 0.7}, PixelLoss.L1) == {"rec": 0.1}
+    assert sizes({"rec": 0.1, "gan": 0.7, "features": 3.0}, PixelLoss.L1) == {"rec": 0.1}
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "finished"])
+def test_a_run_that_ends_while_its_loss_rises_keeps_the_last_good_state_or_says_so(
+    stopped: bool, photos: Path, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"save_every": 10, "log_every": 1, "validation": {"every": 100}}
+    recipe = make_recipe(photos, iterations=60 if stopped else 37, **changes)
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    iterate = trainer._iterate
+
+    def rise(share: float) -> dict[str, float]:
+        terms = iterate(share)
+        return {"rec": terms["rec"] * (9 if trainer.iteration > 35 else 1)}
+
+    def stop(progress: Progress) -> None:
+        if stopped and progress.iteration == 36:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer._iterate = rise  # type: ignore[method-assign]
+    result = trainer.fit(stop)
+    kept = 30 if stopped else 37
+    assert result.finished is not stopped and result.iterations == kept
+    assert torch.load(tmp_path / "run" / "state.pt")["iteration"] == kept
+    (event,) = (tmp_path / "run" / "events.txt").read_text().splitlines()
+    assert event.startswith("iteration 37: the loss was rising when the run ended")
+    assert event.endswith("iteration 30 is kept" if stopped else "these weights may be poor")
 
 
 def test_a_collapse_shows_in_a_loss_of_decibels() -> None:

@@ -14,7 +14,7 @@ import torch
 
 from diffir_cli.config import Engine, ModelConfig, Precision, Tail, Task
 from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.guess import _threads, guess_bytes, guess_of_window, with_guess
+from diffir_cli.engine.guess import _threads, guess_bytes, guesses_of_windows, with_guess
 from diffir_cli.engine.memory import Wish
 from diffir_cli.errors import DeviceError
 from diffir_cli.evaluation.metrics import psnr
@@ -51,8 +51,9 @@ def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.Monk
     monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 16)
     whole = tensor(shake(PHOTO, np.random.default_rng(0), CALM)[:128])
     window = whole[:, :, :128].contiguous()
-    guess = guess_of_window(window, whole)
-    assert not torch.equal(guess, guess_of_window(window, window))
+    (guess,) = guesses_of_windows([window], whole)
+    assert not torch.equal(guess, guesses_of_windows([window], window)[0])
+    assert torch.equal(guess, guesses_of_windows([whole[:, :, -128:], window], whole)[1])
     # What training sees of a window is what a picture has there.
     alone = slice(0, 64)
     found = with_guess(whole[None])[0, 3:]

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
+import inspect
+import json
+import math
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,10 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from diffir_cli.evaluation.kinds import Metric
+from diffir_cli.evaluation.perceptual import Perceptual
 from diffir_cli.imaging import read_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
-from tests.conftest import evaluated, run_cli
+from tests.conftest import evaluated, noise_image, run_cli
 
 
 class _FakeNetwork:
@@ -93,3 +101,63 @@ def test_learned_metrics_that_cannot_be_had_say_why(
     monkeypatch.setitem(sys.modules, "torchmetrics", fake)
     result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--metric", "lpips-alex")
     assert result.exit_code == 4 and "no route to host" in result.stderr
+
+
+def test_torchmetrics_has_what_is_asked_of_it() -> None:
+    """Its networks need torchvision and weights from the network; its own code does not."""
+    lpips = importlib.import_module("torchmetrics.image.lpip")
+    fid = importlib.import_module("torchmetrics.image.fid")
+    dists = importlib.import_module("torchmetrics.functional.image.dists")
+    made = lpips.LearnedPerceptualImagePatchSimilarity
+    inspect.signature(made).bind(net_type="alex", normalize=True)
+    inspect.signature(dists.DISTSNetwork).bind()
+    inspect.signature(fid.FrechetInceptionDistance).bind(normalize=False)
+    assert importlib.import_module("torchmetrics.image").lpip is lpips
+
+
+def test_fid_of_torchmetrics_sees_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own class with features that need no weights: the mean colour."""
+
+    class Colours(torch.nn.Module):
+        num_features = 3
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.dtype == torch.uint8
+            return images.double().mean(dim=(2, 3))
+
+    fid = importlib.import_module("torchmetrics.image.fid")
+    ready = fid.FrechetInceptionDistance(feature=Colours(), normalize=False)
+    monkeypatch.setattr("diffir_cli.evaluation.perceptual._network", lambda _metric: ready)
+    metric = Perceptual(Metric.FID, torch.device("cpu"))
+    assert metric.score(noise_image(32, 32, seed=0), noise_image(32, 32, seed=1)) is None
+    assert math.isnan(metric.overall() or 0)
+    truths = [np.full((8, 8, 3), level, dtype=np.uint8) for level in (10, 20, 30)]
+    ready.reset()
+    for truth in truths:
+        metric.score(truth + np.uint8(5), truth)
+    # All colours are 5 levels off and vary alike: 3 · 5².
+    assert metric.overall() == pytest.approx(75, rel=1e-3)
+
+
+def test_an_image_too_small_for_a_metric_does_not_stop_the_others(
+    photos: Path, s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Picky(_FakeNetwork):
+        def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+            if min(first.shape[-2:]) < 64:
+                raise RuntimeError("Output size is too small\nand more")
+            return super().__call__(first, second)
+
+    monkeypatch.setattr("diffir_cli.evaluation.perceptual._network", lambda _metric: Picky())
+    shutil.copytree(photos, tmp_path / "gt")
+    Image.fromarray(noise_image(40, 40)).save(tmp_path / "gt" / "small.png")
+    given = ("--gt", tmp_path / "gt", "-w", s2_file, "--metric", "fid", "--metric", "lpips-alex")
+    result = run_cli("evaluate", *given, "--json")
+    assert result.exit_code == 3
+    assert (
+        "lpips-alex cannot be measured on 40×40 pixels: Output size is too small" in result.stderr
+    )
+    assert "and more" not in result.stderr
+    found = json.loads(result.stdout)["methods"]["bicubic"]
+    assert len(found["images"]) == len(list(photos.iterdir()))
+    assert found["fid"] == len(found["images"])

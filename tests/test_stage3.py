@@ -18,6 +18,7 @@ from diffir_cli.training.data import Batch
 from diffir_cli.training.parallel import World
 from diffir_cli.training.perceptual import VGG19, PerceptualLoss
 from diffir_cli.training.recipe import AdversarialRecipe, Discriminator
+from diffir_cli.training.stage3 import Critics
 from tests.conftest import TINY
 from tests.training_helpers import make_recipe, run_training
 
@@ -170,13 +171,15 @@ def stage2(photos: Path, stage1: Path, tmp_path: Path) -> Path:
     return run_training(recipe, tmp_path / "stage2")
 
 
-@pytest.mark.parametrize("kind", ["unet", "patch", "perceptual alone"])
+@pytest.mark.parametrize("kind", ["unet", "patch", "perceptual alone", "no teacher"])
 def test_the_third_stage_goes_on_from_the_second_and_resumes_to_the_bit(
     kind: str, photos: Path, stage1: Path, stage2: Path, vgg_file: Path, tmp_path: Path
 ) -> None:
     changes: dict[str, Any] = {"adversarial": {"discriminator": kind, "dim": 4}}
     if kind == "patch":
         changes["adversarial"] |= {"r1": 0.001, "feature_matching": 1.0}
+    if kind == "no teacher":
+        changes = {"init": ""}
     if kind == "perceptual alone":
         changes = {"adversarial": {}, "perceptual": {"weights": str(vgg_file), "weight": 0.1}}
     recipe = _stage3(photos, stage1, stage2, log_every=2, **changes)
@@ -189,6 +192,20 @@ def test_the_third_stage_goes_on_from_the_second_and_resumes_to_the_bit(
     for name, value in whole.tensors.items():
         assert torch.equal(value, parts.tensors[name]), name
         assert float((value - before[name]).abs().max()) < 0.1, name
+
+
+@pytest.mark.parametrize(("falls", "rate"), [(True, 1e-3 * 0.3 * 0.5), (False, 1e-3 * 0.5)])
+def test_a_return_makes_the_discriminator_careful_even_where_no_schedule_does(
+    falls: bool, rate: float, photos: Path, stage1: Path, stage2: Path
+) -> None:
+    adversarial = {"discriminator": "unet", "dim": 4, "lr": 1e-3, "falls": falls}
+    critics = Critics(_stage3(photos, stage1, stage2, adversarial=adversarial), _CPU)
+    batch = Batch(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 32, 32))
+    critics.terms(torch.rand(1, 3, 32, 32), batch)
+    critics.learn(batch, 0.3, 0.5)
+    assert critics.adversary is not None
+    (group,) = critics.adversary.optimizer.param_groups
+    assert group["lr"] == pytest.approx(rate)
 
 
 def test_the_discriminator_sees_the_truth_before_it_was_sharpened() -> None:
@@ -212,6 +229,16 @@ def test_stage_2_may_go_on_from_stage_2(
     ("changes", "fault"),
     [
         ({"start": ""}, "start must name the stage-2 weights"),
+        (
+            {
+                "data": {
+                    "progressive_at": [0.5],
+                    "progressive_patch": [17],
+                    "progressive_batch": [2],
+                }
+            },
+            "data.progressive_patch must give HQ crops of a multiple of 8",
+        ),
         ({"stage": 2}, "adversarial has an effect in stage 3 only"),
         ({"adversarial": {"discriminator": "none"}}, "must be given in stage 3"),
         ({"perceptual": {"weights": "missing.pth"}}, "perceptual.weights names no file"),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -68,23 +68,23 @@ def with_guess(lq: Tensor, threads: int | None = None) -> Tensor:
     return torch.cat([lq, guess], dim=1)
 
 
-def guess_of_window(window: Tensor, whole: Tensor) -> Tensor:
-    """What a window of a picture has for its guess, the same with any number of threads.
+def guesses_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
+    """What windows of a picture have for their guesses, the same with any number of threads.
 
     Args:
-        window: (3, H, W) in [0, 1], on the CPU.
-        whole: The picture that it is a part of, or the window itself. One that is so large that
-            kernels would be looked for in a smaller one, of which a window of pixels tells too
+        windows: (3, H, W) in [0, 1] each, on the CPU.
+        whole: The picture that they are parts of, or a single window itself. One that is so large
+            that kernels would be looked for in a smaller one, of which a window of pixels tells too
             little, is left aside.
 
     Returns:
-        (3, H, W) in [0, 1].
+        (3, H, W) in [0, 1] for each.
     """
     if _reduced(*whole.shape[-2:]) > 1:
-        whole = window
+        return [guesses_of_windows([window], window)[0] for window in windows]
     with _single_threads(1) as pool:
         guess_of = pool.submit(_guessing, whole, 1.0).result()
-        return pool.submit(guess_of, window[None]).result()[0]
+        return [pool.submit(guess_of, window[None]).result()[0] for window in windows]
 
 
 def guess_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.errors import DeviceError, DiffIRError, InputError
+from diffir_cli.evaluation.kinds import Metric
 from diffir_cli.evaluation.perceptual import Perceptual
 from diffir_cli.evaluation.protocol import Image, Protocol
 from diffir_cli.imaging import read_mask, read_picture
@@ -133,20 +134,18 @@ def evaluate(
         try:
             loaded = load(sample, scale, protocol)
             images = [method(loaded) for method in methods.values()]
+            rows = [
+                _values(hq, loaded, protocol, extra)
+                for hq, extra in zip(images, learned, strict=True)
+            ]
         except (InputError, DeviceError) as error:
             failures.append(Failure(sample.gt.name, error))
             continue
-        for scores, hq, extra in zip(found, images, learned, strict=True):
-            values = protocol.measure(hq, loaded.gt, loaded.holes)
-            for metric in extra:
-                value = metric.score(hq, loaded.gt)
-                if value is not None:
-                    values[metric.metric.value] = value
+        for scores, values in zip(found, rows, strict=True):
             scores.names.append(loaded.name)
             for name, value in values.items():
                 scores.values.setdefault(name, []).append(value)
-            if scores is found[0]:
-                view(loaded, hq, values)
+        view(loaded, images[0], rows[0])
     if len(failures) == len(samples):
         others = [failure.name for failure in failures[1:]]
         more = f"; nor can {', '.join(others)} be measured" if others else ""
@@ -154,10 +153,22 @@ def evaluate(
         raise InputError(f"{first.message}{more}", first.hint)
     for scores, extra in zip(found, learned, strict=True):
         for metric in extra:
-            value = metric.overall()
-            if value is not None:
-                scores.overall[metric.metric.value] = value
+            of_set = metric.overall()
+            if of_set is not None:
+                scores.overall[metric.metric.value] = of_set
     return Measured(found, failures)
+
+
+def _values(
+    hq: NDArray[np.uint8], loaded: Loaded, protocol: Protocol, learned: Iterable[Perceptual]
+) -> dict[str, float]:
+    """Everything that is measured on an image; what is gathered over all images comes last."""
+    values = protocol.measure(hq, loaded.gt, loaded.holes)
+    for metric in sorted(learned, key=lambda one: one.metric is Metric.FID):
+        value = metric.score(hq, loaded.gt)
+        if value is not None:
+            values[metric.metric.value] = value
+    return values
 
 
 def load(sample: Sample, scale: int, protocol: Protocol) -> Loaded:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffir_cli.errors import DiffIRError, WeightsError
+from diffir_cli.errors import DiffIRError, InputError, WeightsError
 from diffir_cli.evaluation.kinds import Metric
 
 
@@ -45,13 +45,25 @@ class Perceptual:
 
     @torch.inference_mode()
     def score(self, hq: NDArray[np.uint8], gt: NDArray[np.uint8]) -> float | None:
-        """The distance of two (H, W, 3) images in 0–255; None for FID, which a pair has not."""
+        """The distance of two (H, W, 3) images in 0–255; None for FID, which a pair has not.
+
+        Raises:
+            InputError: when the network cannot take them, as when they are too small for it.
+        """
         first, second = self._tensor(hq), self._tensor(gt)
-        if self.metric is Metric.FID:
-            self.network.update(first, real=False)
-            self.network.update(second, real=True)
-            return None
-        return float(self.network(first / 255, second / 255))
+        try:
+            if self.metric is Metric.FID:
+                self.network.update(first, real=False)
+                self.network.update(second, real=True)
+                return None
+            return float(self.network(first / 255, second / 255))
+        except (RuntimeError, ValueError) as error:
+            height, width = gt.shape[:2]
+            raise InputError(
+                f"{self.metric.value} cannot be measured on {width}×{height} pixels: "
+                f"{str(error).splitlines()[0]}",
+                "leave out the image, or the metric",
+            ) from error
 
     @torch.inference_mode()
     def overall(self) -> float | None:
@@ -76,5 +88,5 @@ def _network(metric: Metric) -> Any:
 
     if metric is Metric.FID:
         return image.fid.FrechetInceptionDistance(normalize=False)
-    net = metric.value.removeprefix("lpips-")
+    net: Literal["vgg", "alex"] = "vgg" if metric is Metric.LPIPS_VGG else "alex"
     return image.lpip.LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True)

@@ -86,14 +86,16 @@ class Crops:
             sources.append((frames, data.frames_share))
         if data.pairs_share:
             real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
-            stored = StoredPairs(real, scale, largest, data.augment, data.sharpen_gt)
+            how = data.augment, data.sharpen_gt, data.pairs_below
+            stored = StoredPairs(real, scale, largest, *how)
             sources.append((stored, data.pairs_share))
         if recipe.model.in_channels == 6:
-            how = data.window, data.augment, recipe.seed
-            windows = [
-                (Windows(source, max(1, round(share * data.windows)), *how), share)
-                for source, share in sources
-            ]
+            windows = []
+            for number, (source, share) in enumerate(sources):
+                count = max(1, round(share * data.windows))
+                seed = recipe.seed, number
+                drawn = Windows(source, count, data.window, data.augment, seed)
+                windows.append((drawn, share))
             return cls(windows, recipe.seed)
         return cls(sources, recipe.seed)
 

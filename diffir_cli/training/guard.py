@@ -68,10 +68,10 @@ def _excess(values: Iterable[float]) -> float:
 def sizes(terms: Mapping[str, float], pixel: PixelLoss) -> dict[str, float]:
     """The terms of a loss that tell a collapse, as numbers whose ratio means something.
 
-    What a discriminator makes of results grows as it learns, which is no collapse; and a loss in
-    decibels hardly moves when one comes.
+    What a discriminator makes of results, and the distances of its features, grow as it learns,
+    which is no collapse; and a loss in decibels hardly moves when one comes.
     """
-    judged = {name: value for name, value in terms.items() if name != "gan"}
+    judged = {name: value for name, value in terms.items() if name not in ("gan", "features")}
     if pixel is PixelLoss.PSNR and "rec" in judged:
         judged["rec"] = squared_error(judged["rec"])
     return judged

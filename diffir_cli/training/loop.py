@@ -69,7 +69,7 @@ class Result:
     weights: Path
     """The averaged weights."""
     iterations: int
-    """Iterations done in all."""
+    """Iterations done in all that the weights hold."""
     minutes: float
     """Time spent in all."""
     finished: bool
@@ -146,12 +146,14 @@ class Trainer:
                     loss = sum(self.losses) / len(self.losses)
                     self._record(Progress(self.iteration, share, loss, speed, psnr), report)
                     self.losses, reported = [], (time.monotonic(), self.iteration)
-                calm = self._is_time(self.recipe.save_every) and self.guard.is_calm
-                if stop or finished or calm:
+                if stop or finished or self._is_time(self.recipe.save_every):
                     there = self.weights.exists() and self._state.exists()
-                    if self.iteration != saved or not there:
+                    calm = self.guard.is_calm
+                    if not there or (self.iteration != saved and (calm or finished)):
                         self.save()
-                    saved = self.iteration
+                        saved = self.iteration
+                    if (stop or finished) and not calm:
+                        self._tell_of_rise(finished, saved)
                 if stop or finished:
                     break
                 terms = self._iterate(share)
@@ -164,7 +166,7 @@ class Trainer:
         self.crops.close()
         self.log.close()
         self.world.leave()
-        return Result(self.weights, self.iteration, self.seconds / 60, finished)
+        return Result(self.weights, saved, self.seconds / 60, finished)
 
     def save(self) -> None:
         """Write the averaged weights, then the state; each is there whole or not at all."""
@@ -251,6 +253,13 @@ class Trainer:
         self.log = TrainingLog(self.out, self.iteration, self.world.is_first)
         self.log.note(text)
 
+    def _tell_of_rise(self, finished: bool, saved: int) -> None:
+        """Say that the run is left while its loss rises, which may be a collapse."""
+        kept = "these weights may be poor" if finished else f"iteration {saved} is kept"
+        text = f"iteration {self.iteration}: the loss was rising when the run ended; {kept}"
+        _log.warning("%s", text)
+        self.log.note(text)
+
     def _forgive(self) -> None:
         """Take back a return once the run has gone well for long."""
         if self.returned and self.iteration - self.returned_at >= _FORGIVEN_AFTER:
@@ -292,7 +301,7 @@ class Trainer:
             return dict.fromkeys(losses, math.nan)
         self.optimizer.step()
         if self.critics is not None:
-            opposing = self.critics.learn(batch, rate * self._caution / optimizer.lr)
+            opposing = self.critics.learn(batch, rate / optimizer.lr, self._caution)
             if not math.isfinite(opposing):
                 return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)

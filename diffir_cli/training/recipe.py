@@ -93,6 +93,9 @@ class DataRecipe:
     """Folders of their sharp twins."""
     pairs_share: float = 0.0
     """Share of crops that come from these pairs."""
+    pairs_below: float = 0.0
+    """For networks that read a deconvolved guess: windows of pairs with this PSNR in dB or more
+    are hardly degraded, and left out; 0 to take all."""
     frames_share: float = 0.0
     """With `shake`, share of crops from photos that are blurred as averaged frames are instead."""
     patch: int = 48

@@ -134,8 +134,8 @@ def _faults(recipe: Recipe) -> Iterator[str]:
         yield "data.train must name at least one folder of photos"
     for field_name, folders in (
         ("data.train", recipe.data.train),
-        ("data.pairs_lq", recipe.data.pairs_lq),
-        ("data.pairs_gt", recipe.data.pairs_gt),
+        ("data.pairs_lq", recipe.data.pairs_lq if recipe.data.pairs_share else ()),
+        ("data.pairs_gt", recipe.data.pairs_gt if recipe.data.pairs_share else ()),
         ("validation.gt", (recipe.validation.gt,)),
         ("validation.lq", (recipe.validation.lq,)),
     ):
@@ -186,7 +186,9 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
     for name, before in (("init", "1"), ("start", "2")):
         path = getattr(recipe, name)
         if path and not Path(path).is_file():
-            yield f"{name} names no file: {path}; run stage {before} first, or set {name}"
+            without = ", or leave it empty to learn from images alone" * bool(recipe.start)
+            more = without if name == "init" else ""
+            yield f"{name} names no file: {path}; run stage {before} first, or set {name}{more}"
     if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
         yield f"perceptual.weights names no file: {recipe.perceptual.weights}"
     if stage != 3:
@@ -198,11 +200,6 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
         yield "loss.optimization must be joint in stage 3"
     elif adversarial.discriminator is Discriminator.NONE and not recipe.perceptual.weights:
         yield "adversarial.discriminator or perceptual.weights must be given in stage 3"
-    if (
-        adversarial.discriminator is Discriminator.UNET
-        and recipe.data.patch * recipe.model.scale % 8
-    ):
-        yield "data.patch must give HQ crops of a multiple of 8 for discriminator unet"
 
 
 def _size_faults(recipe: Recipe) -> Iterator[str]:
@@ -221,6 +218,15 @@ def _size_faults(recipe: Recipe) -> Iterator[str]:
             yield f"data.progressive_patch must hold multiples of {multiple}, not {patch}"
         if batch < 1:
             yield f"data.progressive_batch must hold counts from 1 on, not {batch}"
+    if recipe.adversarial.discriminator is Discriminator.UNET:
+        patches = [("patch", data.patch)]
+        patches += [("progressive_patch", patch) for _, patch, _ in data.sizes()[1:]]
+        for name, patch in patches:
+            if patch * recipe.model.scale % 8:
+                yield (
+                    f"data.{name} must give HQ crops of a multiple of 8 for discriminator unet, "
+                    f"not {patch * recipe.model.scale}"
+                )
 
 
 def _degradation_faults(recipe: Recipe) -> Iterator[str]:
@@ -255,10 +261,14 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield f"data.frames_share goes with data.degradation shake only, not {kind.value}"
     if round(data.pairs_share + data.frames_share, 9) > 1:
         yield "data.pairs_share and frames_share must not be more than 1 together"
-    if bool(data.pairs_share) != (any(data.pairs_lq) and any(data.pairs_gt)):
-        yield "data.pairs_share, pairs_lq and pairs_gt must be given together"
+    if data.pairs_share and not (any(data.pairs_lq) and any(data.pairs_gt)):
+        yield "data.pairs_share needs data.pairs_lq and pairs_gt"
+    if data.pairs_below and not (data.pairs_share and model.in_channels == 6):
+        yield "data.pairs_below has an effect with data.pairs_share and model.in_channels 6 only"
     if recipe.validation.lq and not recipe.validation.gt:
         yield "validation.lq needs validation.gt"
+    if recipe.validation.lq and kind is Degradation.HOLES:
+        yield "validation.lq has no use for holes: they are cut into the photos of validation.gt"
 
 
 _IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight")
@@ -273,6 +283,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("data.batch", 1, _MANY),
     ("data.pairs_share", 0, 1),
     ("data.frames_share", 0, 1),
+    ("data.pairs_below", 0, 100),
     ("loss.known_weight", 0, 1e6),
     ("loss.hole_weight", 0, 1e6),
     ("loss.frequency_weight", 0, 1e6),

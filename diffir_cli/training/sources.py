@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffir_cli.engine.guess import guess_of_window
+from diffir_cli.engine.guess import guesses_of_windows
 from diffir_cli.errors import InputError
+from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.training.degradation.apply import degraded
 from diffir_cli.training.degradation.averaged_frames import sharp_frame
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
@@ -35,8 +36,11 @@ class Source(Protocol):
 class PairSource(Source, Protocol):
     """Where crops come from with what lies around them."""
 
-    def window(self, draw: np.random.Generator, side: int) -> tuple[Pair, NDArray[np.uint8]]:
-        """A crop, not sharpened, and the LQ picture that it is a part of."""
+    per_picture: int
+    """How many windows a picture gives."""
+
+    def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
+        """Crops, not sharpened, and the LQ picture that they are parts of."""
 
 
 class _Photos:
@@ -70,6 +74,7 @@ class StoredPairs:
         largest: Side of the largest crop in LQ pixels.
         augment: In which orientations crops are seen.
         sharpened: Whether GT is sharpened.
+        below: PSNR in dB from which on a window is left out; 0 for none.
 
     Raises:
         InputError: when no photo is as large as a crop.
@@ -82,33 +87,45 @@ class StoredPairs:
         largest: int,
         augment: Augment,
         sharpened: bool = False,
+        below: float = 0.0,
     ) -> None:
-        self.pairs, self.scale = pairs, scale
+        self.pairs, self.scale, self.below = pairs, scale, below
         self.augment, self.sharpened = augment, sharpened
+        self.per_picture = _PER_PICTURE
         self.photos = _Photos([gt for _, gt in pairs], largest * scale)
 
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """The same place of both halves of a pair."""
-        (inside, truth), _, _ = self._place(draw, patch)
+        pair = self.pairs[self.photos.draw(draw)]
+        inside, truth = self._place(pair, draw, patch, _orientation(draw, self.augment))
         return (inside, sharpen(truth), truth) if self.sharpened else (inside, truth)
 
-    def window(self, draw: np.random.Generator, side: int) -> tuple[Pair, NDArray[np.uint8]]:
-        """The same place of both halves of a pair, and all of its LQ."""
-        pair, lq, turned = self._place(draw, side)
-        return pair, _turned(lq, turned)
+    def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
+        """Places of both halves of a pair, and all of its LQ.
+
+        Raises:
+            InputError: when hardly a place is degraded as it should be.
+        """
+        for _ in range(_TRIES):
+            pair = self.pairs[self.photos.draw(draw)]
+            turned = _orientation(draw, self.augment)
+            found = [self._place(pair, draw, side, turned) for _ in range(self.per_picture)]
+            if not self.below or all(psnr(lq, gt) < self.below for lq, gt in found):
+                return found, _turned(pair[0], turned)
+        raise InputError(
+            f"windows of {_TRIES} pairs have {self.below:g} dB or more",
+            "give pairs that are degraded more, or a larger data.pairs_below",
+        )
 
     def _place(
-        self, draw: np.random.Generator, side: int
-    ) -> tuple[Pair, NDArray[np.uint8], tuple[int, bool]]:
-        """The same place of both halves of a pair, its LQ, and how the place has been turned."""
-        lq, gt = self.pairs[self.photos.draw(draw)]
+        self, pair: Pair, draw: np.random.Generator, side: int, turned: tuple[int, bool]
+    ) -> Pair:
+        """The same place of both halves of a pair."""
+        (lq, gt), scale = pair, self.scale
         top = int(draw.integers(lq.shape[0] - side + 1))
         left = int(draw.integers(lq.shape[1] - side + 1))
-        turned = _orientation(draw, self.augment)
-        scale = self.scale
         inside = _cut(lq, top, left, side, turned)
-        truth = _cut(gt, top * scale, left * scale, side * scale, turned)
-        return (inside, truth), lq, turned
+        return inside, _cut(gt, top * scale, left * scale, side * scale, turned)
 
 
 class FreshPairs:
@@ -140,6 +157,7 @@ class FreshPairs:
         self.all, self.kind, self.scale = photos, kind, scale
         self.augment, self.sharpened, self.masks = augment, sharpened, masks
         self.margin = _SURROUNDINGS if kind in (Degradation.SHAKE, Degradation.FRAMES) else 0
+        self.per_picture = _PER_PICTURE if kind is Degradation.FRAMES else 1
         self.photos = _Photos(photos, largest * scale + 2 * self.margin)
 
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
@@ -147,22 +165,25 @@ class FreshPairs:
         lq, gt = self._pair(draw, patch)
         return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
 
-    def window(self, draw: np.random.Generator, side: int) -> tuple[Pair, NDArray[np.uint8]]:
-        """A crop with what the degradation makes of it.
+    def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
+        """Crops with what the degradation makes of them.
 
-        Where each part is blurred in its own way it is cut from a picture with more to it, as
-        windows are when a picture is restored; else it is a whole picture by itself.
+        Where each part is blurred in its own way they are cut from a picture with more to it, as
+        windows are when a picture is restored; else there is one, a whole picture by itself.
         """
         if self.kind is not Degradation.FRAMES:
             lq, gt = self._pair(draw, side)
-            return (lq, gt), lq
+            return [(lq, gt)], lq
         photo = self.all[self.photos.draw(draw)]
         height, width = (min(length, _PICTURE) for length in photo.shape[:2])
         whole = self._truth(photo, draw, height, width)
         lq = degraded(whole, self.kind, self.scale, draw)
-        top, left = (int(draw.integers(length - side + 1)) for length in whole.shape[:2])
-        inside = np.s_[top : top + side, left : left + side]
-        return (lq[inside], whole[inside]), lq
+        found = []
+        for _ in range(self.per_picture):
+            top, left = (int(draw.integers(length - side + 1)) for length in whole.shape[:2])
+            inside = np.s_[top : top + side, left : left + side]
+            found.append((lq[inside], whole[inside]))
+        return found, lq
 
     def _pair(self, draw: np.random.Generator, side: int) -> Pair:
         """A crop and what the degradation makes of it."""
@@ -187,18 +208,20 @@ class FreshPairs:
 class Windows:
     """Crops of windows that have been degraded and deconvolved, each made when first asked for.
 
-    To find the kernel of a window takes seconds, so that each is seen many times.
+    To find the kernel of a window takes seconds, so that each is seen many times, and those of one
+    picture are made together.
 
     Args:
         source: Where windows come from.
         count: How many there are.
         side: Their side in LQ pixels.
         augment: In which orientations crops are seen.
-        seed: Where a window's randomness comes from, beside its number.
+        seed: Where a window's randomness comes from, beside the number of its picture. Two sources
+            with the same seed would choose the same photos.
     """
 
     def __init__(
-        self, source: PairSource, count: int, side: int, augment: Augment, seed: int
+        self, source: PairSource, count: int, side: int, augment: Augment, seed: Sequence[int]
     ) -> None:
         self.source, self.count, self.side = source, count, side
         self.augment, self.seed = augment, seed
@@ -208,19 +231,23 @@ class Windows:
         """A part of one of the windows."""
         number = int(draw.integers(self.count))
         if number not in self.made:
-            self.made[number] = self.window(number)
+            picture, among = divmod(number, self.source.per_picture)
+            first = number - among
+            self.made |= dict(enumerate(self.windows(picture), first))
         lq, gt = self.made[number]
         top, left = (int(draw.integers(self.side - patch + 1)) for _ in range(2))
         turned = _orientation(draw, self.augment)
         return _cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned)
 
-    def window(self, number: int) -> Pair:
-        """A window with its guess behind it, and its truth."""
-        draw = np.random.default_rng([self.seed, number, *_WINDOW_STREAM])
-        (lq, gt), whole = self.source.window(draw, self.side)
-        guess = guess_of_window(_planes(lq), _planes(whole))
-        levels = (guess * 255).round().byte().permute(1, 2, 0).numpy()
-        return np.concatenate([lq, levels], axis=2), np.ascontiguousarray(gt)
+    def windows(self, picture: int) -> list[Pair]:
+        """The windows of a picture with their guesses behind them, and their truths."""
+        draw = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
+        pairs, whole = self.source.windows(draw, self.side)
+        guesses = guesses_of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
+        return [
+            (np.concatenate([lq, _levels(guess)], axis=2), np.ascontiguousarray(gt))
+            for (lq, gt), guess in zip(pairs, guesses, strict=True)
+        ]
 
 
 _WINDOW_STREAM = 87, 105
@@ -229,6 +256,10 @@ _SURROUNDINGS = 24
 """Pixels around a crop that blur may carry into it."""
 _PICTURE = 1280
 """Longest side of a picture that a window is a part of."""
+_PER_PICTURE = 2
+"""Windows of one picture, whose kernel is looked for once."""
+_TRIES = 100
+"""Pairs that are looked at for windows that are degraded enough."""
 
 
 def _orientation(draw: np.random.Generator, augment: Augment) -> tuple[int, bool]:
@@ -263,3 +294,8 @@ def _turned(image: NDArray[np.uint8], turned: tuple[int, bool]) -> NDArray[np.ui
 def _planes(image: NDArray[np.uint8]) -> Tensor:
     """(3, H, W) in [0, 1]."""
     return torch.tensor(image).permute(2, 0, 1) / 255
+
+
+def _levels(planes: Tensor) -> NDArray[np.uint8]:
+    """(H, W, 3) in 0–255."""
+    return np.asarray((planes * 255).round().byte().permute(1, 2, 0))

@@ -55,11 +55,17 @@ class Critics:
             terms |= self.adversary.terms(hq, batch)
         return terms
 
-    def learn(self, batch: Batch, share_of_rate: float) -> float:
-        """Let the discriminator learn from the images judged last; its loss, or 0 without one."""
+    def learn(self, batch: Batch, share_of_rate: float, caution: float) -> float:
+        """Let the discriminator learn from the images judged last; its loss, or 0 without one.
+
+        Args:
+            batch: The batch of those images.
+            share_of_rate: How much the schedule leaves of the network's learning rate.
+            caution: What returns to an earlier state leave of every learning rate.
+        """
         if self.adversary is None:
             return 0.0
-        return self.adversary.learn(batch, share_of_rate if self.falls else 1.0)
+        return self.adversary.learn(batch, (share_of_rate if self.falls else 1.0) * caution)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a continued run needs."""

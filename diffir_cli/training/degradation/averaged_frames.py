@@ -41,7 +41,8 @@ class FrameRanges:
     things: tuple[int, int] = (0, 1)
     """How many parts of the picture move by themselves."""
     softness: tuple[float, float] = (0.0, 1.0)
-    """Deviation in pixels of the blur that each frame has of its own, by lens and codec."""
+    """Deviation in pixels of the blur that each frame has of its own, by lens and codec: what
+    `sharp_frame` does to a photo before its frames are averaged, and nothing else."""
     noise: tuple[float, float] = (0.0, 1.5)
     """Deviation of noise in levels of 255."""
 
@@ -75,6 +76,9 @@ def averaged_frames(
     gt: NDArray[np.uint8], draw: np.random.Generator, ranges: FrameRanges | None = None
 ) -> NDArray[np.uint8]:
     """What the average of some frames shows of which `gt` is number n // 2.
+
+    A thing that moves by itself is drawn over the picture, where it stands still too: what it
+    uncovers nobody knows.
 
     Args:
         gt: (H, W, 3) in 0–255.
