@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from diffir_cli.checkpoint import load_model
 from diffir_cli.errors import InputError, RecipeError
@@ -174,93 +173,11 @@ def test_blur_reaches_into_a_crop_from_its_surroundings(photos: Path) -> None:
     np.testing.assert_array_equal(lq, shake(around, draw)[inside, inside])
 
 
-def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def negatives(windows: list[Tensor], whole: Tensor) -> list[Tensor]:
-        asked.append((*(window.shape for window in windows), whole.shape))
-        return [1 - window for window in windows]
-
-    monkeypatch.setattr("diffir_cli.training.sources.guesses_of_windows", negatives)
-    monkeypatch.setattr("diffir_cli.training.sources.degraded", lambda gt, *_: gt // 2)
-    model = {"scale": 1, "tail": "conv", "in_channels": 6}
-    shakes = {"degradation": "shake", "patch": 16, "windows": 3, "window": 64}
-    recipe = make_recipe(photos, model=model, data=shakes)
-    crops, others = Crops.of(recipe), Crops.of(recipe)
-    batches = [crops.batch(iteration, 16, 8) for iteration in range(4)]
-    assert asked == [((3, 64, 64), (3, 64, 64))] * 3
-    for batch in batches:
-        levels = (batch.gt * 255).round()
-        torch.testing.assert_close(batch.lq[:, :3] * 255, levels.div(2, rounding_mode="floor"))
-        torch.testing.assert_close(batch.lq[:, 3:], 1 - batch.lq[:, :3], atol=2e-3, rtol=0)
-    # In another order the windows are the same, as a training that is continued needs.
-    assert torch.equal(others.batch(3, 16, 8).lq, batches[3].lq)
-
-
-def test_a_window_of_a_stored_pair_knows_the_picture_that_it_is_a_part_of() -> None:
-    lq = noise_image(40, 60)
-    source = StoredPairs([(lq, 255 - lq)], 1, 32, Augment.ALL)
-    for seed in range(8):
-        windows, whole = source.windows(np.random.default_rng(seed), 32)
-        rows, columns = (side - 31 for side in whole.shape[:2])
-        for inside, truth in windows:
-            np.testing.assert_array_equal(truth, 255 - inside)
-            assert any(
-                np.array_equal(whole[top : top + 32, left : left + 32], inside)
-                for top in range(rows)
-                for left in range(columns)
-            )
-
-
-def test_windows_of_pairs_that_are_hardly_degraded_are_left_out() -> None:
-    gt = np.full((40, 40, 3), 100, dtype=np.uint8)
-    clean, bad = (gt + step for step in (1, 20))
-    pairs = [(clean.astype(np.uint8), gt), (bad.astype(np.uint8), gt)]
-    source = StoredPairs(pairs, 1, 32, Augment.ALL, below=36.0)
-    for seed in range(8):
-        windows, _ = source.windows(np.random.default_rng(seed), 32)
-        assert all((lq == 120).all() for lq, _ in windows)
-    with pytest.raises(InputError, match="have 36 dB or more"):
-        StoredPairs(pairs[:1], 1, 32, Augment.ALL, below=36.0).windows(np.random.default_rng(0), 32)
-
-
-def test_windows_of_one_picture_are_made_together_and_each_source_chooses_its_own_photos(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked_at: list[int] = []
-
-    def reversed_windows(windows: list[torch.Tensor], _whole: torch.Tensor) -> list[torch.Tensor]:
-        looked_at.append(len(windows))
-        return [1 - window for window in windows]
-
-    monkeypatch.setattr("diffir_cli.training.sources.guesses_of_windows", reversed_windows)
-    task = {
-        "model": {"scale": 1, "tail": "conv", "in_channels": 6, "gated": True},
-        "data": {
-            "degradation": "shake",
-            "frames_share": 0.5,
-            "patch": 16,
-            "windows": 20,
-            "window": 64,
-        },
-    }
-    shakes, frames = Crops.of(make_recipe(photos, **task)).sources
-    chosen: dict[str, list[int]] = {"shakes": [], "frames": []}
-    for name, windows in (("shakes", shakes), ("frames", frames)):
-        source = windows.source  # type: ignore[attr-defined]
-        draw = source.photos.draw
-
-        def noted(random: np.random.Generator, name: str = name, draw: Any = draw) -> int:
-            chosen[name].append(draw(random))
-            return chosen[name][-1]
-
-        source.photos.draw = noted
-        for picture in range(10):
-            windows.windows(picture)  # type: ignore[attr-defined]
-    assert looked_at == [1] * 10 + [2] * 10
-    assert chosen["shakes"] != chosen["frames"]
+def test_photos_that_are_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    photos = [noise_image(40, 60), noise_image(31, 60), noise_image(64, 8)]
+    source = StoredPairs([(photo, photo) for photo in photos], 1, 32, Augment.ALL)
+    assert source.photos.chosen == [0]
+    assert caplog.messages == ["2 of 3 photos have a side below 32 pixels"]
 
 
 def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None:
@@ -374,7 +291,7 @@ def test_every_task_is_trained_and_validated_in_both_stages(
         ({"data": {"windows": 5}}, "have an effect with model.in_channels 6 only"),
         ({"data": {"sharpen_gt": True}}, "data.sharpen_gt has an effect"),
         ({"data": {"pairs_share": 0.5}}, "pairs_share needs data.pairs_lq and pairs_gt"),
-        ({"data": {"pairs_below": 36}}, "pairs_below has an effect with data.pairs_share"),
+        ({"data": {"pairs_below": 36}}, "pairs_below has an effect with model.in_channels 6"),
         (
             {
                 "model": {"scale": 1, "tail": "conv", "in_channels": 4},

@@ -263,8 +263,8 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield "data.pairs_share and frames_share must not be more than 1 together"
     if data.pairs_share and not (any(data.pairs_lq) and any(data.pairs_gt)):
         yield "data.pairs_share needs data.pairs_lq and pairs_gt"
-    if data.pairs_below and not (data.pairs_share and model.in_channels == 6):
-        yield "data.pairs_below has an effect with data.pairs_share and model.in_channels 6 only"
+    if data.pairs_below and model.in_channels != 6:
+        yield "data.pairs_below has an effect with model.in_channels 6 only"
     if recipe.validation.lq and not recipe.validation.gt:
         yield "validation.lq needs validation.gt"
     if recipe.validation.lq and kind is Degradation.HOLES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from diffir_cli.training.degradation.averaged_frames import sharp_frame
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.degradation.realworld import sharpen
 from diffir_cli.training.recipe import Augment
+
+_log = logging.getLogger(__name__)
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """LQ (h, w, 3), or (h, w, 4) with a mask or (h, w, 6) with a deconvolved guess, and GT
@@ -57,6 +60,9 @@ class _Photos:
                 f"none of {len(photos)} photos has sides of {side} pixels or more",
                 "give larger photos or a smaller data.patch, or data.window where there is one",
             )
+        if len(self.chosen) < len(photos):
+            left = len(photos) - len(self.chosen)
+            _log.warning("%d of %d photos have a side below %d pixels", left, len(photos), side)
         areas = [photos[i].shape[0] * photos[i].shape[1] for i in self.chosen]
         self.chances = np.array(areas, dtype=np.float64) / sum(areas)
 
