@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from diffir_cli.errors import RecipeError
+from diffir_cli.registry import find_weights
 from diffir_cli.training.recipe_file import load_recipe, parse_recipe
+from tests.training_helpers import make_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -147,3 +149,27 @@ def test_recipes_of_the_official_sizes_have_the_official_numbers(name: str) -> N
             assert isinstance(found, dict)
             found = found[part]
         assert found == wanted, path
+
+
+def test_start_and_init_take_names_of_the_registry(photos: Path) -> None:
+    table = {"stage": 2, "start": "sr-x4-lite", "model": {"scale": 4}}
+    recipe = make_recipe(photos, **table, data={"patch": 32})
+    spec = find_weights("sr-x4-lite")
+    assert recipe.start == str(spec.path) and recipe.init == ""
+    assert make_recipe(photos, init="sr-x4-lite").init == str(spec.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("sr-x4", "start cannot be used: the weights 'sr-x4' are not on this machine; "),
+        ("sr-x5", "start names neither a file nor known weights: sr-x5"),
+    ],
+)
+def test_names_of_weights_that_are_not_at_hand_are_faults_of_a_recipe(
+    photos: Path, name: str, fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path))
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(photos, stage=2, start=name)
+    assert any(text.startswith(fault) for text in caught.value.faults)

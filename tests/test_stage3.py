@@ -243,7 +243,7 @@ def test_stage_2_may_go_on_from_stage_2(
         ({"adversarial": {"discriminator": "none"}}, "must be given in stage 3"),
         ({"perceptual": {"weights": "missing.pth"}}, "perceptual.weights names no file"),
         ({"loss": {"optimization": "traditional"}}, "must be joint in stage 3"),
-        ({"start": "missing.safetensors"}, "start names no file"),
+        ({"start": "missing.safetensors"}, "start names neither a file nor known weights"),
         ({"adversarial": {"lr": 0.0}}, "adversarial.lr must lie between"),
     ],
 )

@@ -233,13 +233,15 @@ class Recipe:
     stage: int = 1
     """1, 2 or 3; the third goes on from the second against a discriminator."""
     start: str = ""
-    """Stage-2 weights to go on from: in stage 3, where they are needed, and in stage 2. Where the
+    """Stage-2 weights to go on from, a file or a name that the registry knows and that is on this
+    machine: in stage 3, where they are needed, and in stage 2. Where the
     model has more blocks than these, or than the teacher in `init`, new ones change nothing at
     first."""
     init: str = ""
-    """Stage-1 weights: in stages 2 and 3 of the teacher, which a run with `start` can do without,
-    and, without `start`, of the first DIRformer; in stage 1, where they are optional and may be of
-    either stage, every tensor of the same name and shape: a network can grow or shrink."""
+    """Stage-1 weights, named in the same way: in stages 2 and 3 of the teacher, which a run with
+    `start` can do without, and, without `start`, of the first DIRformer; in stage 1, where they are
+    optional and may be of either stage, every tensor of the same name and shape: a network can grow
+    or shrink."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.config import SMALLEST_WINDOW, ModelConfig, Precision, parse_table
-from diffir_cli.errors import RecipeError
+from diffir_cli.errors import RecipeError, WeightsError
+from diffir_cli.registry import read_registry
 from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
@@ -22,6 +23,7 @@ from diffir_cli.training.recipe import (
     Recipe,
     ValidationRecipe,
 )
+from diffir_cli.weightfile import locate_weights
 
 _TABLES = {
     "model": ModelConfig,
@@ -83,6 +85,11 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
         found += [f"{name}.{fault}" for fault in inner]
     top, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in _TABLES})
     found += more
+    for name in ("init", "start"):
+        try:
+            top[name] = _weights_file(top.get(name, ""))
+        except WeightsError as error:
+            found.append(f"{name} cannot be used: {error}; {error.hint}")
     # What did parse is judged too, beside the defaults of what did not.
     recipe = Recipe(**top, **parsed)
     spoilt = {fault.split(" ", 1)[0] for fault in found}
@@ -90,6 +97,17 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
     if found:
         raise RecipeError(source, found)
     return recipe
+
+
+def _weights_file(wish: str) -> str:
+    """Where weights lie that the registry knows by this name; any other text as it is.
+
+    Raises:
+        WeightsError: when they are not on this machine, or not what they should be.
+    """
+    if not wish or Path(wish).is_file() or (spec := read_registry().get(wish)) is None:
+        return wish
+    return str(locate_weights(wish, spec.task).path)
 
 
 def _apply(values: dict[str, Any], setting: str) -> str:
@@ -188,7 +206,10 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
         if path and not Path(path).is_file():
             without = ", or leave it empty to learn from images alone" * bool(recipe.start)
             more = without if name == "init" else ""
-            yield f"{name} names no file: {path}; run stage {before} first, or set {name}{more}"
+            yield (
+                f"{name} names neither a file nor known weights: {path}; "
+                f"run stage {before} first, or set {name}{more}"
+            )
     if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
         yield f"perceptual.weights names no file: {recipe.perceptual.weights}"
     if stage != 3:
