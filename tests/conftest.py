@@ -195,6 +195,14 @@ def run_cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def noise_folder(path: Path, *names: str) -> Path:
+    """A new folder with small pictures of these names."""
+    path.mkdir()
+    for number, name in enumerate(names):
+        Image.fromarray(noise_image(24, 24, seed=number)).save(path / name)
+    return path
+
+
 def evaluated(*arguments: object) -> dict[str, Any]:
     result = run_cli("evaluate", *arguments, "--json")
     assert result.exit_code == 0, result.output

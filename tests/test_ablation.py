@@ -6,10 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
-from diffir_cli.training.ablation import STAGE1, TABLES, variants
+from diffir_cli.checkpoint import load_model, load_stage1
+from diffir_cli.engine.restorer import initial_noise
+from diffir_cli.errors import RecipeError
+from diffir_cli.training.ablation import STAGE1, TABLES, run_variant, variants
+from diffir_cli.training.validate import Validation
 from tests.conftest import run_cli
+from tests.training_helpers import make_recipe, run_training
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "ablations"
 
@@ -50,6 +56,34 @@ def test_all_variants_are_trained_and_stand_in_their_tables(photos: Path, tmp_pa
     code, output = _ablate(photos, tmp_path / "out", "optimizer.lr=0.05")
     assert code == 6 and "a run with other settings" in output
     assert (tmp_path / "out" / "ablations.md").read_text(encoding="utf-8") == before
+
+
+def test_a_run_of_train_is_not_taken_for_a_variant(photos: Path, tmp_path: Path) -> None:
+    """Nothing in it says with which learning rate it was trained."""
+    run_training(make_recipe(photos, optimizer={"lr": 1e-3}), tmp_path / "v3")
+    with pytest.raises(RecipeError, match="a run with other settings"):
+        run_variant(make_recipe(photos), tmp_path / "v3", "cpu")
+    assert not (tmp_path / "v3" / "recipe.json").exists()
+
+
+def test_variant_4_is_measured_with_noise_in_each_step_and_the_ipr_against_that_of_stage_1(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    recipe = make_recipe(photos, stage=2, init=str(stage1), loss={"variance_noise": True})
+    found = run_variant(recipe, tmp_path / "v4", "cpu")
+    assert found is not None
+    student = load_model(tmp_path / "v4" / "tiny.safetensors").eval()
+    teacher = load_stage1(stage1)
+    ((lq, gt),) = Validation.of(recipe).pairs  # type: ignore[union-attr]
+    small, large = (torch.tensor(x).permute(2, 0, 1)[None].float() / 255 for x in (lq, gt))
+    steps = student.config.steps
+    with torch.inference_mode():
+        x_T = initial_noise(student.config, 0)
+        drawn = torch.randn(steps, *x_T.shape, generator=torch.Generator().manual_seed(0))
+        z, condition = teacher.ipr(small, large), student.condition(small)
+        noisy, calm = (student.sample(condition, x_T, noise) for noise in (drawn, None))
+    assert found.ipr_error == pytest.approx(float((noisy - z).abs().mean()), rel=1e-4)
+    assert found.ipr_error != pytest.approx(float((calm - z).abs().mean()), rel=1e-2)
 
 
 def test_every_variant_has_a_recipe_and_every_recipe_a_variant() -> None:

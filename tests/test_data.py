@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from PIL import Image
 
 from diffir_cli.checkpoint import load_model
 from diffir_cli.errors import InputError, RecipeError
-from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.imaging.bicubic import reduce_bicubic
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.training.data import (
@@ -25,13 +23,7 @@ from diffir_cli.training.data import (
 from diffir_cli.training.degradation.bicubic import bicubic_pair
 from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.degradation.motion_blur import shake
-from diffir_cli.training.losses import (
-    frequency_loss,
-    ipr_loss,
-    masked_loss,
-    reconstruction_loss,
-)
-from diffir_cli.training.recipe import Augment, IPRLoss, PixelLoss
+from diffir_cli.training.recipe import Augment
 from diffir_cli.training.sources import FreshPairs, StoredPairs
 from diffir_cli.training.stage1 import stage1_losses
 from tests.conftest import noise_image
@@ -74,23 +66,6 @@ def test_the_two_halves_of_a_pair_show_the_same_place(photos: Path) -> None:
 def test_photos_smaller_than_a_crop_are_refused(photos: Path) -> None:
     with pytest.raises(InputError, match="none of 3 photos"):
         _bicubic_crops(photos, 64)
-
-
-def test_the_ipr_losses_are_those_of_the_paper() -> None:
-    z_hat, z = torch.randn(3, 8).double(), torch.randn(3, 8).double()
-    assert ipr_loss(z_hat, z, IPRLoss.L1) == pytest.approx(float((z_hat - z).abs().mean()))
-    assert ipr_loss(z_hat, z, IPRLoss.L2) == pytest.approx(float(((z_hat - z) ** 2).mean()))
-    p, q = z.softmax(1), z_hat.softmax(1)
-    expected = float((p * (p / q).log()).sum(1).mean())
-    assert ipr_loss(z_hat, z, IPRLoss.KL) == pytest.approx(expected)
-    for kind in IPRLoss:
-        assert float(ipr_loss(z, z, kind)) == pytest.approx(0, abs=1e-12)
-
-
-def test_the_reconstruction_loss_is_the_mean_difference() -> None:
-    assert (
-        float(reconstruction_loss(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.25))) == 0.25
-    )
 
 
 def test_a_batch_made_ahead_is_the_batch_itself(photos: Path) -> None:
@@ -191,44 +166,32 @@ def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None
         load_pairs([str(other)], [str(photos)], 4)
 
 
-def test_the_masked_loss_weighs_known_pixels_and_holes() -> None:
-    gt, hq = torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.5)
-    holes = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
-    assert float(masked_loss(hq, gt, holes, 1, 1)) == pytest.approx(0.5)
-    assert float(masked_loss(hq, gt, holes, 10, 0)) == pytest.approx(0.5 * 10 * 3 / 4)
-    assert float(masked_loss(hq, gt, holes, 0, 1)) == pytest.approx(0.5 / 4)
-    assert float(masked_loss(hq, gt, holes, 0, 1, PixelLoss.L2)) == pytest.approx(0.25 / 4)
+def test_pairs_called_alike_in_several_folders_belong_together_folder_by_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, (name, colour) in enumerate((("a", 50), ("b", 100))):
+        for half in ("lq", "gt"):
+            folder = tmp_path / name / half
+            folder.mkdir(parents=True)
+            grey = colour + 5 * (half == "gt")
+            Image.new("L", (16, 16), grey).save(folder / "000001.png")
+        Image.new("L", (16, 16)).save(tmp_path / name / "gt" / f"spare{number}.png")
+    lq, gt = ([str(tmp_path / name / half) for name in "ab"] for half in ("lq", "gt"))
+    pairs = load_pairs(lq, gt, 1)
+    assert [(int(first[0, 0, 0]), int(twin[0, 0, 0])) for first, twin in pairs] == [
+        (50, 55),
+        (100, 105),
+    ]
+    assert caplog.messages == [f"1 images of {folder} have no twin" for folder in gt]
+    with pytest.raises(InputError, match="have the same name up to the ending"):
+        load_pairs(lq[:1], gt, 1)
 
 
-def test_the_squared_loss_is_what_psnr_is_made_of() -> None:
-    hq, gt = torch.rand(1, 3, 8, 8).double(), torch.rand(1, 3, 8, 8).double()
-    loss = float(reconstruction_loss(hq, gt, PixelLoss.L2))
-    expected = psnr((hq * 255).numpy(), (gt * 255).numpy())
-    assert -10 * math.log10(loss) == pytest.approx(expected)
-
-
-def test_the_psnr_loss_is_the_mean_of_each_crops_psnr() -> None:
-    hq, gt = torch.rand(3, 3, 8, 8).double(), torch.rand(3, 3, 8, 8).double()
-    hq[1] = gt[1] + 0.01
-    loss = float(reconstruction_loss(hq, gt, PixelLoss.PSNR))
-    scores = [psnr((a * 255).numpy(), (b * 255).numpy()) for a, b in zip(hq, gt, strict=True)]
-    assert loss == pytest.approx((50 - np.mean(scores)) / 100, abs=2e-3)
-    assert float(reconstruction_loss(gt, gt, PixelLoss.PSNR)) == pytest.approx(0, abs=1e-9)
-    holes = torch.zeros(3, 1, 8, 8).double()
-    holes[..., :4] = 1
-    inside = float(masked_loss(hq, gt, holes, 0, 1, PixelLoss.PSNR))
-    cut = float(reconstruction_loss(hq[..., :4], gt[..., :4], PixelLoss.PSNR))
-    assert inside == pytest.approx(cut)
-
-
-def test_the_frequency_loss_sees_what_it_should() -> None:
-    """A wave of amplitude a has one pair of frequencies; equal images have none."""
-    gt = torch.rand(1, 1, 16, 16)
-    assert float(frequency_loss(gt, gt)) == 0
-    wave = 0.1 * torch.cos(2 * math.pi * 3 * torch.arange(16.0) / 16)
-    found = float(frequency_loss(gt + wave, gt))
-    # a/2 · √(16·16) at one place of 16 × 9 complex numbers, each of which counts twice.
-    assert found == pytest.approx(0.1 / 2 * 16 / (16 * 9 * 2), rel=1e-3)
+def test_pairs_that_are_given_and_not_used_are_told(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Crops.of(make_recipe(photos, data={"pairs_lq": [str(photos)], "pairs_gt": [str(photos)]}))
+    assert caplog.messages == ["data.pairs_share is 0: the pairs of data.pairs_lq are not used"]
 
 
 _TASKS: dict[str, dict[str, Any]] = {

@@ -181,6 +181,9 @@ def test_a_contact_sheet_shows_the_photo_and_its_versions(kind: SheetKind, tmp_p
 def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     photo, out = DATA / "lighthouse.png", tmp_path / "out.png"
     assert run_cli("degrade", photo, "-o", out, "--kind", "fog").exit_code == 2
+    for what, option in ((photo, "--scale"), (photo.parent, "--count")):
+        refused = run_cli("degrade", what, "-o", out, "--kind", "shake", option, 2)
+        assert refused.exit_code == 2 and f"{option} has no use" in refused.stderr
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     assert run_cli("degrade", tmp_path / "small.png", "-o", out).exit_code == 3
     assert not out.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
@@ -11,77 +12,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diffir_cli.checkpoint import save_weights
-from diffir_cli.config import ModelConfig, Tail
-from diffir_cli.errors import InputError
+from diffir_cli.config import ModelConfig, Precision, Tail
+from diffir_cli.engine import ModelRestorer
 from diffir_cli.evaluation.metrics import luma, psnr, shave
-from diffir_cli.evaluation.pairs import match_folders
 from diffir_cli.imaging import read_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.networks import DiffIRS2
-from tests.conftest import TINY, evaluated, noise_image, run_cli
-
-
-def _folder(path: Path, *names: str) -> Path:
-    path.mkdir()
-    for number, name in enumerate(names):
-        Image.fromarray(noise_image(24, 24, seed=number)).save(path / name)
-    return path
-
-
-def test_files_are_paired_by_name_and_never_by_order(tmp_path: Path) -> None:
-    gt = _folder(tmp_path / "gt", "img1.png", "img10.png", "img2.png", "baby.bmp", "only.png")
-    results = _folder(
-        tmp_path / "results",
-        "img2.jpg",
-        "img10_out.png",
-        "img1x4.png",
-        "baby-restored.png",
-        "img3.png",
-    )
-    matched = match_folders(results, gt)
-    assert {(first.name, second.name) for first, second in matched.pairs} == {
-        ("img1x4.png", "img1.png"),
-        ("img10_out.png", "img10.png"),
-        ("img2.jpg", "img2.png"),
-        ("baby-restored.png", "baby.bmp"),
-    }
-    assert {path.name for path in matched.unmatched} == {"img3.png", "only.png"}
-
-
-def test_exact_names_go_first_and_a_number_behind_a_name_is_another_picture(
-    tmp_path: Path,
-) -> None:
-    gt = _folder(tmp_path / "gt", "holiday.png", "baby.png")
-    matched = match_folders(_folder(tmp_path / "lq", "holiday_2.png", "baby.png", "baby_x.png"), gt)
-    assert [(first.name, second.name) for first, second in matched.pairs] == [
-        ("baby.png", "baby.png")
-    ]
-    assert {path.name for path in matched.unmatched} == {
-        "holiday_2.png",
-        "baby_x.png",
-        "holiday.png",
-    }
-    assert not matched.alike
-
-
-def test_an_accent_is_the_same_in_both_of_its_spellings(tmp_path: Path) -> None:
-    gt = _folder(tmp_path / "gt", "caf\u00e9.png")
-    matched = match_folders(_folder(tmp_path / "lq", "cafe\u0301.png"), gt)
-    assert len(matched.pairs) == 1
-
-
-def test_twins_whose_names_only_begin_alike_are_told(tmp_path: Path) -> None:
-    gt = _folder(tmp_path / "gt", "a.png")
-    result = run_cli("evaluate", _folder(tmp_path / "out", "a_sr.png"), gt)
-    assert result.exit_code == 0 and "begin alike: a_sr.png of a.png" in result.stderr
+from tests.conftest import TINY, evaluated, noise_folder, noise_image, run_cli
 
 
 def test_a_bad_pair_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
-    gt = _folder(tmp_path / "gt", "a.png", "b.png", "c.png", "d.png")
-    results = _folder(tmp_path / "results", "a.png", "b.png", "c.png", "d.png")
+    gt = noise_folder(tmp_path / "gt", "a.png", "b.png", "c.png", "d.png")
+    results = noise_folder(tmp_path / "results", "a.png", "b.png", "c.png", "d.png")
     (results / "a.png").write_bytes((results / "a.png").read_bytes()[:200])
     Image.fromarray(noise_image(9, 24, seed=1)).save(results / "c.png")
     report = tmp_path / "scores.csv"
@@ -137,19 +83,9 @@ def test_reports_that_cannot_be_written_are_refused_before_anything_is_measured(
     assert result.exit_code == 3 and not result.stdout
 
 
-def test_a_name_that_is_claimed_twice_is_refused(tmp_path: Path) -> None:
-    gt = _folder(tmp_path / "gt", "a.png")
-    with pytest.raises(InputError, match="both belong to"):
-        match_folders(_folder(tmp_path / "one", "a_x.png", "a_y.png"), gt)
-    with pytest.raises(InputError, match="same name up to the ending"):
-        match_folders(_folder(tmp_path / "two", "a.png", "a.bmp"), gt)
-    with pytest.raises(InputError, match="no file of"):
-        match_folders(_folder(tmp_path / "three", "b.png"), gt)
-
-
 def test_finished_results_are_measured_and_unmatched_files_named(tmp_path: Path) -> None:
-    gt = _folder(tmp_path / "gt", "a.png", "b.png", "c.png")
-    results = _folder(tmp_path / "results", "a.png", "b.png", "d.png")
+    gt = noise_folder(tmp_path / "gt", "a.png", "b.png", "c.png")
+    results = noise_folder(tmp_path / "results", "a.png", "b.png", "d.png")
     noisy = noise_image(24, 24, seed=1).astype(int) + 3
     Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(results / "b.png")
     result = run_cli("evaluate", results, gt, "--protocol", "deblur", "--json")
@@ -179,6 +115,56 @@ def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: 
         assert weights.name in found["methods"]
     table = run_cli("evaluate", "--gt", photos, "-w", s2_file).stdout
     assert "mean of 3" in table and "deviation" in table and "lowest PSNR" in table
+
+
+def test_what_is_measured_is_what_the_network_restores_from_the_seed(
+    photos: Path, s2: DiffIRS2, s2_file: Path
+) -> None:
+    def score(*arguments: object) -> float:
+        found = evaluated("--gt", photos, "-w", s2_file, *arguments)
+        return float(found["methods"][s2_file.name]["images"][1]["psnr"])
+
+    gt = read_picture(photos / "1.png").rgb
+    restorer = ModelRestorer(s2, torch.device("cpu"), Precision.FP32)
+    for seed in (0, 7):
+        hq = restorer.restore(reduce_bicubic(gt, 4), seed)
+        expected = psnr(luma(shave(hq, 4)), luma(shave(gt, 4)))
+        assert score("--seed", seed) == pytest.approx(expected, abs=1e-3)
+    assert score("--seed", 7) != score()
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol"), [("sr", "inpaint"), ("deblur", "inpaint"), ("inpaint", "sr")]
+)
+def test_any_protocol_goes_with_any_task_if_the_masks_it_needs_are_there(
+    task: str,
+    protocol: str,
+    photos: Path,
+    s2_file: Path,
+    deblur_file: Path,
+    inpaint_file: Path,
+    tmp_path: Path,
+) -> None:
+    masks, page = tmp_path / "masks", tmp_path / "page.html"
+    assert run_cli("degrade", photos, "-o", masks, "--kind", "mask-wide").exit_code == 0
+    weights = {"sr": s2_file, "deblur": deblur_file, "inpaint": inpaint_file}[task]
+    arguments = ["--task", task, "--gt", photos, "-w", weights, "--protocol", protocol]
+    if task == "deblur":
+        arguments += ["--lq", photos]
+    found = evaluated(*arguments, "--mask", masks, "--html", page)
+    assert found["protocol"] == protocol and len(found["methods"][weights.name]["images"]) == 3
+    refused = run_cli("evaluate", *arguments)
+    assert refused.exit_code == 3 and "masks are needed" in refused.stderr
+
+
+def test_weights_that_give_no_numbers_are_told_as_the_weights_fault(
+    photos: Path, s2: DiffIRS2, tmp_path: Path
+) -> None:
+    spoilt = copy.deepcopy(s2)
+    torch.nn.init.constant_(next(spoilt.dirformer.parameters()), 3e38)
+    save_weights(tmp_path / "spoilt.safetensors", spoilt, {})
+    result = run_cli("evaluate", "--gt", photos, "-w", tmp_path / "spoilt.safetensors")
+    assert result.exit_code == 4 and "Traceback" not in result.output
 
 
 def test_the_engine_and_tiles_are_the_users_choice(photos: Path, s2_file: Path) -> None:

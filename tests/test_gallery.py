@@ -55,6 +55,10 @@ def test_the_page_shows_each_image_behind_a_slider_and_sorts_its_table(
         slider.send_keys(Keys.ARROW_RIGHT)
     cut = "return getComputedStyle(arguments[0]).getPropertyValue('--cut')"
     assert browser.execute_script(cut, stage) == "50.3%"
+    shown = "return getComputedStyle(arguments[0]).clipPath"
+    upper = stage.find_element(By.CSS_SELECTOR, ".over")
+    # Half of it and a little more is seen: the rest is cut away on the right.
+    assert browser.execute_script(shown, upper) == "inset(0px 49.7% 0px 0px)"
     button = browser.find_elements(By.CSS_SELECTOR, "figure button")[1]
     button.click()
     tags = browser.find_elements(By.CSS_SELECTOR, "figure:first-of-type .tag")

@@ -168,6 +168,13 @@ def test_a_collapse_shows_in_a_loss_of_decibels() -> None:
     assert bad / good == pytest.approx(100)
 
 
+def test_a_loss_of_decibels_beyond_all_bounds_is_a_collapse_and_no_crash() -> None:
+    guard = Guard(4.0)
+    for _ in range(100):
+        assert not guard.has_collapsed(sizes({"rec": 0.2}, PixelLoss.PSNR))
+    assert guard.has_collapsed(sizes({"rec": 1e4}, PixelLoss.PSNR))
+
+
 def test_a_return_is_forgiven_when_the_run_goes_well_for_long(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,15 @@ def test_rows_behind_the_saved_state_are_dropped_on_resuming(photos: Path, tmp_p
     assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
 
 
+def test_rows_that_are_no_numbers_are_dropped_on_resuming(photos: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(photos)
+    run_training(recipe, tmp_path / "run", stop_at=8)
+    with (tmp_path / "run" / "log.csv").open("ab") as file:
+        file.write(b",,,,\n9,0.1,\xff,1e-3,\n9,0.1\n")
+    run_training(recipe, tmp_path / "run")
+    assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
+
+
 def test_a_run_may_go_on_with_another_learning_rate(photos: Path, tmp_path: Path) -> None:
     run_training(make_recipe(photos), tmp_path / "run", stop_at=4)
     run_training(make_recipe(photos, optimizer={"lr": 1e-5, "clip": 0.01}), tmp_path / "run")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from diffir_cli.config import ModelConfig
 from diffir_cli.errors import RecipeError
 from diffir_cli.registry import find_weights
 from diffir_cli.training.recipe_file import load_recipe, parse_recipe
@@ -95,60 +97,162 @@ def test_every_recipe_of_the_repository_is_valid(path: Path, photos: Path) -> No
     assert recipe.name == path.stem
 
 
-_OFFICIAL: dict[str, dict[str, object]] = {
-    "sr-x4-s1": {
-        "iterations": 1_000_000,
-        "optimizer.lr": 2e-4,
-        "optimizer.betas": [0.9, 0.99],
-        "optimizer.milestones": [500_000, 700_000],
-        "data.patch": 64,
-        "data.batch": 64,
-    },
-    "sr-x4-s3": {"iterations": 400_000, "optimizer.milestones": [200_000], "adversarial.lr": 1e-4},
-    "realsr-x4-s2": {
+_GAN = {
+    "iterations": 400_000,
+    "loss.ipr": "l1",
+    "loss.ipr_weight": 1.0,
+    "adversarial.discriminator": "unet",
+    "adversarial.weight": 1.0,
+    "adversarial.lr": 1e-4,
+}
+_SR: dict[str, dict[str, object]] = {
+    "s1": {"iterations": 1_000_000, "optimizer.milestones": [500_000, 700_000]},
+    "s2": {"iterations": 1_000_000, "optimizer.milestones": [500_000, 700_000]},
+    "s3": {**_GAN, "optimizer.milestones": [200_000]},
+}
+_REALSR: dict[str, dict[str, object]] = {
+    "s1": _SR["s1"],
+    "s2": {
         "iterations": 1_000_000,
         "loss.ipr_only": 100_000,
         "optimizer.milestones": [60_000, 100_000, 700_000],
-        "data.batch": 72,
-        "data.augment": "flip",
+        "optimizer.factors": [0.1, 1.0, 0.5],
     },
-    "deblur-s1": {
+    "s3": {
+        **_GAN,
+        "optimizer.lr": 1e-4,
+        "optimizer.milestones": [300_000],
+        "adversarial.falls": False,
+    },
+}
+_DEBLUR: dict[str, dict[str, object]] = {
+    "s1": {
         "iterations": 300_000,
         "optimizer.betas": [0.9, 0.999],
         "optimizer.cycles": [92_000, 208_000],
         "optimizer.ends": [2.85e-4, 1e-6],
-        "data.patch": 192,
-        "data.progressive_patch": [256, 320, 384, 464, 512],
-        "data.progressive_batch": [32, 16, 16, 8, 8],
+        "data.progressive_at": [
+            pytest.approx(done / 300, abs=1e-6) for done in (92, 172, 210, 243, 276)
+        ],
     },
-    "deblur-s2": {
+    "s2": {
         "iterations": 400_000,
         "loss.ipr_only": 100_000,
         "optimizer.milestones": [60_000, 100_000, 180_000, 260_000, 340_000],
+        "optimizer.factors": [0.1, 1.0, 0.5, 0.25, 0.125],
+        "data.progressive_at": [pytest.approx(done / 400) for done in (150, 210, 260, 320, 360)],
     },
-    "inpaint-s1": {"iterations": 1_000_000, "optimizer.lr": 2e-4, "optimizer.clip": 1.0},
-    "inpaint-s3": {
-        "iterations": 1_000_000,
-        "data.patch": 256,
-        "data.batch": 32,
-        "data.augment": "none",
+}
+_INPAINT: dict[str, dict[str, object]] = {
+    # Two stages of the same length and, but for a discriminator that came later, the same losses.
+    "s1": {"loss.known_weight": 10.0},
+    "s2": {"loss.known_weight": 10.0, "loss.ipr_weight": 1.0},
+    "s3": {
+        "loss.known_weight": 10.0,
+        "loss.hole_weight": 0.0,
+        "adversarial.discriminator": "patch",
         "adversarial.weight": 10.0,
         "adversarial.feature_matching": 100.0,
         "adversarial.r1": 0.001,
         "adversarial.lr": 1e-4,
+        "adversarial.falls": False,
     },
 }
 
 
-@pytest.mark.parametrize("name", _OFFICIAL)
+def _official() -> dict[str, tuple[str, dict[str, object]]]:
+    """By recipe the weights that it would make, and its numbers."""
+    found: dict[str, tuple[str, dict[str, object]]] = {}
+    common: dict[str, object]
+    for scale in (4, 2):
+        for stage, numbers in _SR.items():
+            common = {"optimizer.lr": 2e-4, "data.patch": 256 // scale, "data.batch": 64}
+            found[f"sr-x{scale}-{stage}"] = (f"sr-x{scale}", {**common, **numbers})
+    for scale in (4, 2, 1):
+        for stage, numbers in _REALSR.items():
+            common = {"data.patch": 256 // scale, "data.batch": 72, "data.augment": "flip"}
+            if stage == "s1" and scale < 4:
+                common["ema"] = 0.0
+            numbers = {"optimizer.lr": 2e-4, **common, **numbers}
+            found[f"realsr-x{scale}-{stage}"] = (f"realsr-x{scale}", numbers)
+    growing = {
+        "optimizer.lr": 2e-4,
+        "data.pairs_share": 1.0,
+        "data.patch": 192,
+        "data.batch": 64,
+        "data.progressive_patch": [256, 320, 384, 464, 512],
+        "data.progressive_batch": [32, 16, 16, 8, 8],
+    }
+    for stage, numbers in _DEBLUR.items():
+        found[f"deblur-{stage}"] = ("deblur-gopro", {**growing, **numbers})
+    common = {
+        "iterations": 1_000_000,
+        "ema": 0.0,
+        "optimizer.lr": 2e-4,
+        "optimizer.betas": [0.9, 0.999],
+        "optimizer.clip": 1.0,
+        "data.patch": 256,
+        "data.batch": 32,
+        "data.augment": "none",
+    }
+    for stage, numbers in _INPAINT.items():
+        found[f"inpaint-{stage}"] = ("inpaint-celeba", {**common, **numbers})
+    return found
+
+
+@pytest.mark.parametrize("name", _official())
 def test_recipes_of_the_official_sizes_have_the_official_numbers(name: str) -> None:
     table = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
-    for path, wanted in _OFFICIAL[name].items():
+    weights, numbers = _official()[name]
+    assert ModelConfig.from_dict(table["model"]) == find_weights(weights).model
+    for path, wanted in numbers.items():
         found: object = table
         for part in path.split("."):
             assert isinstance(found, dict)
             found = found[part]
         assert found == wanted, path
+
+
+def test_every_recipe_that_is_not_lite_is_held_against_the_official_numbers() -> None:
+    large = {path.stem for path in RECIPES.glob("*.toml") if "lite" not in path.stem}
+    assert large == set(_official())
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"optimizer": {"milestones": [5]}}, "optimizer.milestones has an effect with"),
+        ({"optimizer": {"gamma": 0.1}}, "optimizer.gamma has an effect with"),
+        ({"optimizer": {"schedule": "step", "final": 0.1}}, "optimizer.final has an effect with"),
+        ({"optimizer": {"cycles": [5], "ends": [0.1]}}, "optimizer.cycles has an effect with"),
+        (
+            {"optimizer": {"schedule": "step", "milestones": [0, 9], "factors": [1.0, 0.1]}},
+            "optimizer.milestones must be 1 or more where",
+        ),
+        (
+            {"optimizer": {"schedule": "cycles", "cycles": [5], "ends": [math.nan]}},
+            "optimizer.ends must lie between",
+        ),
+        ({"loss": {"hole_weight": 2.0}}, "loss.hole_weight has an effect on holes only"),
+        ({"spike": 1.0}, "spike must be 0 for no guard, or more than 1"),
+        ({"spike": 0.5}, "spike must be 0 for no guard, or more than 1"),
+    ],
+)
+def test_fields_that_would_do_nothing_or_harm_are_faults(
+    photos: Path, changes: dict[str, object], fault: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(photos, **changes)
+    assert any(text.startswith(fault) for text in caught.value.faults), caught.value.faults
+
+
+def test_what_a_discriminator_learns_is_a_fault_where_there_is_none(
+    photos: Path, stage1: Path
+) -> None:
+    given = {"stage": 3, "start": str(stage1), "perceptual": {"weights": str(stage1)}}
+    make_recipe(photos, **given)
+    with pytest.raises(RecipeError, match="adversarial has an effect with a discriminator only"):
+        make_recipe(photos, **given, adversarial={"r1": 1.0})
 
 
 def test_start_and_init_take_names_of_the_registry(photos: Path) -> None:

@@ -23,9 +23,41 @@ from tests.conftest import TINY
 from tests.training_helpers import make_recipe, run_training
 
 
+def _without_new_fields(known: dict[str, str]) -> dict[str, str]:
+    """What a version that knew fewer fields of two tables, and no precision, wrote into a state."""
+    tables = {name: json.loads(text) for name, text in known.items() if text.startswith("{")}
+    del tables["data"]["windows"], tables["data"]["pairs_below"], tables["model"]["gated"]
+    older = {**known, **{name: json.dumps(table) for name, table in tables.items()}}
+    del older["precision"]
+    return older
+
+
 def test_a_state_of_a_version_without_some_fields_is_continued_where_they_have_their_defaults(
-    photos: Path,
+    photos: Path, tmp_path: Path
 ) -> None:
+    recipe, run = make_recipe(photos), tmp_path / "run"
+    run_training(recipe, run, stop_at=6)
+    state = torch.load(run / "state.pt")
+    torch.save({**state, "digest": _without_new_fields(state["digest"])}, run / "state.pt")
+    trainer = Trainer(recipe, run, "cpu")
+    assert trainer.iteration == state["iteration"] > 0
+    with pytest.raises(RecipeError, match=r"was made with another precision$"):
+        Trainer(make_recipe(photos, precision="bf16"), run, "cpu")
+
+
+def test_a_state_of_a_version_with_other_parts_is_refused_in_words(
+    photos: Path, tmp_path: Path
+) -> None:
+    recipe, run = make_recipe(photos), tmp_path / "run"
+    run_training(recipe, run, stop_at=6)
+    state = torch.load(run / "state.pt")
+    for change in ({"guard": [0.1]}, {"returned": 2}):
+        torch.save({**state, **change}, run / "state.pt")
+        with pytest.raises(CheckpointError, match="damaged or of another version"):
+            Trainer(recipe, run, "cpu")
+
+
+def test_only_fields_at_their_defaults_may_be_absent_from_a_state(photos: Path) -> None:
     recipe = make_recipe(photos)
     wanted = identity(recipe)
     older = {name: json.loads(text) for name, text in digest(recipe).items()}
@@ -54,13 +86,15 @@ def test_another_teacher_is_not_taken_over_silently(
         Trainer(make_recipe(photos, stage=2, init=str(other)), tmp_path / "run", "cpu")
 
 
-@pytest.mark.parametrize("fault", ["damaged", "empty", "file in the way"])
+@pytest.mark.parametrize("fault", ["damaged", "empty", "file in the way", "no log"])
 def test_a_run_folder_that_cannot_be_used_is_named(
     fault: str, photos: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     if fault == "file in the way":
         run.touch()
+    elif fault == "no log":
+        (run / "log.csv").mkdir(parents=True)
     else:
         run.mkdir()
         (run / "state.pt").write_bytes(b"garbage" if fault == "damaged" else b"")

@@ -13,6 +13,7 @@ from diffir_cli.training.degradation.kinds import SheetKind
 
 
 def degrade(
+    context: typer.Context,
     source: Annotated[
         Path, typer.Argument(metavar="IN", readable=False, help="A sharp photo, or a folder.")
     ],
@@ -38,7 +39,11 @@ def degrade(
     and does not stop the others.
     """
     be_quiet(quiet)
+    if options.is_given(context, "scale") and kind not in (SheetKind.BICUBIC, SheetKind.REALWORLD):
+        raise typer.BadParameter(f"--scale has no use for {kind.value}, which keeps the size")
     if source.is_dir():
+        if options.is_given(context, "count"):
+            raise typer.BadParameter("--count has no use for a folder: each photo has one twin")
         written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
         text = f"{output}: {written} times {kind.value}"
     else:

@@ -108,7 +108,9 @@ def evaluate(
     are found by name. A stage-1 file is shown the truth that it needs.
     """
     name = protocol or ProtocolName(task.value)
-    _check_options(context, results, truth, gt, mask is None or name is ProtocolName.INPAINT)
+    fills = results is None and task is Task.INPAINT
+    mask_has_use = mask is None or fills or name is ProtocolName.INPAINT
+    _check_options(context, results, truth, gt, mask_has_use)
     if align and name is ProtocolName.INPAINT:
         raise typer.BadParameter("--align has no use for inpaint: what is known stays in its place")
     be_quiet(quiet)
@@ -212,7 +214,7 @@ def _samples(
         samples = samples_of_results(results, truth, mask, protocol)
     else:
         assert gt is not None
-        samples = samples_to_restore(task, gt, lq, mask)
+        samples = samples_to_restore(task, gt, lq, mask, protocol)
     if not quiet:
         for path in samples.unmatched:
             say(f"warning: {path} has no twin and is left out")

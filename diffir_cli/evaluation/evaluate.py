@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.errors import DeviceError, DiffIRError, InputError
+from diffir_cli.errors import DeviceError, DiffIRError, InputError, WeightsError
 from diffir_cli.evaluation.kinds import Metric
 from diffir_cli.evaluation.perceptual import Perceptual
 from diffir_cli.evaluation.protocol import Image, Protocol
@@ -46,8 +46,8 @@ class Loaded:
     """(H, W), True where to fill."""
 
     def shown_lq(self) -> Image:
-        """The degraded image as a reader should see it: with black holes."""
-        if self.holes is None:
+        """The degraded image as a reader should see it: with black holes, if it has any."""
+        if self.holes is None or self.holes.shape != self.lq.shape[:2]:
             return self.lq
         return np.where(self.holes[:, :, None], 0, self.lq).astype(np.uint8)
 
@@ -124,7 +124,9 @@ def evaluate(
         view: Called with each image behind it.
 
     Raises:
-        InputError: when no image at all can be measured.
+        InputError: when no image at all can be measured, or, where it is their fault in all:
+        WeightsError: of the weights.
+        DeviceError: of the device, or of memory.
     """
     found = [Scores(name) for name in methods]
     learned = [list(metrics()) for _ in methods]
@@ -138,7 +140,7 @@ def evaluate(
                 _values(hq, loaded, protocol, extra)
                 for hq, extra in zip(images, learned, strict=True)
             ]
-        except (InputError, DeviceError) as error:
+        except DiffIRError as error:
             failures.append(Failure(sample.gt.name, error))
             continue
         for scores, values in zip(found, rows, strict=True):
@@ -150,6 +152,9 @@ def evaluate(
         others = [failure.name for failure in failures[1:]]
         more = f"; nor can {', '.join(others)} be measured" if others else ""
         first = failures[0].error
+        for kind in (WeightsError, DeviceError):
+            if all(isinstance(failure.error, kind) for failure in failures):
+                raise kind(f"{first.message}{more}", first.hint)
         raise InputError(f"{first.message}{more}", first.hint)
     for scores, extra in zip(found, learned, strict=True):
         for metric in extra:

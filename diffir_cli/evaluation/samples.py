@@ -24,7 +24,9 @@ class Samples:
     """Files that were taken for twins though their names only begin alike."""
 
 
-def samples_to_restore(task: Task, gt: Path, lq: Path | None, mask: Path | None) -> Samples:
+def samples_to_restore(
+    task: Task, gt: Path, lq: Path | None, mask: Path | None, protocol: ProtocolName
+) -> Samples:
     """Samples of images that are still to be restored.
 
     Args:
@@ -33,6 +35,7 @@ def samples_to_restore(task: Task, gt: Path, lq: Path | None, mask: Path | None)
         gt: A folder of sharp images, or one.
         lq: Their degraded twins, or None.
         mask: A folder of their masks or one mask for all, or None.
+        protocol: How they will be measured; that of inpainting needs masks, too.
 
     Raises:
         InputError: when something is missing or does not match.
@@ -44,7 +47,7 @@ def samples_to_restore(task: Task, gt: Path, lq: Path | None, mask: Path | None)
             f"to measure {task.value}, degraded twins of the sharp images are needed",
             f"add --lq DIR, or make them: diffir degrade '{folder}' --kind {kind} -o lq",
         )
-    if task is Task.INPAINT and mask is None:
+    if mask is None and (task is Task.INPAINT or protocol is ProtocolName.INPAINT):
         raise _no_mask(gt)
     if lq is None:
         return _with_masks(Samples([Sample(path) for path in _files(gt)], [], []), mask)

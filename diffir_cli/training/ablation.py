@@ -128,7 +128,7 @@ def _refuse_other_settings(recipe: Recipe, out: Path) -> None:
         known = kept.read_text(encoding="utf-8") if kept.exists() else ""
     except (OSError, UnicodeDecodeError):
         known = "unreadable"
-    if known and known != text:
+    if known != text if known else (out / "state.pt").exists():
         raise RecipeError(
             recipe.name,
             [f"{out} holds a run with other settings"],

@@ -6,6 +6,8 @@ batches it would have seen, and so that several processes can each take their sh
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ from diffir_cli.training.sources import (
     StoredPairs,
     Windows,
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Crops:
         # Threads of OpenCV would fight with those of torch.
         cv2.setNumThreads(1)
         data, scale = recipe.data, recipe.model.scale
+        if not data.pairs_share and any(map(os.path.isdir, data.pairs_lq)):
+            _log.warning("data.pairs_share is 0: the pairs of data.pairs_lq are not used")
         largest = max(patch for _, patch, _ in data.sizes())
         if recipe.model.in_channels == 6:
             largest = data.window
@@ -161,25 +167,50 @@ def load_pairs(
 ) -> list[Pair]:
     """Real pairs from two lists of folders, matched by name.
 
+    Lists of equal length belong together folder by folder, so that frames may be called alike in
+    several; otherwise the twins of all lie in any of `gt_folders`, where each name is there once.
+
     Raises:
-        InputError: when an image has no twin, or one of another size.
+        InputError: when an image has no twin, several, or one of another size.
     """
-    found = {path.stem: path for path in _paths(gt_folders)}
-    pairs = []
-    for path in _paths(lq_folders)[:count]:
+    lq_folders, gt_folders = list(filter(None, lq_folders)), list(filter(None, gt_folders))
+    if len(lq_folders) == len(gt_folders):
+        parts = [([lq], [gt]) for lq, gt in zip(lq_folders, gt_folders, strict=True)]
+    else:
+        parts = [(lq_folders, gt_folders)]
+    twins = [twin for part in parts for twin in _twins(*part)]
+    return [_read_pair(lq, gt, scale) for lq, gt in twins[:count]]
+
+
+def _twins(lq_folders: Sequence[str], gt_folders: Sequence[str]) -> list[tuple[Path, Path]]:
+    found: dict[str, Path] = {}
+    for path in _paths(gt_folders):
+        if path.stem in found:
+            raise InputError(
+                f"{found[path.stem]} and {path} have the same name up to the ending",
+                "move one away, or name as many folders of twins as of degraded images",
+            )
+        found[path.stem] = path
+    paths = _paths(lq_folders)
+    for path in paths:
         if path.stem not in found:
             raise InputError(
                 f"{path} has no twin named {path.stem!r}", "give both folders the same names"
             )
-        lq, gt = read_picture(path).rgb, read_picture(found[path.stem]).rgb
-        if gt.shape[:2] != (lq.shape[0] * scale, lq.shape[1] * scale):
-            raise InputError(
-                f"{path} and {found[path.stem]} are no pair of scale {scale}: "
-                f"{lq.shape[1]}×{lq.shape[0]} and {gt.shape[1]}×{gt.shape[0]} pixels",
-                "leave them out",
-            )
-        pairs.append((lq, gt))
-    return pairs
+    if spare := len(found.keys() - {path.stem for path in paths}):
+        _log.warning("%d images of %s have no twin", spare, ", ".join(gt_folders))
+    return [(path, found[path.stem]) for path in paths]
+
+
+def _read_pair(lq_path: Path, gt_path: Path, scale: int) -> Pair:
+    lq, gt = read_picture(lq_path).rgb, read_picture(gt_path).rgb
+    if gt.shape[:2] != (lq.shape[0] * scale, lq.shape[1] * scale):
+        raise InputError(
+            f"{lq_path} and {gt_path} are no pair of scale {scale}: "
+            f"{lq.shape[1]}×{lq.shape[0]} and {gt.shape[1]}×{gt.shape[0]} pixels",
+            "leave them out",
+        )
+    return lq, gt
 
 
 def _paths(folders: Sequence[str]) -> list[Path]:

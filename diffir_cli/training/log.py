@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from diffir_cli.errors import InputError
 
 _COLUMNS = ("iteration", "minutes", "loss", "lr", "psnr")
 _log = logging.getLogger(__name__)
@@ -17,6 +21,9 @@ class TrainingLog:
         folder: The folder of the run.
         iteration: Where the run stands; later rows, from behind the saved state, are dropped.
         active: Whether this process writes; the others of a parallel run do not.
+
+    Raises:
+        InputError: when a file cannot be read or written, here and in every method.
     """
 
     def __init__(self, folder: Path, iteration: int, active: bool = True) -> None:
@@ -25,11 +32,12 @@ class TrainingLog:
             return
         rows = [row for row in read_log(self.path) if int(row["iteration"]) <= iteration]
         temporary = self.path.with_suffix(".part")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(self.path)
+        with _worded(self.path):
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, _COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+            temporary.replace(self.path)
 
     def add(
         self, iteration: int, minutes: float, loss: float, rate: float, psnr: float | None
@@ -38,7 +46,7 @@ class TrainingLog:
         if not self.active:
             return
         score = "" if psnr is None else f"{psnr:.4f}"
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with _worded(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             row = (iteration, f"{minutes:.3f}", f"{loss:.6f}", f"{rate:.3e}", score)
             csv.writer(file).writerow(row)
         if psnr is not None:
@@ -47,7 +55,8 @@ class TrainingLog:
     def note(self, text: str) -> None:
         """Append a line to `events.txt`: what happened besides learning."""
         if self.active:
-            with self.path.with_name("events.txt").open("a", encoding="utf-8") as file:
+            events = self.path.with_name("events.txt")
+            with _worded(events), events.open("a", encoding="utf-8") as file:
                 file.write(f"{text}\n")
 
     def close(self) -> None:
@@ -60,19 +69,46 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log; none where there is no log."""
+    """The rows of a log that are whole; none where there is no log.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            row
-            for row in csv.DictReader(file)
-            if all(row.get(name) is not None for name in _COLUMNS)
-        ]
+    with _worded(path), path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return [row for row in csv.DictReader(file) if _is_whole(row)]
+
+
+def _is_whole(row: dict[str, str]) -> bool:
+    """Whether a row has all its numbers: a run may have been killed in the middle of one."""
+    try:
+        int(row["iteration"])
+        for name in _COLUMNS[1:]:
+            float(row[name] or (0 if name == "psnr" else ""))
+    except (KeyError, TypeError, ValueError):
+        return False
+    return True
+
+
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
+    """Errors of the file system as one line that says what could not be done."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot keep the log {path}: {error.strerror or error}",
+            "free some space, or name another folder with --out",
+        ) from error
 
 
 def draw_curves(log: Path, picture: Path) -> bool:
-    """Loss and PSNR over iterations as a PNG; False where matplotlib is missing."""
+    """Loss and PSNR over iterations as a PNG; False where matplotlib is missing.
+
+    Raises:
+        InputError: when the log cannot be read or the picture not be written.
+    """
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError:
@@ -84,7 +120,8 @@ def draw_curves(log: Path, picture: Path) -> bool:
     left.set_yscale("log")
     _plot(right, rows, "psnr")
     right.set_ylabel("validation PSNR (dB)")
-    figure.savefig(picture, format="png", dpi=100)
+    with _worded(picture):
+        figure.savefig(picture, format="png", dpi=100)
     return True
 
 

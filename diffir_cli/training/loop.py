@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from diffir_cli.checkpoint import save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
-from diffir_cli.errors import CheckpointError, DiffIRError, InputError, RecipeError
+from diffir_cli.errors import DiffIRError, InputError, RecipeError
 from diffir_cli.files import make_folder, whole_file
 from diffir_cli.networks import DiffIRS1
 from diffir_cli.training.data import Batch, Crops, Prefetched
@@ -33,7 +33,14 @@ from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import build, difference, identity, load_teacher, trainable
+from diffir_cli.training.setup import (
+    build,
+    identity,
+    load_teacher,
+    refuse_other_run,
+    trainable,
+    whole_state,
+)
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
@@ -209,30 +216,17 @@ class Trainer:
         return self.out / "state.pt"
 
     def _resume(self) -> None:
-        path = self._state
-        try:
-            state = torch.load(path, map_location=self.world.device, weights_only=True)
-            known = state["digest"]
-        # A damaged file makes torch raise almost anything.
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is damaged, so the run cannot go on", "remove it to begin again"
-            ) from error
-        if known != self.digest:
-            raise RecipeError(
-                self.recipe.name,
-                [f"{path} was made with another {difference(known, self.digest)}"],
-                f"name another folder with --out, or remove {self.out} to begin again",
-            )
-        self.model.load_state_dict(state["model"])
-        self.ema.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.critics is not None:
-            self.critics.load_state_dict(state["critics"])
-        self.guard.restore(state["guard"])
-        self.iteration, self.seconds = state["iteration"], state["seconds"]
-        self.losses = state["losses"]
-        self.returned, self.returned_at = state["returned"]
+        with whole_state(self._state, self.world.device) as state:
+            refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest)
+            self.model.load_state_dict(state["model"])
+            self.ema.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.critics is not None:
+                self.critics.load_state_dict(state["critics"])
+            self.guard.restore(state["guard"])
+            self.iteration, self.seconds = state["iteration"], state["seconds"]
+            self.losses = state["losses"]
+            self.returned, self.returned_at = state["returned"]
 
     def _return(self, loss: float) -> None:
         """Go back to the last good state, from which to go on with half the learning rate."""

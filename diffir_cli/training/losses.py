@@ -37,11 +37,13 @@ def _distance(difference: Tensor, weights: Tensor, kind: PixelLoss) -> Tensor:
 
 def squared_error(loss: float) -> float:
     """The mean squared error that the loss in decibels of `_distance` stands for."""
-    return float(10 ** (10 * loss - 5))
+    return float(10 ** (10 * min(loss, _WORST_LOSS) - 5))
 
 
 _LEAST_ERROR = 1e-5
 """The squared error of 50 dB."""
+_WORST_LOSS = 10.0
+"""A loss of −950 dB, behind which squared errors are beyond all meaning, and soon beyond floats."""
 
 
 def masked_loss(
@@ -74,17 +76,17 @@ def frequency_loss(hq: Tensor, gt: Tensor) -> Tensor:
     return torch.view_as_real(spectrum).abs().mean()
 
 
-def image_loss(hq: Tensor, batch: Batch, recipe: LossRecipe) -> Tensor:
-    """L_rec of a batch: weighted where it has a mask channel, with spectra where asked for."""
+def image_losses(hq: Tensor, batch: Batch, recipe: LossRecipe) -> dict[str, Tensor]:
+    """L_rec of a batch, weighted where it has a mask channel, and that of spectra if asked for."""
     if batch.lq.shape[1] == 4:
         holes = batch.lq[:, 3:]
         weights = (recipe.known_weight, recipe.hole_weight)
-        loss = masked_loss(hq, batch.gt, holes, *weights, recipe.pixel)
+        terms = {"rec": masked_loss(hq, batch.gt, holes, *weights, recipe.pixel)}
     else:
-        loss = reconstruction_loss(hq, batch.gt, recipe.pixel)
+        terms = {"rec": reconstruction_loss(hq, batch.gt, recipe.pixel)}
     if recipe.frequency_weight:
-        loss = loss + recipe.frequency_weight * frequency_loss(hq, batch.gt)
-    return loss
+        terms["frequency"] = recipe.frequency_weight * frequency_loss(hq, batch.gt)
+    return terms
 
 
 def ipr_loss(z_hat: Tensor, z: Tensor, kind: IPRLoss) -> Tensor:

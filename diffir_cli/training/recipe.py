@@ -234,9 +234,8 @@ class Recipe:
     """1, 2 or 3; the third goes on from the second against a discriminator."""
     start: str = ""
     """Stage-2 weights to go on from, a file or a name that the registry knows and that is on this
-    machine: in stage 3, where they are needed, and in stage 2. Where the
-    model has more blocks than these, or than the teacher in `init`, new ones change nothing at
-    first."""
+    machine: in stage 3, where they are needed, and in stage 2. Where the model has more blocks than
+    these, or than the teacher in `init`, new ones change nothing at first."""
     init: str = ""
     """Stage-1 weights, named in the same way: in stages 2 and 3 of the teacher, which a run with
     `start` can do without, and, without `start`, of the first DIRformer; in stage 1, where they are
@@ -260,7 +259,8 @@ class Recipe:
     """Decay of the averaged weights, which are the result."""
     spike: float = 4.0
     """How many times its usual size the loss must reach to be taken for a collapse: the run then
-    goes back to the last good state, with half the learning rate. 0 for never."""
+    goes back to the last good state, with half the learning rate. 0 for only when it is no
+    number."""
     returns: int = 5
     """How often it may do so."""
     precision: Precision = Precision.FP32

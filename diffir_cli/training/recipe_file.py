@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.config import SMALLEST_WINDOW, ModelConfig, Precision, parse_table
+from diffir_cli.config import ModelConfig, parse_table
 from diffir_cli.errors import RecipeError, WeightsError
 from diffir_cli.registry import read_registry
-from diffir_cli.training.degradation.kinds import Degradation, MaskKind
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
     DataRecipe,
-    Discriminator,
-    LearningRate,
     LossRecipe,
-    Optimization,
     OptimizerRecipe,
     PerceptualRecipe,
     Recipe,
     ValidationRecipe,
 )
+from diffir_cli.training.recipe_faults import recipe_faults
 from diffir_cli.weightfile import locate_weights
 
 _TABLES = {
@@ -93,7 +90,7 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
     # What did parse is judged too, beside the defaults of what did not.
     recipe = Recipe(**top, **parsed)
     spoilt = {fault.split(" ", 1)[0] for fault in found}
-    found += [fault for fault in _faults(recipe) if fault.split(" ", 1)[0] not in spoilt]
+    found += [fault for fault in recipe_faults(recipe) if fault.split(" ", 1)[0] not in spoilt]
     if found:
         raise RecipeError(source, found)
     return recipe
@@ -125,206 +122,3 @@ def _apply(values: dict[str, Any], setting: str) -> str:
     except tomllib.TOMLDecodeError:
         values[last] = text
     return ""
-
-
-def _faults(recipe: Recipe) -> Iterator[str]:
-    """What is wrong with values that are of the right type; each fault begins with its field."""
-    if not recipe.name or "/" in recipe.name:
-        yield f"name must be a plain word, not {recipe.name!r}"
-    yield from _stage_faults(recipe)
-    weights = {name: getattr(recipe.loss, name) for name in _IN_BOTH_STAGES}
-    if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
-        yield f"loss has an effect in stage 2 only, but for {', '.join(_IN_BOTH_STAGES)}"
-    if recipe.loss.optimization is Optimization.TRADITIONAL:
-        for name in ("ipr_only", "variance_noise"):
-            if getattr(recipe.loss, name):
-                yield f"loss.{name} has no effect on traditional optimisation"
-    if not recipe.model.steps and (
-        recipe.loss.variance_noise or recipe.loss.optimization is Optimization.TRADITIONAL
-    ):
-        yield "model.steps 0 leaves no diffusion for traditional optimisation or variance noise"
-    yield from _schedule_faults(recipe.optimizer)
-    if recipe.precision not in (Precision.FP32, Precision.BF16):
-        yield f"precision must be fp32 or bf16, not {recipe.precision.value}"
-    yield from _degradation_faults(recipe)
-    yield from _size_faults(recipe)
-    if not any(recipe.data.train) and recipe.data.pairs_share < 1:
-        yield "data.train must name at least one folder of photos"
-    for field_name, folders in (
-        ("data.train", recipe.data.train),
-        ("data.pairs_lq", recipe.data.pairs_lq if recipe.data.pairs_share else ()),
-        ("data.pairs_gt", recipe.data.pairs_gt if recipe.data.pairs_share else ()),
-        ("validation.gt", (recipe.validation.gt,)),
-        ("validation.lq", (recipe.validation.lq,)),
-    ):
-        for folder in filter(None, folders):
-            if not Path(folder).is_dir():
-                yield f"{field_name} names no folder: {folder}"
-    for name in ("optimizer", "adversarial"):
-        betas = getattr(recipe, name).betas
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            yield f"{name}.betas must be two numbers in [0, 1), not {list(betas)}"
-    for path, low, high in _RANGES:
-        value: Any = recipe
-        for name in path.split("."):
-            value = getattr(value, name)
-        if not low <= value <= high:
-            yield f"{path} must lie between {low:g} and {high:g}, not {value:g}"
-
-
-def _schedule_faults(optimizer: OptimizerRecipe) -> Iterator[str]:
-    if any(optimizer.factors):
-        if len(optimizer.factors) != len(optimizer.milestones):
-            yield "optimizer.factors must be as many as optimizer.milestones"
-        if not all(factor > 0 for factor in optimizer.factors):
-            yield f"optimizer.factors must be positive, not {list(optimizer.factors)}"
-    if list(optimizer.milestones) != sorted(optimizer.milestones):
-        yield f"optimizer.milestones must rise, not be {list(optimizer.milestones)}"
-    if optimizer.schedule is LearningRate.CYCLES and (
-        len(optimizer.cycles) != len(optimizer.ends) or min(optimizer.cycles, default=0) < 1
-    ):
-        yield "optimizer.cycles and ends must be equally long, with cycles of 1 iteration or more"
-
-
-def _stage_faults(recipe: Recipe) -> Iterator[str]:
-    stage, adversarial = recipe.stage, recipe.adversarial
-    if stage not in (1, 2, 3):
-        yield f"stage must be 1, 2 or 3, not {stage}"
-    if stage == 2 and not (recipe.init or recipe.start):
-        yield "init must name the stage-1 weights, or start stage-2 weights to go on from"
-    if stage == 3 and not recipe.start:
-        yield "start must name the stage-2 weights when stage is 3"
-    if stage in (2, 3) and recipe.start and not recipe.init:
-        usual = LossRecipe()
-        for name in ("ipr", "ipr_weight", "ipr_only", "optimization"):
-            if getattr(recipe.loss, name) != getattr(usual, name):
-                yield f"loss.{name} has no effect without stage-1 weights in init"
-    if stage == 1 and recipe.start:
-        yield "start has no use in stage 1; init may name weights of either stage"
-    for name, before in (("init", "1"), ("start", "2")):
-        path = getattr(recipe, name)
-        if path and not Path(path).is_file():
-            without = ", or leave it empty to learn from images alone" * bool(recipe.start)
-            more = without if name == "init" else ""
-            yield (
-                f"{name} names neither a file nor known weights: {path}; "
-                f"run stage {before} first, or set {name}{more}"
-            )
-    if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
-        yield f"perceptual.weights names no file: {recipe.perceptual.weights}"
-    if stage != 3:
-        if adversarial != AdversarialRecipe():
-            yield "adversarial has an effect in stage 3 only"
-        if recipe.perceptual != PerceptualRecipe():
-            yield "perceptual has an effect in stage 3 only"
-    elif recipe.loss.optimization is Optimization.TRADITIONAL:
-        yield "loss.optimization must be joint in stage 3"
-    elif adversarial.discriminator is Discriminator.NONE and not recipe.perceptual.weights:
-        yield "adversarial.discriminator or perceptual.weights must be given in stage 3"
-
-
-def _size_faults(recipe: Recipe) -> Iterator[str]:
-    data, multiple = recipe.data, recipe.model.multiple
-    if data.patch < 1 or data.patch % multiple:
-        yield f"data.patch must be a multiple of {multiple}, not {data.patch}"
-    lists = (data.progressive_at, data.progressive_patch, data.progressive_batch)
-    if len({len(values) for values in lists}) > 1:
-        yield "data.progressive_at, progressive_patch and progressive_batch must be equally long"
-        return
-    shares = data.progressive_at
-    if any(not 0 < share <= 1 for share in shares) or list(shares) != sorted(set(shares)):
-        yield f"data.progressive_at must rise between 0 and 1, not be {list(shares)}"
-    for _, patch, batch in data.sizes()[1:]:
-        if patch < 1 or patch % multiple:
-            yield f"data.progressive_patch must hold multiples of {multiple}, not {patch}"
-        if batch < 1:
-            yield f"data.progressive_batch must hold counts from 1 on, not {batch}"
-    if recipe.adversarial.discriminator is Discriminator.UNET:
-        patches = [("patch", data.patch)]
-        patches += [("progressive_patch", patch) for _, patch, _ in data.sizes()[1:]]
-        for name, patch in patches:
-            if patch * recipe.model.scale % 8:
-                yield (
-                    f"data.{name} must give HQ crops of a multiple of 8 for discriminator unet, "
-                    f"not {patch * recipe.model.scale}"
-                )
-
-
-def _degradation_faults(recipe: Recipe) -> Iterator[str]:
-    kind, model, data = recipe.data.degradation, recipe.model, recipe.data
-    if (kind is Degradation.HOLES) != (model.in_channels == 4):
-        channels = model.in_channels
-        yield f"data.degradation {kind.value} does not go with model.in_channels {channels}"
-    if model.in_channels == 6 and kind not in (Degradation.SHAKE, Degradation.FRAMES):
-        yield f"model.in_channels 6 goes with data.degradation shake or frames, not {kind.value}"
-    if data.windows < 1:
-        yield f"data.windows must be at least 1, not {data.windows}"
-    if model.in_channels == 6 and data.window < max(patch for _, patch, _ in data.sizes()):
-        yield f"data.window must hold the largest crop, not be {data.window}"
-    if model.in_channels == 6 and data.window < SMALLEST_WINDOW:
-        yield f"data.window must be at least {SMALLEST_WINDOW} to tell a kernel, not {data.window}"
-    usual = DataRecipe()
-    if model.in_channels != 6 and (data.windows, data.window) != (usual.windows, usual.window):
-        yield "data.windows and data.window have an effect with model.in_channels 6 only"
-    if kind not in (Degradation.BICUBIC, Degradation.REALWORLD) and model.scale != 1:
-        yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
-    if kind is Degradation.BICUBIC and model.scale == 1:
-        yield "data.degradation bicubic needs a model.scale above 1"
-    if data.masks != (MaskKind.TRAIN,) and kind is not Degradation.HOLES:
-        yield "data.masks has an effect on holes only"
-    if not data.masks:
-        yield "data.masks must name at least one kind"
-    if data.sharpen_gt and kind is not Degradation.REALWORLD:
-        yield "data.sharpen_gt has an effect on realworld only"
-    if data.pairs_share and kind is Degradation.HOLES:
-        yield "data.pairs_share has no use for holes: they are cut into any photo"
-    if data.frames_share and kind is not Degradation.SHAKE:
-        yield f"data.frames_share goes with data.degradation shake only, not {kind.value}"
-    if round(data.pairs_share + data.frames_share, 9) > 1:
-        yield "data.pairs_share and frames_share must not be more than 1 together"
-    if data.pairs_share and not (any(data.pairs_lq) and any(data.pairs_gt)):
-        yield "data.pairs_share needs data.pairs_lq and pairs_gt"
-    if data.pairs_below and model.in_channels != 6:
-        yield "data.pairs_below has an effect with model.in_channels 6 only"
-    if recipe.validation.lq and not recipe.validation.gt:
-        yield "validation.lq needs validation.gt"
-    if recipe.validation.lq and kind is Degradation.HOLES:
-        yield "validation.lq has no use for holes: they are cut into the photos of validation.gt"
-
-
-_IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight")
-_MANY = 10**9
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("iterations", 1, _MANY),
-    ("max_minutes", 0, _MANY),
-    ("seed", 0, 2**63 - 1),
-    ("ema", 0, 0.999999),
-    ("save_every", 1, _MANY),
-    ("log_every", 1, _MANY),
-    ("data.batch", 1, _MANY),
-    ("data.pairs_share", 0, 1),
-    ("data.frames_share", 0, 1),
-    ("data.pairs_below", 0, 100),
-    ("loss.known_weight", 0, 1e6),
-    ("loss.hole_weight", 0, 1e6),
-    ("loss.frequency_weight", 0, 1e6),
-    ("optimizer.lr", 1e-12, 1e3),
-    ("optimizer.clip", 1e-12, 1e12),
-    ("optimizer.final", 0, 1),
-    ("optimizer.gamma", 1e-6, 1),
-    ("optimizer.warmup", 0, _MANY),
-    ("loss.ipr_weight", 0, 1e6),
-    ("adversarial.dim", 1, 1024),
-    ("adversarial.weight", 0, 1e6),
-    ("adversarial.feature_matching", 0, 1e6),
-    ("adversarial.r1", 0, 1e6),
-    ("adversarial.lr", 1e-12, 1e3),
-    ("perceptual.weight", 0, 1e6),
-    ("spike", 0, 1e6),
-    ("returns", 0, 1000),
-    ("loss.ipr_only", 0, _MANY),
-    ("validation.every", 1, _MANY),
-    ("validation.count", 1, _MANY),
-    ("validation.border", 0, 1000),
-)
-"""Fields with their smallest and largest sensible values."""

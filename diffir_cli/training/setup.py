@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from diffir_cli.checkpoint import Network, load_checkpoint, load_model, load_stage1, load_state
 from diffir_cli.config import ModelConfig
-from diffir_cli.errors import RecipeError
+from diffir_cli.errors import CheckpointError, DiffIRError, RecipeError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.initial import initialise, initialise_cpen
 from diffir_cli.training.recipe import Optimization, Recipe, digest
@@ -106,6 +109,39 @@ def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+@contextmanager
+def whole_state(path: Path, device: torch.device) -> Iterator[dict[str, Any]]:
+    """What a run saved, for those who take it apart.
+
+    Raises:
+        CheckpointError: when the file is damaged, or a part of it is missing or of another form.
+    """
+    try:
+        yield torch.load(path, map_location=device, weights_only=True)
+    except DiffIRError:
+        raise
+    # A damaged file makes torch raise almost anything, and one of an earlier version misses parts.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is damaged or of another version, so the run cannot go on",
+            "remove it to begin again",
+        ) from error
+
+
+def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[str, str]) -> None:
+    """Only the recipe and files that a state was made with go on from it.
+
+    Raises:
+        RecipeError: when they are others.
+    """
+    if changed := difference(known, wanted):
+        raise RecipeError(
+            name,
+            [f"{path} was made with another {changed}"],
+            f"name another folder with --out, or remove {path.parent} to begin again",
+        )
+
+
 def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
     """In which parts two identities differ.
 
@@ -115,7 +151,8 @@ def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
     return " and ".join(
         name
         for name, value in wanted.items()
-        if known.get(name) != value and not _grown(known.get(name), value, usual.get(name, ""))
+        if known.get(name, usual.get(name, "")) != value
+        and not _grown(known.get(name), value, usual.get(name, ""))
     )
 
 

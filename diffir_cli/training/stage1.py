@@ -6,7 +6,7 @@ from torch import Tensor
 
 from diffir_cli.networks import DiffIRS1
 from diffir_cli.training.data import Batch
-from diffir_cli.training.losses import image_loss, restore_batch
+from diffir_cli.training.losses import image_losses, restore_batch
 from diffir_cli.training.recipe import LossRecipe
 
 
@@ -22,4 +22,4 @@ def stage1_losses(
         bf16: Whether the DIRformer computes in bf16.
     """
     hq = restore_batch(model.dirformer, batch.lq, model.ipr(batch.lq, batch.gt), bf16)
-    return {"rec": image_loss(hq, batch, recipe)}
+    return image_losses(hq, batch, recipe)

@@ -20,7 +20,7 @@ from torch import Tensor
 from diffir_cli.config import Prediction
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import Batch
-from diffir_cli.training.losses import image_loss, ipr_loss, restore_batch
+from diffir_cli.training.losses import image_losses, ipr_loss, restore_batch
 from diffir_cli.training.recipe import LossRecipe, Optimization
 
 Critic = Callable[[Tensor, Batch], dict[str, Tensor]]
@@ -99,7 +99,7 @@ def stage2_losses(
         terms["diff"] = recipe.ipr_weight * ipr_loss(z_hat, z, recipe.ipr)
     if with_image:
         hq = restore_batch(student.dirformer, batch.lq, z_hat, bf16)
-        terms["rec"] = image_loss(hq, batch, recipe)
+        terms |= image_losses(hq, batch, recipe)
         if critic is not None:
             terms |= critic(hq, batch)
     return terms
