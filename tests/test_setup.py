@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diffir_cli.checkpoint import load_model, load_state
-from diffir_cli.errors import CheckpointError, DiffIRError, RecipeError
+from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, RecipeError
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.networks.dirformer import DynamicBlock
 from diffir_cli.training.loop import Trainer
@@ -43,6 +43,22 @@ def test_a_state_of_a_version_without_some_fields_is_continued_where_they_have_t
     assert trainer.iteration == state["iteration"] > 0
     with pytest.raises(RecipeError, match=r"was made with another precision$"):
         Trainer(make_recipe(photos, precision="bf16"), run, "cpu")
+
+
+def test_a_batch_that_does_not_fit_is_told_and_a_smaller_one_begins_in_the_same_folder(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("diffir_cli.training.loop.stage1_losses", full)
+        with pytest.raises(DeviceError, match="a batch of 4 crops of 8×8 pixels") as caught:
+            Trainer(make_recipe(photos), tmp_path / "run", "cpu").fit()
+    assert "data.batch" in caught.value.hint and (tmp_path / "run" / "state.pt").exists()
+    run_training(make_recipe(photos, data={"batch": 2}), tmp_path / "run")
+    with pytest.raises(RecipeError, match="was made with another data"):
+        Trainer(make_recipe(photos), tmp_path / "run", "cpu")
 
 
 def test_a_state_of_a_version_with_other_parts_is_refused_in_words(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -225,3 +227,33 @@ def _free_of_container() -> int | None:
         return None if limit == "max" else int(limit) - used + cached
     except (OSError, ValueError, IndexError):
         return None
+
+
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "MPS backend out of memory",
+    # oneDNN, which allocates where it makes a primitive.
+    "could not create a primitive",
+    "could not create a memory object",
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocator had nothing left; and nothing else."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(said in str(error) for said in _OUT_OF_MEMORY)
+
+
+@contextmanager
+def worded_out_of_memory(message: str, hint: str) -> Iterator[None]:
+    """An allocator that has nothing left, in words.
+
+    Raises:
+        DeviceError: with these words, when the block runs out of memory.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(message, hint) from error

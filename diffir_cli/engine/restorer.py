@@ -29,7 +29,15 @@ from diffir_cli.engine.device import (
     to_host,
 )
 from diffir_cli.engine.guess import guess_bytes, read_by
-from diffir_cli.engine.memory import CANVAS_SHARE, Plan, Wish, available_bytes, plan_run, said
+from diffir_cli.engine.memory import (
+    CANVAS_SHARE,
+    Plan,
+    Wish,
+    available_bytes,
+    is_out_of_memory,
+    plan_run,
+    said,
+)
 from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
 from diffir_cli.engine.tiling import blended
 from diffir_cli.errors import DeviceError, WeightsError
@@ -109,7 +117,7 @@ class ModelRestorer:
         try:
             return self._restore(lq, seed, gt, mask)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         raise DeviceError(
             f"{self.device} ran out of memory at {lq.shape[1]}×{lq.shape[0]} pixels",
@@ -158,7 +166,7 @@ class ModelRestorer:
         try:
             return read_by(self.config, lq, budget)
         except (RuntimeError, MemoryError) as error:
-            if not (_is_out_of_memory(error) or "start new thread" in str(error)):
+            if not (is_out_of_memory(error) or "start new thread" in str(error)):
                 raise
         raise DeviceError(
             f"no memory is left to look for the shake of {width}×{height} pixels",
@@ -283,25 +291,10 @@ def _unless_out_of_memory(
     try:
         return network(lq, ipr)
     except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     # Behind the block, so that nothing of the failed attempt is alive any more.
     return None
-
-
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "MPS backend out of memory",
-    # oneDNN, which allocates where it makes a primitive.
-    "could not create a primitive",
-    "could not create a memory object",
-)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocator had nothing left; and nothing else."""
-    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return known or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
 def initial_noise(config: ModelConfig, seed: int) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from diffir_cli.checkpoint import save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
+from diffir_cli.engine.memory import worded_out_of_memory
 from diffir_cli.errors import DiffIRError, InputError, RecipeError
 from diffir_cli.files import make_folder, whole_file
 from diffir_cli.networks import DiffIRS1
@@ -137,6 +138,7 @@ class Trainer:
 
         Raises:
             DiffIRError: when the loss collapses again and again; the last good state is kept.
+            DeviceError: when a batch does not fit into memory.
         """
         with stop_signals() as stopped:
             started = time.monotonic() - self.seconds
@@ -217,6 +219,9 @@ class Trainer:
 
     def _resume(self) -> None:
         with whole_state(self._state, self.world.device) as state:
+            # Where nothing has been learnt, nothing is lost.
+            if not state["iteration"] and state["digest"] != self.digest:
+                return
             refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest)
             self.model.load_state_dict(state["model"])
             self.ema.average.load_state_dict(state["average"])
@@ -224,8 +229,8 @@ class Trainer:
             if self.critics is not None:
                 self.critics.load_state_dict(state["critics"])
             self.guard.restore(state["guard"])
-            self.iteration, self.seconds = state["iteration"], state["seconds"]
-            self.losses = state["losses"]
+            place = state["iteration"], state["seconds"], state["losses"]
+            self.iteration, self.seconds, self.losses = place
             self.returned, self.returned_at = state["returned"]
 
     def _return(self, loss: float) -> None:
@@ -284,11 +289,15 @@ class Trainer:
             group["lr"] = rate * self._caution
         sizes = self.recipe.data.sizes()
         _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
-        batch = self._batch(patch, size)
-        losses = self._losses(batch, size)
-        terms = torch.stack(list(losses.values()))
-        self.optimizer.zero_grad(set_to_none=True)
-        terms.sum().backward()
+        with worded_out_of_memory(
+            f"a batch of {size} crops of {patch}×{patch} pixels does not fit into memory",
+            "give a smaller data.batch, data.patch or progressive_batch, or use more processes",
+        ):
+            batch = self._batch(patch, size)
+            losses = self._losses(batch, size)
+            terms = torch.stack(list(losses.values()))
+            self.optimizer.zero_grad(set_to_none=True)
+            terms.sum().backward()
         means = self.world.average_gradients(self.parameters, terms.detach())
         norm = nn.utils.clip_grad_norm_(self.parameters, optimizer.clip)
         if not (all(map(math.isfinite, means)) and torch.isfinite(norm)):
@@ -317,13 +326,12 @@ class Trainer:
             return stage1_losses(self.model, batch, self.recipe.loss, bf16)
         mixed = np.random.SeedSequence([self.recipe.seed, self.iteration])
         seed = int(mixed.generate_state(1, np.uint64)[0] >> np.uint64(1))
-        world = self.world
         return stage2_losses(
             self.model,
             self.teacher,
             batch,
             self.recipe.loss,
-            Noise(seed, size, world.rank, world.size),
+            Noise(seed, size, self.world.rank, self.world.size),
             with_image=self.iteration >= self.recipe.loss.ipr_only,
             bf16=bf16,
             critic=None if self.critics is None else self.critics.terms,

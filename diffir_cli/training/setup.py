@@ -118,7 +118,7 @@ def whole_state(path: Path, device: torch.device) -> Iterator[dict[str, Any]]:
     """
     try:
         yield torch.load(path, map_location=device, weights_only=True)
-    except DiffIRError:
+    except (DiffIRError, torch.OutOfMemoryError):
         raise
     # A damaged file makes torch raise almost anything, and one of an earlier version misses parts.
     except Exception as error:
