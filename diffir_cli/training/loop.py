@@ -126,7 +126,8 @@ class Trainer:
         self.digest = identity(recipe)
         if self._state.exists():
             self._resume()
-        self.crops = Prefetched(partial(_own_share, Crops.of(recipe), self.world))
+        shared = partial(Crops.of(recipe).batch, rank=self.world.rank, world=self.world.size)
+        self.crops = Prefetched(shared)
         self.validation = Validation.of(recipe) if self.world.is_first else None
         self.log = TrainingLog(out, self.iteration, self.world.is_first)
 
@@ -219,9 +220,8 @@ class Trainer:
 
     def _resume(self) -> None:
         with whole_state(self._state, self.world.device) as state:
-            # Where nothing has been learnt, nothing is lost.
             if not state["iteration"] and state["digest"] != self.digest:
-                return
+                return  # Where nothing has been learnt, nothing is lost.
             refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest)
             self.model.load_state_dict(state["model"])
             self.ema.average.load_state_dict(state["average"])
@@ -229,9 +229,8 @@ class Trainer:
             if self.critics is not None:
                 self.critics.load_state_dict(state["critics"])
             self.guard.restore(state["guard"])
-            place = state["iteration"], state["seconds"], state["losses"]
-            self.iteration, self.seconds, self.losses = place
-            self.returned, self.returned_at = state["returned"]
+            self.iteration, self.seconds = state["iteration"], state["seconds"]
+            self.losses, (self.returned, self.returned_at) = state["losses"], state["returned"]
 
     def _return(self, loss: float) -> None:
         """Go back to the last good state, from which to go on with half the learning rate."""
@@ -283,21 +282,24 @@ class Trainer:
 
         A loss or gradient that is no number updates nothing, and is returned as it is.
         """
-        optimizer = self.recipe.optimizer
-        rate = learning_rate(optimizer, self.iteration, share, self.recipe.iterations)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * self._caution
+        rates = self.recipe.optimizer, self.iteration, share, self.recipe.iterations
         sizes = self.recipe.data.sizes()
         _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
         with worded_out_of_memory(
             f"a batch of {size} crops of {patch}×{patch} pixels does not fit into memory",
             "give a smaller data.batch, data.patch or progressive_batch, or use more processes",
         ):
-            batch = self._batch(patch, size)
-            losses = self._losses(batch, size)
-            terms = torch.stack(list(losses.values()))
-            self.optimizer.zero_grad(set_to_none=True)
-            terms.sum().backward()
+            return self._learn(self._batch(patch, size), size, learning_rate(*rates))
+
+    def _learn(self, batch: Batch, size: int, rate: float) -> dict[str, float]:
+        """Take one step down the gradient of this process's share of `size` crops."""
+        optimizer = self.recipe.optimizer
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self._caution
+        losses = self._losses(batch, size)
+        terms = torch.stack(list(losses.values()))
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.sum().backward()
         means = self.world.average_gradients(self.parameters, terms.detach())
         norm = nn.utils.clip_grad_norm_(self.parameters, optimizer.clip)
         if not (all(map(math.isfinite, means)) and torch.isfinite(norm)):
@@ -346,7 +348,3 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         self.log.add(progress.iteration, self.seconds / 60, progress.loss, rate, progress.psnr)
         report(progress)
-
-
-def _own_share(crops: Crops, world: World, iteration: int, patch: int, size: int) -> Batch:
-    return crops.batch(iteration, patch, size, world.rank, world.size)
