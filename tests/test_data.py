@@ -182,7 +182,7 @@ def test_pairs_called_alike_in_several_folders_belong_together_folder_by_folder(
         (50, 55),
         (100, 105),
     ]
-    assert caplog.messages == [f"1 images of {folder} have no twin" for folder in gt]
+    assert caplog.messages == [f"1 of 2 images of {folder} have no twin" for folder in gt]
     with pytest.raises(InputError, match="have the same name up to the ending"):
         load_pairs(lq[:1], gt, 1)
 

@@ -198,7 +198,8 @@ def _twins(lq_folders: Sequence[str], gt_folders: Sequence[str]) -> list[tuple[P
                 f"{path} has no twin named {path.stem!r}", "give both folders the same names"
             )
     if spare := len(found.keys() - {path.stem for path in paths}):
-        _log.warning("%d images of %s have no twin", spare, ", ".join(gt_folders))
+        where = ", ".join(gt_folders)
+        _log.warning("%d of %d images of %s have no twin", spare, len(found), where)
     return [(path, found[path.stem]) for path in paths]
 
 
