@@ -185,6 +185,10 @@ def test_pairs_called_alike_in_several_folders_belong_together_folder_by_folder(
     assert caplog.messages == [f"1 of 2 images of {folder} have no twin" for folder in gt]
     with pytest.raises(InputError, match="have the same name up to the ending"):
         load_pairs(lq[:1], gt, 1)
+    Image.new("L", (16, 16)).save(Path(lq[1]) / "no twin.png")
+    with pytest.raises(InputError, match="has no twin"):
+        load_pairs(lq, gt, 1)
+    assert len(load_pairs(lq, gt, 1, 2)) == 2
 
 
 def test_pairs_that_are_given_and_not_used_are_told(

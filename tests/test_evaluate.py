@@ -157,6 +157,20 @@ def test_any_protocol_goes_with_any_task_if_the_masks_it_needs_are_there(
     assert refused.exit_code == 3 and "masks are needed" in refused.stderr
 
 
+def test_a_mask_of_the_whole_truth_is_cut_as_the_truth_is(
+    photos: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    masks = tmp_path / "masks"
+    for path in photos.iterdir():
+        Image.open(path).crop((0, 0, 191, 158)).save(path)
+    assert run_cli("degrade", photos, "-o", masks, "--kind", "mask-wide").exit_code == 0
+    arguments = ("--gt", photos, "-w", s2_file, "--protocol", "inpaint", "--mask", masks)
+    whole = evaluated(*arguments)
+    for path in masks.iterdir():
+        Image.open(path).crop((0, 0, 188, 156)).save(path)
+    assert evaluated(*arguments) == whole
+
+
 def test_weights_that_give_no_numbers_are_told_as_the_weights_fault(
     photos: Path, s2: DiffIRS2, tmp_path: Path
 ) -> None:

@@ -95,7 +95,7 @@ def test_rows_that_are_no_numbers_are_dropped_on_resuming(photos: Path, tmp_path
     recipe = make_recipe(photos)
     run_training(recipe, tmp_path / "run", stop_at=8)
     with (tmp_path / "run" / "log.csv").open("ab") as file:
-        file.write(b",,,,\n9,0.1,\xff,1e-3,\n9,0.1\n")
+        file.write(b",,,,\n9,0.1,\xff,1e-3,\n9,0.1\n8,1,1,1,,1\n")
     run_training(recipe, tmp_path / "run")
     assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import pytest
 import torch
 
 from diffir_cli.checkpoint import load_model, load_state
-from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, RecipeError
+from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
 from diffir_cli.networks import DiffIRS2
 from diffir_cli.networks.dirformer import DynamicBlock
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.recipe import (
     digest,
 )
-from diffir_cli.training.setup import difference, identity
+from diffir_cli.training.state import difference, identity, whole_state
 from tests.conftest import TINY
 from tests.training_helpers import make_recipe, run_training
 
@@ -59,6 +60,47 @@ def test_a_batch_that_does_not_fit_is_told_and_a_smaller_one_begins_in_the_same_
     run_training(make_recipe(photos, data={"batch": 2}), tmp_path / "run")
     with pytest.raises(RecipeError, match="was made with another data"):
         Trainer(make_recipe(photos), tmp_path / "run", "cpu")
+
+
+def test_a_collapse_of_a_run_in_a_folder_begun_by_another_leads_back_to_its_own_beginning(
+    photos: Path, tmp_path: Path
+) -> None:
+    Trainer(make_recipe(photos, seed=1), tmp_path / "run", "cpu").save()
+    trainer = Trainer(make_recipe(photos), tmp_path / "run", "cpu")
+    first = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    iterate = trainer._iterate
+    ruined: list[int] = []
+
+    def ruin_once(share: float) -> dict[str, float]:
+        if trainer.iteration == 5 and not ruined:
+            ruined.append(5)
+            return {"rec": math.nan}
+        if ruined and trainer.iteration == 0:
+            ruined.append(0)
+            now = trainer.model.state_dict()
+            assert all(torch.equal(now[name], first[name]) for name in first)
+        return iterate(share)
+
+    trainer._iterate = ruin_once  # type: ignore[method-assign]
+    assert trainer.fit().finished and ruined == [5, 0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (MemoryError(), DeviceError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), DeviceError),
+        (OSError(5, "Input/output error"), InputError),
+        (EOFError(), CheckpointError),
+    ],
+)
+def test_a_state_that_cannot_be_read_now_is_not_called_damaged(
+    fault: Exception, kind: type[DiffIRError], tmp_path: Path
+) -> None:
+    torch.save({}, tmp_path / "state.pt")
+    with pytest.raises(kind) as caught, whole_state(tmp_path / "state.pt"):
+        raise fault
+    assert ("remove it" in caught.value.hint) is (kind is CheckpointError)
 
 
 def test_a_state_of_a_version_with_other_parts_is_refused_in_words(

@@ -69,6 +69,12 @@ class _Group(TyperGroup):
         except MemoryError:
             _say("error", "the machine ran out of memory", typer.colors.RED)
             raise typer.Exit(DeviceError.exit_code) from None
+        except RuntimeError as error:
+            # By name: torch is not loaded for what does not need it.
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
+            _say("error", "the device ran out of memory", typer.colors.RED)
+            raise typer.Exit(DeviceError.exit_code) from None
         except KeyboardInterrupt:
             _say("error", "interrupted", typer.colors.RED)
             raise typer.Exit(INTERRUPTED) from None

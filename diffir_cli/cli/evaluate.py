@@ -149,7 +149,7 @@ def evaluate(
     gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if html else None
     with working("measuring", quiet or json) as status:
         metrics = _learned(metric or (), device)
-        view = _viewer(gallery, results is not None)
+        view = _viewer(gallery, results is not None, fills)
         measured = measure(samples.found, methods, scale or 1, rules, metrics, status, view)
     about = {
         "task": None if results is not None else task.value,
@@ -327,12 +327,13 @@ def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Per
     return make
 
 
-def _viewer(gallery: Gallery | None, finished: bool) -> Viewer:
+def _viewer(gallery: Gallery | None, finished: bool, fills: bool) -> Viewer:
     """Puts each image on the page, if there is one."""
 
     def view(loaded: Loaded, hq: Any, scores: Mapping[str, float]) -> None:
         if gallery is not None:
-            before = {} if finished else {"before": loaded.shown_lq()}
+            lq = loaded.shown_lq() if fills else loaded.lq
+            before = {} if finished else {"before": lq}
             gallery.add(loaded.name, {**before, "after": hq, "truth": loaded.gt}, scores)
 
     return view

@@ -46,8 +46,8 @@ class Loaded:
     """(H, W), True where to fill."""
 
     def shown_lq(self) -> Image:
-        """The degraded image as a reader should see it: with black holes, if it has any."""
-        if self.holes is None or self.holes.shape != self.lq.shape[:2]:
+        """The degraded image of inpainting as a reader should see it: with black holes."""
+        if self.holes is None:
             return self.lq
         return np.where(self.holes[:, :, None], 0, self.lq).astype(np.uint8)
 
@@ -183,6 +183,7 @@ def load(sample: Sample, scale: int, protocol: Protocol) -> Loaded:
         InputError: when a file cannot be read, is too small, or does not fit the truth.
     """
     gt = read_picture(sample.gt).rgb
+    whole = gt.shape[:2]
     height, width = (side // scale * scale for side in gt.shape[:2])
     if sample.result is not None:
         lq = read_picture(sample.result).rgb
@@ -200,8 +201,21 @@ def load(sample: Sample, scale: int, protocol: Protocol) -> Loaded:
             f"leave out images with a side under {protocol.smallest} pixels"
             + (", or give a smaller --align" if protocol.align else ""),
         )
-    holes = read_mask(sample.mask, (gt.shape[1], gt.shape[0])) if sample.mask else None
+    holes = _holes(sample.mask, whole, gt.shape[:2]) if sample.mask else None
     return Loaded(sample.gt.name, lq, gt, holes)
+
+
+def _holes(path: Path, whole: tuple[int, ...], cut: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The mask of what is left of a truth; it may be one of the whole truth, cut alike."""
+    try:
+        holes = read_mask(path, (cut[1], cut[0]))
+    except InputError:
+        if whole == cut:
+            raise
+        holes = read_mask(path, (whole[1], whole[0]))[: cut[0], : cut[1]]
+        if not holes.any():
+            raise InputError(f"the mask {path} marks nothing of what is measured") from None
+    return holes
 
 
 def _cut_to(gt: Image, size: tuple[int, int], less: int, path: Path, other: Path) -> Image:

@@ -22,6 +22,7 @@ from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.setup import load_teacher
+from diffir_cli.training.state import has_learnt
 from diffir_cli.training.validate import Validation
 
 
@@ -128,7 +129,7 @@ def _refuse_other_settings(recipe: Recipe, out: Path) -> None:
         known = kept.read_text(encoding="utf-8") if kept.exists() else ""
     except (OSError, UnicodeDecodeError):
         known = "unreadable"
-    if known != text if known else (out / "state.pt").exists():
+    if known != text and has_learnt(out / "state.pt"):
         raise RecipeError(
             recipe.name,
             [f"{out} holds a run with other settings"],

@@ -178,11 +178,15 @@ def load_pairs(
         parts = [([lq], [gt]) for lq, gt in zip(lq_folders, gt_folders, strict=True)]
     else:
         parts = [(lq_folders, gt_folders)]
-    twins = [twin for part in parts for twin in _twins(*part)]
-    return [_read_pair(lq, gt, scale) for lq, gt in twins[:count]]
+    twins: list[tuple[Path, Path]] = []
+    for part in parts:
+        twins += _twins(*part, None if count is None else count - len(twins))
+    return [_read_pair(lq, gt, scale) for lq, gt in twins]
 
 
-def _twins(lq_folders: Sequence[str], gt_folders: Sequence[str]) -> list[tuple[Path, Path]]:
+def _twins(
+    lq_folders: Sequence[str], gt_folders: Sequence[str], count: int | None
+) -> list[tuple[Path, Path]]:
     found: dict[str, Path] = {}
     for path in _paths(gt_folders):
         if path.stem in found:
@@ -191,13 +195,15 @@ def _twins(lq_folders: Sequence[str], gt_folders: Sequence[str]) -> list[tuple[P
                 "move one away, or name as many folders of twins as of degraded images",
             )
         found[path.stem] = path
-    paths = _paths(lq_folders)
+    paths = _paths(lq_folders)[:count]
     for path in paths:
         if path.stem not in found:
             raise InputError(
-                f"{path} has no twin named {path.stem!r}", "give both folders the same names"
+                f"{path} has no twin named {path.stem!r} in {', '.join(gt_folders)}",
+                "give both the same names; as many folders of either belong together one by one",
             )
-    if spare := len(found.keys() - {path.stem for path in paths}):
+    spare = len(found.keys() - {path.stem for path in paths})
+    if spare and count is None:
         where = ", ".join(gt_folders)
         _log.warning("%d of %d images of %s have no twin", spare, len(found), where)
     return [(path, found[path.stem]) for path in paths]

@@ -23,7 +23,7 @@ class Guard:
     begins its own memory, and a large one does not hide what happens to a small one.
 
     Args:
-        factor: How many times the usual size is a spike; 0 for no guard.
+        factor: How many times the usual size is a spike; 0 where only what is no number is one.
     """
 
     def __init__(self, factor: float) -> None:

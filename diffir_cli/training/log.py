@@ -34,7 +34,7 @@ class TrainingLog:
         temporary = self.path.with_suffix(".part")
         with _worded(self.path):
             with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, _COLUMNS)
+                writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
                 writer.writeheader()
                 writer.writerows(rows)
             temporary.replace(self.path)
@@ -96,9 +96,10 @@ def _worded(path: Path) -> Iterator[None]:
     """Errors of the file system as one line that says what could not be done."""
     try:
         yield
-    except OSError as error:
+    except (OSError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot keep the log {path}: {error.strerror or error}",
+            f"cannot keep the log {path}: {why}",
             "free some space, or name another folder with --out",
         ) from error
 

@@ -24,8 +24,8 @@ from diffir_cli.checkpoint import save_weights
 from diffir_cli.config import Precision
 from diffir_cli.engine.device import choose_device
 from diffir_cli.engine.memory import worded_out_of_memory
-from diffir_cli.errors import DiffIRError, InputError, RecipeError
-from diffir_cli.files import make_folder, whole_file
+from diffir_cli.errors import DiffIRError, RecipeError
+from diffir_cli.files import make_folder
 from diffir_cli.networks import DiffIRS1
 from diffir_cli.training.data import Batch, Crops, Prefetched
 from diffir_cli.training.ema import EMA
@@ -34,22 +34,27 @@ from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import (
-    build,
-    identity,
-    load_teacher,
-    refuse_other_run,
-    trainable,
-    whole_state,
-)
+from diffir_cli.training.setup import build, load_teacher, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
 from diffir_cli.training.stage3 import Critics
+from diffir_cli.training.state import (
+    has_learnt,
+    identity,
+    refuse_other_run,
+    whole_state,
+    write_state,
+)
 from diffir_cli.training.validate import Validation
 
 _log = logging.getLogger(__name__)
 
+_SMALLER_BATCH = "give a smaller data.batch, data.patch or progressive_batch, or use more processes"
+_MORE_MEMORY = (
+    "the same command goes on with more processes or on another device; smaller batches need "
+    "another --out, where stage 2 can begin with start = these weights"
+)
 _FORGIVEN_AFTER = 4000
 """Iterations without a collapse that take back one return."""
 
@@ -120,11 +125,11 @@ class Trainer:
         )
         self.critics = Critics(recipe, self.world) if recipe.stage == 3 else None
         self.guard = Guard(recipe.spike)
-        self.iteration, self.seconds = 0, 0.0
+        self.iteration, self.seconds, self.kept = 0, 0.0, -1
         self.returned, self.returned_at = 0, 0
         self.losses: list[float] = []
         self.digest = identity(recipe)
-        if self._state.exists():
+        if has_learnt(self._state):
             self._resume()
         shared = partial(Crops.of(recipe).batch, rank=self.world.rank, world=self.world.size)
         self.crops = Prefetched(shared)
@@ -143,7 +148,7 @@ class Trainer:
         """
         with stop_signals() as stopped:
             started = time.monotonic() - self.seconds
-            reported, saved = (time.monotonic(), self.iteration), self.iteration
+            reported = time.monotonic(), self.iteration
             while True:
                 self.seconds = time.monotonic() - started
                 share, stop = self.world.largest(self._share(), float(bool(stopped)))
@@ -159,27 +164,27 @@ class Trainer:
                 if stop or finished or self._is_time(self.recipe.save_every):
                     there = self.weights.exists() and self._state.exists()
                     calm = self.guard.is_calm
-                    if not there or (self.iteration != saved and (calm or finished)):
+                    if not there or (self.iteration != self.kept and (calm or finished)):
                         self.save()
-                        saved = self.iteration
                     if (stop or finished) and not calm:
-                        self._tell_of_rise(finished, saved)
+                        self._tell_of_rise(finished)
                 if stop or finished:
                     break
                 terms = self._iterate(share)
                 if self.guard.has_collapsed(sizes(terms, self.recipe.loss.pixel)):
                     self._return(sum(terms.values()))
-                    reported, saved = (time.monotonic(), self.iteration), self.iteration
+                    reported = time.monotonic(), self.iteration
                 else:
                     self.losses.append(sum(terms.values()))
                     self._forgive()
         self.crops.close()
         self.log.close()
         self.world.leave()
-        return Result(self.weights, saved, self.seconds / 60, finished)
+        return Result(self.weights, self.kept, self.seconds / 60, finished)
 
     def save(self) -> None:
         """Write the averaged weights, then the state; each is there whole or not at all."""
+        self.kept = self.iteration
         if not self.world.is_first:
             return
         header = {
@@ -201,13 +206,7 @@ class Trainer:
             "returned": [self.returned, self.returned_at],
         }
         save_weights(self.weights, self.ema.average, header)  # type: ignore[arg-type]
-        try:
-            with whole_file(self._state) as file:
-                torch.save(state, file)
-        except OSError as error:
-            raise InputError(
-                f"cannot write {self._state}: {error.strerror}", "free some space"
-            ) from error
+        write_state(self._state, state)
 
     @property
     def weights(self) -> Path:
@@ -219,9 +218,7 @@ class Trainer:
         return self.out / "state.pt"
 
     def _resume(self) -> None:
-        with whole_state(self._state, self.world.device) as state:
-            if not state["iteration"] and state["digest"] != self.digest:
-                return  # Where nothing has been learnt, nothing is lost.
+        with whole_state(self._state) as state:
             refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest)
             self.model.load_state_dict(state["model"])
             self.ema.average.load_state_dict(state["average"])
@@ -231,6 +228,7 @@ class Trainer:
             self.guard.restore(state["guard"])
             self.iteration, self.seconds = state["iteration"], state["seconds"]
             self.losses, (self.returned, self.returned_at) = state["losses"], state["returned"]
+        self.kept = self.iteration
 
     def _return(self, loss: float) -> None:
         """Go back to the last good state, from which to go on with half the learning rate."""
@@ -251,9 +249,9 @@ class Trainer:
         self.log = TrainingLog(self.out, self.iteration, self.world.is_first)
         self.log.note(text)
 
-    def _tell_of_rise(self, finished: bool, saved: int) -> None:
+    def _tell_of_rise(self, finished: bool) -> None:
         """Say that the run is left while its loss rises, which may be a collapse."""
-        kept = "these weights may be poor" if finished else f"iteration {saved} is kept"
+        kept = "these weights may be poor" if finished else f"iteration {self.kept} is kept"
         text = f"iteration {self.iteration}: the loss was rising when the run ended; {kept}"
         _log.warning("%s", text)
         self.log.note(text)
@@ -287,7 +285,7 @@ class Trainer:
         _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
         with worded_out_of_memory(
             f"a batch of {size} crops of {patch}×{patch} pixels does not fit into memory",
-            "give a smaller data.batch, data.patch or progressive_batch, or use more processes",
+            _MORE_MEMORY if self.iteration else _SMALLER_BATCH,
         ):
             return self._learn(self._batch(patch, size), size, learning_rate(*rates))
 

@@ -90,7 +90,8 @@ class DataRecipe:
     pairs_lq: tuple[str, ...] = ("",)
     """Folders of really degraded photos, with twins of the same names in `pairs_gt`."""
     pairs_gt: tuple[str, ...] = ("",)
-    """Folders of their sharp twins."""
+    """Folders of their sharp twins: the first for the first of `pairs_lq` and so on, or, where they
+    are not as many, anywhere in them."""
     pairs_share: float = 0.0
     """Share of crops that come from these pairs."""
     pairs_below: float = 0.0

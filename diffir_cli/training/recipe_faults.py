@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
     if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
         yield f"loss has an effect in stage 2 only, but for {', '.join(_IN_BOTH_STAGES)}"
     if 0 < recipe.spike <= 1:
-        yield f"spike must be 0 for no guard, or more than 1, not {recipe.spike:g}"
+        yield f"spike must be 0, or more than 1, not {recipe.spike:g}"
     if recipe.loss.optimization is Optimization.TRADITIONAL:
         for name in ("ipr_only", "variance_noise"):
             if getattr(recipe.loss, name):
@@ -69,10 +69,6 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
 
 
 def _schedule_faults(optimizer: OptimizerRecipe) -> Iterator[str]:
-    usual = OptimizerRecipe()
-    for name, schedule in _OF_SCHEDULE.items():
-        if getattr(optimizer, name) != getattr(usual, name) and optimizer.schedule != schedule:
-            yield f"optimizer.{name} has an effect with optimizer.schedule {schedule.value} only"
     if any(optimizer.factors):
         if min(optimizer.milestones, default=1) < 1:
             yield "optimizer.milestones must be 1 or more where optimizer.factors are given"
@@ -88,6 +84,14 @@ def _schedule_faults(optimizer: OptimizerRecipe) -> Iterator[str]:
         yield "optimizer.cycles and ends must be equally long, with cycles of 1 iteration or more"
     if not all(0 <= end <= 1e3 for end in optimizer.ends):
         yield f"optimizer.ends must lie between 0 and 1000, not be {list(optimizer.ends)}"
+
+
+def forgotten_schedule(optimizer: Mapping[str, object]) -> Iterator[str]:
+    """Fields of a table that a schedule would read, were it not the default for lack of a word."""
+    if "schedule" not in optimizer:
+        for name, schedule in _OF_SCHEDULE.items():
+            if name in optimizer:
+                yield f"optimizer.{name} has an effect with optimizer.schedule {schedule} only"
 
 
 def _stage_faults(recipe: Recipe) -> Iterator[str]:
@@ -123,11 +127,8 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
             yield "perceptual has an effect in stage 3 only"
     elif recipe.loss.optimization is Optimization.TRADITIONAL:
         yield "loss.optimization must be joint in stage 3"
-    elif adversarial.discriminator is Discriminator.NONE:
-        if not recipe.perceptual.weights:
-            yield "adversarial.discriminator or perceptual.weights must be given in stage 3"
-        if adversarial != AdversarialRecipe():
-            yield "adversarial has an effect with a discriminator only"
+    elif adversarial.discriminator is Discriminator.NONE and not recipe.perceptual.weights:
+        yield "adversarial.discriminator or perceptual.weights must be given in stage 3"
 
 
 def _size_faults(recipe: Recipe) -> Iterator[str]:
@@ -207,14 +208,13 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
 
 
 _OF_SCHEDULE = {
-    "final": LearningRate.COSINE,
     "milestones": LearningRate.STEP,
     "factors": LearningRate.STEP,
     "gamma": LearningRate.STEP,
     "cycles": LearningRate.CYCLES,
     "ends": LearningRate.CYCLES,
 }
-"""Which schedule reads a field."""
+"""Which schedule reads a field, where it is not the default."""
 _IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight")
 _MANY = 10**9
 _RANGES: tuple[tuple[str, float, float], ...] = (

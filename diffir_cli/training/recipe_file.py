@@ -19,7 +19,7 @@ from diffir_cli.training.recipe import (
     Recipe,
     ValidationRecipe,
 )
-from diffir_cli.training.recipe_faults import recipe_faults
+from diffir_cli.training.recipe_faults import forgotten_schedule, recipe_faults
 from diffir_cli.weightfile import locate_weights
 
 _TABLES = {
@@ -80,6 +80,7 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
         except ValueError as error:
             inner.append(str(error))
         found += [f"{name}.{fault}" for fault in inner]
+        found += forgotten_schedule(table) if kind is OptimizerRecipe else []
     top, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in _TABLES})
     found += more
     for name in ("init", "start"):

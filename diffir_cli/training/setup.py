@@ -1,25 +1,19 @@
-"""What a run starts from: its folder, its network, and what a saved state is compared by."""
+"""What a run starts from: the network, of this recipe or of the files that it names."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from diffir_cli.checkpoint import Network, load_checkpoint, load_model, load_stage1, load_state
 from diffir_cli.config import ModelConfig
-from diffir_cli.errors import CheckpointError, DiffIRError, RecipeError
+from diffir_cli.errors import RecipeError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.initial import initialise, initialise_cpen
-from diffir_cli.training.recipe import Optimization, Recipe, digest
+from diffir_cli.training.recipe import Optimization, Recipe
 
 _log = logging.getLogger(__name__)
 
@@ -107,69 +101,3 @@ def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     if recipe.stage == 2 and recipe.loss.optimization is Optimization.TRADITIONAL:
         model.get_submodule("dirformer").requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-@contextmanager
-def whole_state(path: Path, device: torch.device) -> Iterator[dict[str, Any]]:
-    """What a run saved, for those who take it apart.
-
-    Raises:
-        CheckpointError: when the file is damaged, or a part of it is missing or of another form.
-    """
-    try:
-        yield torch.load(path, map_location=device, weights_only=True)
-    except (DiffIRError, torch.OutOfMemoryError):
-        raise
-    # A damaged file makes torch raise almost anything, and one of an earlier version misses parts.
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} is damaged or of another version, so the run cannot go on",
-            "remove it to begin again",
-        ) from error
-
-
-def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[str, str]) -> None:
-    """Only the recipe and files that a state was made with go on from it.
-
-    Raises:
-        RecipeError: when they are others.
-    """
-    if changed := difference(known, wanted):
-        raise RecipeError(
-            name,
-            [f"{path} was made with another {changed}"],
-            f"name another folder with --out, or remove {path.parent} to begin again",
-        )
-
-
-def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
-    """In which parts two identities differ.
-
-    A field that is absent from what is known was added by a later version: it had its default.
-    """
-    usual = digest(Recipe())
-    return " and ".join(
-        name
-        for name, value in wanted.items()
-        if known.get(name, usual.get(name, "")) != value
-        and not _grown(known.get(name), value, usual.get(name, ""))
-    )
-
-
-def _grown(known: str | None, wanted: str, usual: str) -> bool:
-    """Whether two tables differ only by new fields at their defaults."""
-    if not all(text and text.startswith("{") for text in (known, wanted, usual)):
-        return False
-    before, after, default = (json.loads(text or "{}") for text in (known, wanted, usual))
-    return after == {**{name: default.get(name) for name in after}, **before}
-
-
-def identity(recipe: Recipe) -> dict[str, str]:
-    """What a state must share with a recipe and its files to be continued by them."""
-    named = {name: _hash(getattr(recipe, name)) for name in ("init", "start")}
-    return {**digest(recipe), **named}
-
-
-def _hash(path: str) -> str:
-    """sha256 of a file, or nothing for no file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""

@@ -1,0 +1,114 @@
+"""The saved state of a run: written whole, read with care, and by which recipe it is continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffir_cli.engine.memory import is_out_of_memory
+from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
+from diffir_cli.files import whole_file
+from diffir_cli.training.recipe import Recipe, digest
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Keep a state, whole or not at all.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    try:
+        with whole_file(path) as file:
+            torch.save(dict(state), file)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}", "free some space") from error
+
+
+@contextmanager
+def whole_state(path: Path) -> Iterator[dict[str, Any]]:
+    """What a run saved, on the CPU, for those who take it apart.
+
+    Raises:
+        CheckpointError: when the file is damaged, or a part of it is missing or of another form.
+        InputError: when it cannot be read.
+        DeviceError: when it does not fit into memory.
+    """
+    try:
+        yield torch.load(path, map_location="cpu", weights_only=True)
+    except DiffIRError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    # A damaged file makes torch raise almost anything, and one of an earlier version misses parts.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise DeviceError(f"{path} does not fit into memory") from error
+        raise CheckpointError(
+            f"{path} is damaged or of another version, so the run cannot go on",
+            "remove it to begin again",
+        ) from error
+
+
+def has_learnt(path: Path) -> bool:
+    """Whether there is a state of more than a beginning, which holds nothing to go on from.
+
+    Raises:
+        DiffIRError: as `whole_state` does.
+    """
+    if not path.exists():
+        return False
+    with whole_state(path) as state:
+        return bool(state["iteration"])
+
+
+def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[str, str]) -> None:
+    """Only the recipe and files that a state was made with go on from it.
+
+    Raises:
+        RecipeError: when they are others.
+    """
+    if changed := difference(known, wanted):
+        raise RecipeError(
+            name,
+            [f"{path} was made with another {changed}"],
+            f"name another folder with --out, or remove {path.parent} to begin again",
+        )
+
+
+def difference(known: dict[str, str], wanted: dict[str, str]) -> str:
+    """In which parts two identities differ.
+
+    A field that is absent from what is known was added by a later version: it had its default.
+    """
+    usual = digest(Recipe())
+    return " and ".join(
+        name
+        for name, value in wanted.items()
+        if known.get(name, usual.get(name, "")) != value
+        and not _grown(known.get(name), value, usual.get(name, ""))
+    )
+
+
+def _grown(known: str | None, wanted: str, usual: str) -> bool:
+    """Whether two tables differ only by new fields at their defaults."""
+    if not all(text and text.startswith("{") for text in (known, wanted, usual)):
+        return False
+    before, after, default = (json.loads(text or "{}") for text in (known, wanted, usual))
+    return after == {**{name: default.get(name) for name in after}, **before}
+
+
+def identity(recipe: Recipe) -> dict[str, str]:
+    """What a state must share with a recipe and its files to be continued by them."""
+    named = {name: _hash(getattr(recipe, name)) for name in ("init", "start")}
+    return {**digest(recipe), **named}
+
+
+def _hash(path: str) -> str:
+    """sha256 of a file, or nothing for no file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
