@@ -88,7 +88,7 @@ def _is_whole(row: dict[str, str]) -> bool:
             float(row[name] or (0 if name == "psnr" else ""))
     except (KeyError, TypeError, ValueError):
         return False
-    return True
+    return None not in row  # Under which more values than the header has would stand.
 
 
 @contextmanager
