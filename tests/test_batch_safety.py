@@ -277,6 +277,11 @@ def test_a_task_that_needs_masks_is_refused_at_once_without_them(
     assert result.exit_code == 2
     assert "--mask" in result.stderr
     assert not out.exists()
+    how = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "nope")
+    for more in ((), ("--dry-run",)):
+        result = run_cli("batch", album, "-o", out, *how, *more)
+        assert result.exit_code == 3 and "no such file or folder" in result.stderr
+        assert not list(out.glob("*.png"))
 
 
 def test_a_report_of_a_run_that_had_nothing_to_do_replaces_none(

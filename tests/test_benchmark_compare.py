@@ -44,7 +44,10 @@ def test_a_run_that_is_slower_beyond_the_tolerance_fails(
         ("Mult-Adds", False),
     ]
     assert changes[0]["ratio"] == pytest.approx(changes[0]["new"] / 1e-6)
-    assert bench("--compare", old, "--tolerance", 1e9).exit_code == 0
+    shown = bench("--compare", old, "--tolerance", 1e9)
+    assert shown.exit_code == 0
+    (row,) = (line for line in shown.stdout.splitlines() if "│ p50 " in line)
+    assert row.count("│") == 7 and " ms │" in row
 
 
 def test_a_count_is_compared_with_a_timed_run_and_its_threads_do_not_matter(

@@ -184,6 +184,8 @@ def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     for what, option in ((photo, "--scale"), (photo.parent, "--count")):
         refused = run_cli("degrade", what, "-o", out, "--kind", "shake", option, 2)
         assert refused.exit_code == 2 and f"{option} has no use" in refused.stderr
+    missing = run_cli("degrade", tmp_path / "nope", "-o", tmp_path / "lq")
+    assert missing.exit_code == 3 and "no such file or folder" in missing.stderr
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
     assert run_cli("degrade", tmp_path / "small.png", "-o", out).exit_code == 3
     assert not out.exists()

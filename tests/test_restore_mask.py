@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffir_cli.imaging import read_picture
+from diffir_cli.imaging import read_mask, read_picture
 from tests.conftest import noise_image, run_cli
 
 
@@ -92,6 +92,15 @@ def test_weights_that_cannot_be_for_the_task_are_refused(
     assert result.exit_code == 4
     assert message in result.stderr and "hint: use --task" in result.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_mask_marks_what_is_lighter_than_middle_grey(invert: bool, tmp_path: Path) -> None:
+    """The black of a JPEG is never quite black, nor its white quite white."""
+    levels = np.array([[0, 2, 127, 128, 250, 255]], np.uint8)
+    Image.fromarray(levels).save(tmp_path / "mask.png")
+    holes = read_mask(tmp_path / "mask.png", (6, 1), invert)
+    assert holes.tolist() == [[invert] * 3 + [not invert] * 3]
 
 
 def test_what_is_transparent_in_a_mask_marks_nothing(

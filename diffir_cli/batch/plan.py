@@ -85,7 +85,8 @@ def plan_jobs(
         others: What other shards restore.
 
     Raises:
-        InputError: when two results would have one name, or a result would replace a source.
+        InputError: when two results would have one name, a result would replace a source, or there
+            are no masks where they should be.
     """
     check_template(naming.template)
     twins = _twins(masks) if masks else None
@@ -217,6 +218,8 @@ def _twins(folder: Path) -> dict[str, Path] | None:
     """Masks by their path below the folder, without ending; None where it is one mask."""
     with reaching(folder):
         if not folder.is_dir():
+            if not folder.exists():
+                raise InputError(f"no such file or folder: {folder}", "check its name")
             return None
     masks: dict[str, Path] = {}
     for path in sorted(files_in(folder, True)):

@@ -84,8 +84,8 @@ class Comparison:
         """Side by side."""
         rows = [
             [
-                *(change.case, change.figure, _shown(change.old, change.unit)),
-                *(_shown(change.new, change.unit)),
+                *(change.case, change.figure),
+                *(_shown(figure, change.unit) for figure in (change.old, change.new)),
                 DASH if change.ratio is None else f"{change.ratio:.2f}",
                 "worse" if change.worse else DASH,
             ]

@@ -9,6 +9,7 @@ import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.talk import be_quiet, say, working
+from diffir_cli.errors import InputError
 from diffir_cli.training.degradation.kinds import SheetKind
 
 
@@ -39,6 +40,8 @@ def degrade(
     and does not stop the others.
     """
     be_quiet(quiet)
+    if not source.exists():
+        raise InputError(f"no such file or folder: {source}", "check its name")
     if options.is_given(context, "scale") and kind not in (SheetKind.BICUBIC, SheetKind.REALWORLD):
         raise typer.BadParameter(f"--scale has no use for {kind.value}, which keeps the size")
     if source.is_dir():
@@ -62,7 +65,6 @@ def _write_sheet(
     seed: int,
     overwrite: bool,
 ) -> None:
-    from diffir_cli.errors import InputError
     from diffir_cli.imaging import Picture, check_target, read_picture, write_picture
     from diffir_cli.training.degradation.sheet import contact_sheet
 
@@ -85,7 +87,6 @@ def _degrade_folder(
     overwrite: bool,
     quiet: bool,
 ) -> int:
-    from diffir_cli.errors import InputError
     from diffir_cli.files import make_folder
     from diffir_cli.imaging import check_target, list_pictures
     from diffir_cli.training.degradation.twins import write_twin

@@ -186,7 +186,7 @@ def _check_options(
         raise typer.BadParameter("--mask has a use for inpaint only")
     if results is None:
         if gt is None:
-            raise typer.BadParameter("give RESULTS and GT, or --gt with --lq")
+            raise typer.BadParameter("give RESULTS and GT, or --gt and what the task needs")
         return
     if truth is None:
         raise typer.BadParameter("RESULTS needs its truth behind it: RESULTS GT")

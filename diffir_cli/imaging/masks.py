@@ -44,9 +44,9 @@ def read_mask(
 
     Args:
         path: An image of the picture's size; with `data` only what messages call it. Whatever is
-            not black is a hole, since the soft edge of a brush still covers what is to go.
+            lighter than middle grey is a hole: the black of a JPEG is never quite black.
         size: (width, height) of the picture.
-        invert: Whatever is not white is a hole instead.
+        invert: Whatever is not is one instead.
         dilate: By how many pixels the holes grow.
         limits: Most pixels, and whether a file that ends early is read as far as it goes.
         data: The content of the file where that is in memory already.
@@ -66,7 +66,8 @@ def read_mask(
             "draw the mask on a copy of the picture",
         )
     level = mask.rgb.max(axis=2)
-    holes = level < np.iinfo(level.dtype).max if invert else level > 0
+    light = level > np.iinfo(level.dtype).max // 2
+    holes = ~light if invert else light
     return _with_both(
         _grown(holes, dilate),
         f"the mask {path}",

@@ -132,6 +132,9 @@ def _plot(axes: object, rows: list[dict[str, str]], column: str) -> None:
         for row in rows
         if row[column] not in ("", "nan")
     ]
-    axes.plot([x for x, _ in points], [y for _, y in points])  # type: ignore[attr-defined]
+    marker = "o" if len(points) == 1 else ""
+    axes.plot(  # type: ignore[attr-defined]
+        [x for x, _ in points], [y for _, y in points], marker=marker
+    )
     axes.set_xlabel("iteration")  # type: ignore[attr-defined]
     axes.set_ylabel(column)  # type: ignore[attr-defined]
