@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -323,7 +324,9 @@ def _parse(value: Any, like: Any) -> Any:
         return kind(value)
     if isinstance(like, tuple):
         if not isinstance(value, list | tuple):
-            raise ValueError(f"must be a list, not {value!r}")
+            raise ValueError(
+                f"must be a list such as {json.dumps([value], default=str)}, not {value!r}"
+            )
         return tuple(_parse(item, like[0]) for item in value) if like else tuple(value)
     if isinstance(like, float) and type(value) in (int, float):
         return float(value)

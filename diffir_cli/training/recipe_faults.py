@@ -55,7 +55,8 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
     ):
         for folder in filter(None, folders):
             if not Path(folder).is_dir():
-                yield f"{field_name} names no folder: {folder}"
+                less = "; or set data.pairs_share=0" * field_name.startswith("data.pairs")
+                yield f"{field_name} names no folder: {folder}{less}"
     for name in ("optimizer", "adversarial"):
         betas = getattr(recipe, name).betas
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -224,7 +225,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("ema", 0, 0.999999),
     ("save_every", 1, _MANY),
     ("log_every", 1, _MANY),
-    ("data.batch", 1, _MANY),
+    ("data.batch", 1, 16384),
     ("data.pairs_share", 0, 1),
     ("data.frames_share", 0, 1),
     ("data.pairs_below", 0, 100),
