@@ -26,7 +26,8 @@ from diffir_cli.training.degradation.kinds import MaskKind, SheetKind
 from diffir_cli.training.degradation.masks import _BOXES, _THICK, mask_for_crop, random_mask
 from diffir_cli.training.degradation.motion_blur import ShakeRanges, random_shake_kernel, shake
 from diffir_cli.training.degradation.realworld import FINAL_SINC, FIRST, SECOND, degrade, sharpen
-from tests.conftest import DATA, run_cli
+from diffir_cli.training.degradation.sheet import contact_sheet
+from tests.conftest import DATA, noise_image, run_cli
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,19 @@ def test_a_contact_sheet_shows_the_photo_and_its_versions(kind: SheetKind, tmp_p
         assert sheet.size == (3 * 128, 2 * 192)
     first = read_picture(out).rgb[:192, :128]
     np.testing.assert_array_equal(first, read_picture(DATA / "lighthouse.png").rgb)
+
+
+def test_kernels_keep_their_proportions_on_a_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    cross = np.eye(9, dtype=np.float32) + np.eye(9, dtype=np.float32)[::-1]
+    monkeypatch.setattr(
+        "diffir_cli.training.degradation.sheet.random_shake_kernel", lambda *_arguments: cross
+    )
+    for height, width in ((90, 150), (150, 90), (90, 90)):
+        photo = noise_image(height, width)
+        sheet = contact_sheet(photo, SheetKind.SHAKE_KERNELS, 1, 0)
+        drawn = sheet[: photo.shape[0] // 4 * 4, -(photo.shape[1] // 4 * 4) :, 0]
+        rows, columns = np.nonzero(drawn)
+        assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=2)
 
 
 def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:

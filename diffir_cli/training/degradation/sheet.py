@@ -75,8 +75,11 @@ def degraded_version(
 
 
 def _drawn(kernel: Kernel, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A kernel as a picture of its own, its brightest pixel white."""
+    """A kernel as a picture of its own, its brightest pixel white, as wide as it is high."""
     levels = np.rint(kernel / kernel.max() * 255).astype(np.uint8)
+    side, shortest = len(levels), min(like.shape[:2])
+    spare = [round(side * length / shortest) - side for length in like.shape[:2]]
+    levels = np.pad(levels, [(more // 2, more - more // 2) for more in spare])
     return _enlarged(np.repeat(levels[:, :, None], 3, axis=2), like)
 
 
