@@ -80,8 +80,8 @@ class Restorer:
             image: Of Pillow, of any mode but 32 bits, or an array (H, W), (H, W, 3) or (H, W, 4) of
                 uint8 in 0–255 or uint16 in 0–65535: grey, RGB or RGBA; or (H, W, 3) of float32 in
                 [0, 1].
-            mask: For inpainting, where to fill: (H, W) of bool, or an image of Pillow that is not
-                black there.
+            mask: For inpainting, where to fill: (H, W) of bool, or an image of Pillow that is
+                lighter than middle grey there.
             seed: Where the diffusion starts; the same seed gives the same image.
             alpha: What becomes of transparency: `lanczos`, `network` or `drop`.
 
@@ -116,7 +116,7 @@ class Restorer:
 
 
 def _holes(mask: NDArray[np.bool_] | Image.Image) -> NDArray[np.bool_]:
-    holes = np.asarray(mask.convert("L")) > 0 if isinstance(mask, Image.Image) else mask
+    holes = np.asarray(mask.convert("L")) > 127 if isinstance(mask, Image.Image) else mask
     if holes.dtype != np.bool_ or holes.ndim != 2:
         raise ValueError(f"a mask is (H, W) of bool, not {holes.shape} of {holes.dtype}")
     return holes
