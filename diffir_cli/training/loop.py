@@ -285,7 +285,7 @@ class Trainer:
         _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
         with worded_out_of_memory(
             f"a batch of {size} crops of {patch}×{patch} pixels does not fit into memory",
-            _MORE_MEMORY if self.iteration else _SMALLER_BATCH,
+            _MORE_MEMORY if self.kept > 0 else _SMALLER_BATCH,
         ):
             return self._learn(self._batch(patch, size), size, learning_rate(*rates))
 
