@@ -138,7 +138,7 @@ def test_blur_reaches_into_a_crop_from_its_surroundings(photos: Path) -> None:
     source = FreshPairs([photo], Degradation.SHAKE, 1, 64, augment=Augment.NONE)
     side = 64 + 2 * source.margin
     assert source.margin >= 16
-    lq, gt = source.crop(np.random.default_rng(5), 64)
+    lq, gt, *_ = source.crop(np.random.default_rng(5), 64)
     draw = np.random.default_rng(5)
     draw.choice(1, p=[1.0])
     top, left = (int(draw.integers(length - side + 1)) for length in photo.shape[:2])

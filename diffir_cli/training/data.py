@@ -47,6 +47,8 @@ class Batch:
     """(B, 3, scale·patch, scale·patch)."""
     natural: Tensor | None = None
     """Where `gt` is sharpened, the truth as it was."""
+    soft: Tensor | None = None
+    """What another network made of `lq`, of the shape of `gt`, to be learned from beside it."""
 
     @property
     def real(self) -> Tensor:
@@ -108,7 +110,7 @@ class Crops:
     def batch(self, iteration: int, patch: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of a process in the batch of an iteration: every `world`-th crop of `size`."""
         crops = [self._crop(iteration, index, patch) for index in range(rank, size, world)]
-        return Batch(*(_to_tensor(images) for images in zip(*crops, strict=True)))
+        return Batch(*(_to_tensor(images) for images in zip(*crops, strict=True)))  # type: ignore[arg-type]
 
     def _crop(self, iteration: int, index: int, patch: int) -> Crop:
         draw = np.random.default_rng([self.seed, iteration, index])
@@ -122,7 +124,8 @@ def _photo_source(recipe: Recipe, photos: Sequence[NDArray[np.uint8]], largest: 
     data, scale = recipe.data, recipe.model.scale
     if data.degradation is Degradation.BICUBIC:
         pairs = [bicubic_pair(photo, scale) for photo in photos]
-        return StoredPairs(pairs, scale, largest, data.augment)
+        soft = load_soft_targets(data.soft_targets, data.train, [gt for _, gt in pairs])
+        return StoredPairs(pairs, scale, largest, data.augment, soft=soft)
     return FreshPairs(
         photos, data.degradation, scale, largest, data.augment, data.sharpen_gt, data.masks
     )
@@ -162,6 +165,35 @@ def load_photos(folders: Sequence[str], count: int | None = None) -> list[NDArra
     return [read_picture(path).rgb for path in _paths(folders)[:count]]
 
 
+def load_soft_targets(
+    soft_folders: Sequence[str], gt_folders: Sequence[str], truths: Sequence[NDArray[np.uint8]]
+) -> list[NDArray[np.uint8]]:
+    """What another network made of the reduced photos, found by the names of the photos.
+
+    Args:
+        soft_folders: Where these pictures are; none where there are none.
+        gt_folders: Folders of the sharp photos.
+        truths: These photos as they are trained on: cut to multiples of the scale, (H, W, 3).
+
+    Raises:
+        InputError: when a photo has no such picture, or one of another size.
+    """
+    if not any(soft_folders):
+        return []
+    pairs = _matched(gt_folders, soft_folders)
+    found = []
+    for (photo, path), gt in zip(pairs, truths, strict=True):
+        soft = read_picture(path).rgb
+        if soft.shape != gt.shape:
+            raise InputError(
+                f"{path} has {soft.shape[1]}×{soft.shape[0]} pixels; for {photo} "
+                f"it must have {gt.shape[1]}×{gt.shape[0]}",
+                "make the soft targets of the photos as they are now",
+            )
+        found.append(soft)
+    return found
+
+
 def load_pairs(
     lq_folders: Sequence[str], gt_folders: Sequence[str], scale: int, count: int | None = None
 ) -> list[Pair]:
@@ -173,15 +205,21 @@ def load_pairs(
     Raises:
         InputError: when an image has no twin, several, or one of another size.
     """
+    return [_read_pair(lq, gt, scale) for lq, gt in _matched(lq_folders, gt_folders, count)]
+
+
+def _matched(
+    lq_folders: Sequence[str], gt_folders: Sequence[str], count: int | None = None
+) -> list[tuple[Path, Path]]:
     lq_folders, gt_folders = list(filter(None, lq_folders)), list(filter(None, gt_folders))
     if len(lq_folders) == len(gt_folders):
         parts = [([lq], [gt]) for lq, gt in zip(lq_folders, gt_folders, strict=True)]
     else:
         parts = [(lq_folders, gt_folders)]
-    twins: list[tuple[Path, Path]] = []
+    found: list[tuple[Path, Path]] = []
     for part in parts:
-        twins += _twins(*part, None if count is None else count - len(twins))
-    return [_read_pair(lq, gt, scale) for lq, gt in twins]
+        found += _twins(*part, None if count is None else count - len(found))
+    return found
 
 
 def _twins(
@@ -224,6 +262,10 @@ def _paths(folders: Sequence[str]) -> list[Path]:
     return [path for folder in filter(None, folders) for path in list_pictures(Path(folder))]
 
 
-def _to_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+def _to_tensor(images: Sequence[NDArray[np.uint8] | None]) -> Tensor | None:
+    """(B, C, H, W) in [0, 1]; None where the crops have no such image."""
+    there = [image for image in images if image is not None]
+    if not there:
+        return None
+    pixels = torch.from_numpy(np.stack(there)).permute(0, 3, 1, 2)
     return pixels.float() / 255

@@ -31,10 +31,11 @@ from diffir_cli.training.data import Batch, Crops, Prefetched
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.log import TrainingLog
+from diffir_cli.training.optimizer import build_optimizer
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import build, load_teacher, trainable
+from diffir_cli.training.setup import build, load_distiller, load_teacher, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
@@ -120,9 +121,8 @@ class Trainer:
             self.teacher.to(self.world.device)
         self.parameters = trainable(self.model, recipe)
         self.ema = EMA(self.model, recipe.ema)
-        self.optimizer = torch.optim.Adam(
-            self.parameters, lr=recipe.optimizer.lr, betas=recipe.optimizer.betas
-        )
+        self.distiller = load_distiller(recipe, self.world.device)
+        self.optimizer = build_optimizer(self.model, recipe.optimizer)
         self.critics = Critics(recipe, self.world) if recipe.stage == 3 else None
         self.guard = Guard(recipe.spike)
         self.iteration, self.seconds, self.kept = 0, 0.0, -1
@@ -314,10 +314,15 @@ class Trainer:
     def _batch(self, patch: int, size: int) -> Batch:
         batch = self.crops.batch(self.iteration, patch, size)
         device = self.world.device
+        lq = batch.lq.to(device, memory_format=torch.channels_last)
+        soft = batch.soft
+        if self.distiller is not None:
+            soft = self.distiller(lq, self.recipe.precision is Precision.BF16)
         return Batch(
-            batch.lq.to(device, memory_format=torch.channels_last),
+            lq,
             batch.gt.to(device, memory_format=torch.channels_last),
             None if batch.natural is None else batch.natural.to(device),
+            None if soft is None else soft.to(device, memory_format=torch.channels_last),
         )
 
     def _losses(self, batch: Batch, size: int) -> dict[str, Tensor]:

@@ -77,16 +77,24 @@ def frequency_loss(hq: Tensor, gt: Tensor) -> Tensor:
 
 
 def image_losses(hq: Tensor, batch: Batch, recipe: LossRecipe) -> dict[str, Tensor]:
-    """L_rec of a batch, weighted where it has a mask channel, and that of spectra if asked for."""
-    if batch.lq.shape[1] == 4:
-        holes = batch.lq[:, 3:]
-        weights = (recipe.known_weight, recipe.hole_weight)
-        terms = {"rec": masked_loss(hq, batch.gt, holes, *weights, recipe.pixel)}
-    else:
-        terms = {"rec": reconstruction_loss(hq, batch.gt, recipe.pixel)}
+    """L_rec of a batch, weighted where it has a mask channel, and that of spectra if asked for.
+
+    With soft targets, L_rec = (1 − w)·L_rec(GT) + w·L_rec(soft target) for w = `soft_weight`.
+    """
+    rec = _rec(hq, batch.gt, batch.lq, recipe)
+    if batch.soft is not None:
+        rec = torch.lerp(rec, _rec(hq, batch.soft, batch.lq, recipe), recipe.soft_weight)
+    terms = {"rec": rec}
     if recipe.frequency_weight:
         terms["frequency"] = recipe.frequency_weight * frequency_loss(hq, batch.gt)
     return terms
+
+
+def _rec(hq: Tensor, target: Tensor, lq: Tensor, recipe: LossRecipe) -> Tensor:
+    if lq.shape[1] == 4:
+        weights = (recipe.known_weight, recipe.hole_weight)
+        return masked_loss(hq, target, lq[:, 3:], *weights, recipe.pixel)
+    return reconstruction_loss(hq, target, recipe.pixel)
 
 
 def ipr_loss(z_hat: Tensor, z: Tensor, kind: IPRLoss) -> Tensor:

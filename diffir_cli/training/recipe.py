@@ -92,6 +92,9 @@ class DataRecipe:
     pairs_gt: tuple[str, ...] = ("",)
     """Folders of their sharp twins: the first for the first of `pairs_lq` and so on, or, where they
     are not as many, anywhere in them."""
+    soft_targets: tuple[str, ...] = ("",)
+    """For bicubic reduction: folders in which each photo has a picture of its name and size, made
+    from the reduced photo by another network, to learn from (`loss.soft_weight`)."""
     pairs_share: float = 0.0
     """Share of crops that come from these pairs."""
     pairs_below: float = 0.0
@@ -125,10 +128,20 @@ class DataRecipe:
         return [(0.0, self.patch, self.batch), *(row for row in rows if row[0] < 1)]
 
 
+class OptimizerKind(StrEnum):
+    """How gradients become updates."""
+
+    ADAM = "adam"
+    MUON = "muon"
+    """Muon for the matrices inside the network, Adam for everything else."""
+
+
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """Adam and its learning rate."""
+    """The optimizer and its learning rate."""
 
+    kind: OptimizerKind = OptimizerKind.ADAM
+    """Which optimizer."""
     lr: float = 2e-4
     """Learning rate behind the warm-up."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -165,6 +178,9 @@ class LossRecipe:
     """Weight of pixels in holes in L_rec of inpainting."""
     frequency_weight: float = 0.0
     """Weight of the mean |FFT(GT) − FFT(HQ)| in L_rec; helps against blur."""
+    soft_weight: float = 0.5
+    """Share of L_rec that is taken from the soft targets instead of GT; 1 for only these. Has an
+    effect with `data.soft_targets` or `distill.weights` only."""
     ipr: IPRLoss = IPRLoss.L1
     """L_diff of stage 2."""
     ipr_weight: float = 1.0
@@ -210,6 +226,15 @@ class PerceptualRecipe:
 
 
 @dataclass(frozen=True)
+class DistillRecipe:
+    """Another network whose results are learned from beside the truth."""
+
+    weights: str = ""
+    """Stage-2 weights of the same task and scale, a file or a name from `weights.toml`; run on
+    every batch. Empty for none."""
+
+
+@dataclass(frozen=True)
 class ValidationRecipe:
     """How good the averaged weights are, every now and then."""
 
@@ -248,6 +273,7 @@ class Recipe:
     loss: LossRecipe = field(default_factory=LossRecipe)
     adversarial: AdversarialRecipe = field(default_factory=AdversarialRecipe)
     perceptual: PerceptualRecipe = field(default_factory=PerceptualRecipe)
+    distill: DistillRecipe = field(default_factory=DistillRecipe)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
     iterations: int = 1000
     """Updates of the weights."""
@@ -289,8 +315,8 @@ class Recipe:
 def digest(recipe: Recipe) -> dict[str, str]:
     """What a state must share with a recipe to be continued by it.
 
-    The optimiser is left out: a run that went wrong may go on from its last good state with a
-    smaller learning rate.
+    Of the optimizer only the kind counts: a run that went wrong may go on from its last good state
+    with a smaller learning rate.
     """
     values = recipe.to_dict()
     names = (
@@ -300,8 +326,10 @@ def digest(recipe: Recipe) -> dict[str, str]:
         "loss",
         "adversarial",
         "perceptual",
+        "distill",
         "seed",
         "ema",
         "precision",
     )
-    return {name: json.dumps(values[name], sort_keys=True) for name in names}
+    parts = {name: json.dumps(values[name], sort_keys=True) for name in names}
+    return {**parts, "optimizer.kind": json.dumps(recipe.optimizer.kind.value)}

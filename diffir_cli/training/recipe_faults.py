@@ -40,6 +40,7 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
     ):
         yield "model.steps 0 leaves no diffusion for traditional optimisation or variance noise"
     yield from _schedule_faults(recipe.optimizer)
+    yield from _distillation_faults(recipe)
     if recipe.precision not in (Precision.FP32, Precision.BF16):
         yield f"precision must be fp32 or bf16, not {recipe.precision.value}"
     yield from _degradation_faults(recipe)
@@ -48,6 +49,7 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
         yield "data.train must name at least one folder of photos"
     for field_name, folders in (
         ("data.train", recipe.data.train),
+        ("data.soft_targets", recipe.data.soft_targets),
         ("data.pairs_lq", recipe.data.pairs_lq if recipe.data.pairs_share else ()),
         ("data.pairs_gt", recipe.data.pairs_gt if recipe.data.pairs_share else ()),
         ("validation.gt", (recipe.validation.gt,)),
@@ -67,6 +69,24 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
             value = getattr(value, name)
         if not low <= value <= high:
             yield f"{path} must lie between {low:g} and {high:g}, not {value:g}"
+
+
+def _distillation_faults(recipe: Recipe) -> Iterator[str]:
+    data, weights = recipe.data, recipe.distill.weights
+    soft = any(data.soft_targets)
+    if soft and data.degradation is not Degradation.BICUBIC:
+        yield (
+            f"data.soft_targets goes with data.degradation bicubic only, not "
+            f"{data.degradation.value}; distill.weights goes with all"
+        )
+    if soft and data.pairs_share:
+        yield "data.soft_targets leaves no room for data.pairs_share"
+    if soft and weights:
+        yield "data.soft_targets and distill.weights exclude each other"
+    if recipe.loss.soft_weight != LossRecipe().soft_weight and not (soft or weights):
+        yield "loss.soft_weight has an effect with data.soft_targets or distill.weights only"
+    if weights and not Path(weights).is_file():
+        yield f"distill.weights names neither a file nor known weights: {weights}"
 
 
 def _schedule_faults(optimizer: OptimizerRecipe) -> Iterator[str]:
@@ -216,7 +236,7 @@ _OF_SCHEDULE = {
     "ends": LearningRate.CYCLES,
 }
 """Which schedule reads a field, where it is not the default."""
-_IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight")
+_IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight", "soft_weight")
 _MANY = 10**9
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("iterations", 1, _MANY),
@@ -232,6 +252,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("loss.known_weight", 0, 1e6),
     ("loss.hole_weight", 0, 1e6),
     ("loss.frequency_weight", 0, 1e6),
+    ("loss.soft_weight", 0, 1),
     ("optimizer.lr", 1e-12, 1e3),
     ("optimizer.clip", 1e-12, 1e12),
     ("optimizer.final", 0, 1),

@@ -13,6 +13,7 @@ from diffir_cli.registry import read_registry
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
     DataRecipe,
+    DistillRecipe,
     LossRecipe,
     OptimizerRecipe,
     PerceptualRecipe,
@@ -29,6 +30,7 @@ _TABLES = {
     "loss": LossRecipe,
     "adversarial": AdversarialRecipe,
     "perceptual": PerceptualRecipe,
+    "distill": DistillRecipe,
     "validation": ValidationRecipe,
 }
 
@@ -88,6 +90,11 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
             top[name] = _weights_file(top.get(name, ""))
         except WeightsError as error:
             found.append(f"{name} cannot be used: {error}; {error.hint}")
+    if distill := parsed.get("distill"):
+        try:
+            parsed["distill"] = DistillRecipe(_weights_file(distill.weights))
+        except WeightsError as error:
+            found.append(f"distill.weights cannot be used: {error}; {error.hint}")
     # What did parse is judged too, beside the defaults of what did not.
     recipe = Recipe(**top, **parsed)
     spoilt = {fault.split(" ", 1)[0] for fault in found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,8 +25,17 @@ _log = logging.getLogger(__name__)
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """LQ (h, w, 3), or (h, w, 4) with a mask or (h, w, 6) with a deconvolved guess, and GT
 (scale·h, scale·w, 3) in 0–255."""
-Crop = tuple[NDArray[np.uint8], ...]
-"""A pair, and behind a sharpened GT the GT as it was."""
+
+
+class Crop(NamedTuple):
+    """A part of a pair, and what goes with it."""
+
+    lq: NDArray[np.uint8]
+    gt: NDArray[np.uint8]
+    natural: NDArray[np.uint8] | None = None
+    """Where `gt` is sharpened, the truth as it was."""
+    soft: NDArray[np.uint8] | None = None
+    """What another network made of `lq`, of the size of `gt`."""
 
 
 class Source(Protocol):
@@ -81,6 +90,7 @@ class StoredPairs:
         augment: In which orientations crops are seen.
         sharpened: Whether GT is sharpened.
         below: PSNR in dB from which on a window is left out; 0 for none.
+        soft: For each photo what another network made of its LQ, of the size of GT.
 
     Raises:
         InputError: when no photo is as large as a crop.
@@ -94,17 +104,26 @@ class StoredPairs:
         augment: Augment,
         sharpened: bool = False,
         below: float = 0.0,
+        soft: Sequence[NDArray[np.uint8]] = (),
     ) -> None:
-        self.pairs, self.scale, self.below = pairs, scale, below
+        self.pairs, self.scale, self.below, self.soft = pairs, scale, below, soft
         self.augment, self.sharpened = augment, sharpened
         self.per_picture = _PER_PICTURE
         self.photos = _Photos([gt for _, gt in pairs], largest * scale)
 
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """The same place of both halves of a pair."""
-        pair = self.pairs[self.photos.draw(draw)]
-        inside, truth = self._place(pair, draw, patch, _orientation(draw, self.augment))
-        return (inside, sharpen(truth), truth) if self.sharpened else (inside, truth)
+        number = self.photos.draw(draw)
+        turned = _orientation(draw, self.augment)
+        lq, gt = self.pairs[number]
+        top, left = self._corner(lq, draw, patch)
+        inside = _cut(lq, top, left, patch, turned)
+        place = (top * self.scale, left * self.scale, patch * self.scale, turned)
+        truth = _cut(gt, *place)
+        soft = _cut(self.soft[number], *place) if self.soft else None
+        if self.sharpened:
+            return Crop(inside, sharpen(truth), truth, soft)
+        return Crop(inside, truth, soft=soft)
 
     def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
         """Places of both halves of a pair, and all of its LQ.
@@ -128,10 +147,15 @@ class StoredPairs:
     ) -> Pair:
         """The same place of both halves of a pair."""
         (lq, gt), scale = pair, self.scale
-        top = int(draw.integers(lq.shape[0] - side + 1))
-        left = int(draw.integers(lq.shape[1] - side + 1))
+        top, left = self._corner(lq, draw, side)
         inside = _cut(lq, top, left, side, turned)
         return inside, _cut(gt, top * scale, left * scale, side * scale, turned)
+
+    @staticmethod
+    def _corner(lq: NDArray[np.uint8], draw: np.random.Generator, side: int) -> tuple[int, int]:
+        """Row and column of the upper left corner of a crop, in LQ pixels."""
+        top = int(draw.integers(lq.shape[0] - side + 1))
+        return top, int(draw.integers(lq.shape[1] - side + 1))
 
 
 class FreshPairs:
@@ -169,7 +193,7 @@ class FreshPairs:
     def crop(self, draw: np.random.Generator, patch: int) -> Crop:
         """A crop and what the degradation makes of it and its surroundings."""
         lq, gt = self._pair(draw, patch)
-        return (lq, sharpen(gt), gt) if self.sharpened else (lq, gt)
+        return Crop(lq, sharpen(gt), gt) if self.sharpened else Crop(lq, gt)
 
     def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
         """Crops with what the degradation makes of them.
@@ -243,7 +267,7 @@ class Windows:
         lq, gt = self.made[number]
         top, left = (int(draw.integers(self.side - patch + 1)) for _ in range(2))
         turned = _orientation(draw, self.augment)
-        return _cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned)
+        return Crop(_cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned))
 
     def windows(self, picture: int) -> list[Pair]:
         """The windows of a picture with their guesses behind them, and their truths."""
