@@ -13,17 +13,16 @@ import pickle
 import signal
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from diffir_cli.batch.actor import Actor, Returned
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote, remove
-from diffir_cli.batch.work import Outcome, Staged, Work, compute, failed, load, settle, stage
-from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.batch.work import Outcome, Staged, Work, failed, settle
 from diffir_cli.errors import DeviceError, DiffIRError, InputError
 
 _RETRIES = 3
@@ -90,10 +89,6 @@ def run_on_ray(
                 done(failed(job, work, fault))
 
 
-Returned = tuple[Outcome, Staged | None]
-"""What became of a picture, and its result, which waits for its name."""
-
-
 class _Pool:
     """Actors with a network each, which are replaced when they die."""
 
@@ -101,7 +96,7 @@ class _Pool:
         self.ray = ray
         # The weights go to each machine once.
         self.work = ray.put(work)
-        self.kind = ray.remote(_Actor).options(max_restarts=0, **share)
+        self.kind = ray.remote(Actor).options(max_restarts=0, **share)
         self.busy: dict[Any, tuple[Any, Job, int]] = {}
         self._coming: dict[Any, Any] = {}
         self._stillborn = 0
@@ -219,46 +214,6 @@ def _room(ray: Any, gpus: float, cpus: int) -> int:
     if gpus:
         return max(1, int(found.get("GPU", 0) / gpus))
     return max(1, int((found.get("CPU", 1) - 1) / cpus))
-
-
-class _Actor:
-    """A network on one machine."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.restorer: ModelRestorer = work.restorer()
-
-    def is_ready(self) -> bool:
-        """Answered once the network is made."""
-        return True
-
-    def restore(self, job: bytes) -> bytes:
-        """A job to what became of it, both pickled."""
-        return pickle.dumps(self._restored(pickle.loads(job)))
-
-    def _restored(self, job: Job) -> Returned:
-        try:
-            if job.error:
-                raise InputError(job.error)
-            loaded = load(job, self.work)
-            started = time.monotonic()
-            result = compute(job, self.work, self.restorer, loaded)
-            seconds = loaded.seconds + time.monotonic() - started
-            staged = stage(job, self.work, loaded.record, result, seconds)
-        except DiffIRError as error:
-            return failed(job, self.work, error), None
-        # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
-        except Exception as error:
-            fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
-            return failed(job, self.work, fault), None
-        outcome = Outcome(
-            job,
-            seconds=round(seconds, 3),
-            size=result.size,
-            tiles=self.restorer.tiles,
-            redone=self.restorer.redone,
-        )
-        return outcome, staged
 
 
 def _adopted(outcome: Outcome, staged: Staged | None, work: Work) -> Outcome:

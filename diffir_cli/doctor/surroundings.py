@@ -44,7 +44,7 @@ EXTRAS = {
 }
 """What can be installed beside it, by the names of the modules."""
 
-_VARIABLES = ("DIFFIR_", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NO_COLOR")
+_VARIABLES = ("DIFFIR_", "OMP_", "GOMP_", "CUDA_VISIBLE_DEVICES", "NO_COLOR")
 """Variables that change what the program does, or how their names begin."""
 
 
@@ -60,6 +60,7 @@ def check_system() -> Iterator[Check]:
     """The machine, and what changes the program's ways."""
     yield tried("system", "system", lambda: (State.OK, platform.platform()))
     yield tried("system", "processor", _processor)
+    yield tried("system", "CPUs", _cpus)
     yield tried("system", "memory", _memory)
     yield tried("system", "variables", _variables)
 
@@ -105,6 +106,14 @@ def _processor() -> Found:
     from diffir_cli.benchmark.machine import describe_machine
 
     return State.OK, describe_machine(torch.device("cpu")).lines()[0]
+
+
+def _cpus() -> Found:
+    from diffir_cli.threads import cpu_limit, cpu_quota
+
+    quota = cpu_quota()
+    limit = "no quota" if quota is None else f"a quota of {quota:g} CPUs"
+    return State.OK, f"{cpu_limit()} of {os.cpu_count()} can be used, {limit}"
 
 
 def _memory() -> Found:

@@ -24,6 +24,11 @@ class Restorer:
 
     Not thread-safe: use one for each thread.
 
+    The command line makes idle threads of torch sleep soon, and starts no more of them than the
+    CPU quota of a container allows. A program of yours does the same by setting
+    `GOMP_SPINCOUNT=2000` in its environment, and `OMP_NUM_THREADS` to the quota, before torch is
+    loaded.
+
     Args:
         task: What is wrong with the images: `sr`, `realsr`, `deblur` or `inpaint`.
         weights: A name of the registry or a file; None for the task's embedded weights.

@@ -1,0 +1,59 @@
+"""What runs in a process of Ray: one network, which restores one picture after the other."""
+
+from __future__ import annotations
+
+from diffir_cli.threads import prepare_threads
+
+# A process of Ray begins here, and torch is loaded by the imports below.
+prepare_threads()
+
+import pickle
+import time
+
+from diffir_cli.batch.plan import Job
+from diffir_cli.batch.work import Outcome, Staged, Work, compute, failed, load, stage
+from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.errors import DiffIRError, InputError
+
+Returned = tuple[Outcome, Staged | None]
+"""What became of a picture, and its result, which waits for its name."""
+
+
+class Actor:
+    """A network on one machine."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.restorer: ModelRestorer = work.restorer()
+
+    def is_ready(self) -> bool:
+        """Answered once the network is made."""
+        return True
+
+    def restore(self, job: bytes) -> bytes:
+        """A job to what became of it, both pickled."""
+        return pickle.dumps(self._restored(pickle.loads(job)))
+
+    def _restored(self, job: Job) -> Returned:
+        try:
+            if job.error:
+                raise InputError(job.error)
+            loaded = load(job, self.work)
+            started = time.monotonic()
+            result = compute(job, self.work, self.restorer, loaded)
+            seconds = loaded.seconds + time.monotonic() - started
+            staged = stage(job, self.work, loaded.record, result, seconds)
+        except DiffIRError as error:
+            return failed(job, self.work, error), None
+        # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
+        except Exception as error:
+            fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
+            return failed(job, self.work, fault), None
+        outcome = Outcome(
+            job,
+            seconds=round(seconds, 3),
+            size=result.size,
+            tiles=self.restorer.tiles,
+            redone=self.restorer.redone,
+        )
+        return outcome, staged

@@ -1,0 +1,98 @@
+"""How many threads a process computes with, and how long they spin while they wait for work.
+
+libgomp, whose threads torch uses on Linux, reads its environment once, when torch is loaded. So
+`prepare_threads` must run before that; processes that are started later inherit what it sets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from math import ceil
+from pathlib import Path
+
+SPIN = {"GOMP_SPINCOUNT": "2000"}
+"""How often an idle thread looks for work before it sleeps. By default it spins for milliseconds
+where there are as many threads as cores: beside another busy program each parallel section then
+waits for a thread that a spinning one keeps from its core."""
+
+_CHOSEN_BY_USER = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+
+def prepare_threads() -> None:
+    """Set what torch's threads need to know, unless the user has; before torch is loaded."""
+    os.environ.update(spin_variables())
+    limit = cpu_limit()
+    if "OMP_NUM_THREADS" not in os.environ and limit < (os.cpu_count() or 1):
+        os.environ["OMP_NUM_THREADS"] = str(limit)
+
+
+def spin_variables() -> dict[str, str]:
+    """Variables for a short spin, or those by which the user has chosen a way of waiting."""
+    return {name: os.environ[name] for name in _CHOSEN_BY_USER if name in os.environ} or SPIN
+
+
+def cpu_limit() -> int:
+    """CPUs that this process may use: by affinity, and by the quota of its control groups."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, ceil(quota)))
+
+
+def cpu_quota(
+    membership: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")
+) -> float | None:
+    """CPUs that the control groups of this process may use together; None where nothing limits.
+
+    Args:
+        membership: Names the groups of a process, a line for each hierarchy.
+        mounts: Where the hierarchies are mounted.
+    """
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in lines:
+        number, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if number == "0" and not controllers:
+            quotas += [_quota_v2(folder) for folder in _upwards(mounts, group)]
+        elif "cpu" in controllers.split(","):
+            for root in (mounts / controllers, mounts / "cpu"):
+                quotas += [_quota_v1(folder) for folder in _upwards(root, group)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _upwards(root: Path, group: str) -> Iterator[Path]:
+    """The folder of a group and of all groups around it; a container may see only the root."""
+    folder = root / group.strip("/")
+    while folder != root and root in folder.parents:
+        yield folder
+        folder = folder.parent
+    yield root
+
+
+def _quota_v2(folder: Path) -> float | None:
+    text = _read(folder / "cpu.max").split()
+    return _ratio(*text) if len(text) == 2 else None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    return _ratio(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    """CPUs of a quota in each period, both in microseconds; `max` and −1 stand for no limit."""
+    if not (quota.isdigit() and period.isdigit() and int(quota) and int(period)):
+        return None
+    return int(quota) / int(period)
