@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ TINY = ModelConfig(
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     # Tiny networks spend all their time waking threads otherwise.
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("DIFFIR_TEST_THREADS", "1")))
 
 
 @pytest.fixture(autouse=True)
@@ -152,10 +153,8 @@ def store(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """An empty bucket, as a file system of fsspec."""
     import s3fs
 
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in store_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "home"))
     s3fs.S3FileSystem.clear_instance_cache()
     files = s3fs.S3FileSystem()
@@ -181,6 +180,16 @@ def batch(s2_file: Path) -> Any:
         return run_cli("batch", "-w", s2_file, "-d", "cpu", *arguments)
 
     return run
+
+
+def store_environment(address: str) -> dict[str, str]:
+    """What a process must know of the S3 server at `address`."""
+    return {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
 
 
 def noise_image(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +27,51 @@ from diffir_cli.config import Task
 from diffir_cli.imaging.source import Treatment
 from diffir_cli.weightfile import locate_weights
 from tests.batch_helpers import BUCKET, objects, tree
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, store_environment
 
 ray: Any = pytest.importorskip("ray")
-pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.xdist_group("ray"),
+]
 PICTURES = 40
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two machines, as far as Ray can tell."""
-    made = importlib.import_module("ray.cluster_utils").Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2}
-    )
-    made.add_node(num_cpus=2)
-    made.wait_for_nodes()
+@contextmanager
+def started(s3_server: str, machines: int) -> Iterator[Any]:
+    """A cluster of some machines, as far as Ray can tell, which know of the object store."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Its processes have the environment of the moment at which they are started.
+        for name, value in store_environment(s3_server).items():
+            patch.setenv(name, value)
+        made = importlib.import_module("ray.cluster_utils").Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 2}
+        )
+        for _ in range(machines - 1):
+            made.add_node(num_cpus=2)
+        made.wait_for_nodes()
     try:
         yield made
     finally:
         ray.shutdown()
         made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def machine(s3_server: str) -> Iterator[Any]:
+    """One cluster for all tests that leave it as it was."""
+    with started(s3_server, 1) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(machine: Any) -> Iterator[Any]:
+    """That cluster, for one driver."""
+    try:
+        yield machine
+    finally:
+        ray.shutdown()
 
 
 @pytest.fixture
@@ -59,27 +85,27 @@ def crowd(tmp_path: Path) -> Path:
 
 
 def test_a_machine_that_dies_on_the_way_costs_no_picture(
-    crowd: Path, cluster: Any, s2_file: Path, tmp_path: Path
+    crowd: Path, s3_server: str, s2_file: Path, tmp_path: Path
 ) -> None:
     alone, out = tmp_path / "alone", tmp_path / "out"
     how = ("batch", crowd, "-w", s2_file, "-d", "cpu", "--threads", 1, "-o")
     assert run_cli(*how, alone).exit_code == 3
     expected = tree(alone)
     assert len(expected) == PICTURES
-    victim = next(node for node in cluster.worker_nodes)
     killed = threading.Event()
 
     def kill() -> None:
         deadline = time.monotonic() + 120
         while len(tree(out)) < 5 and time.monotonic() < deadline:
             time.sleep(0.01)
-        cluster.remove_node(victim, allow_graceful=False)
+        pair.remove_node(pair.worker_nodes.copy().pop(), allow_graceful=False)
         killed.set()
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    result = run_cli(*how, out, "--ray", cluster.address, "--ray-workers", 2)
-    killer.join()
+    with started(s3_server, 2) as pair:
+        killer = threading.Thread(target=kill)
+        killer.start()
+        result = run_cli(*how, out, "--ray", pair.address, "--ray-workers", 2)
+        killer.join()
     assert result.exit_code == 3, result.output
     assert "bad.png is no image" in result.stderr
     assert killed.is_set()
@@ -207,10 +233,10 @@ def test_a_stop_finishes_what_actors_are_at_and_begins_nothing_else(
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_what_actors_are_at(
-    kind: signal.Signals, crowd: Path, s2_file: Path, tmp_path: Path
+    kind: signal.Signals, crowd: Path, cluster: Any, s2_file: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    how = ["-w", str(s2_file), "-d", "cpu", "--threads", "1", "--ray", "auto", "-o", str(out)]
+    out, where = tmp_path / "out", str(cluster.address)
+    how = ["-w", str(s2_file), "-d", "cpu", "--threads", "1", "--ray", where, "-o", str(out)]
     command = [sys.executable, "-m", "diffir_cli", "batch", str(crowd), *how]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
         while len(tree(out)) < 3 and run.poll() is None:

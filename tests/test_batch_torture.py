@@ -241,6 +241,7 @@ def test_a_small_full_disk_leaves_nothing_corrupt(
         subprocess.run(["umount", "-l", out], check=True)
 
 
+@pytest.mark.xdist_group("measurements")
 def test_memory_stays_flat_over_many_pictures(s2_file: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "many", tmp_path / "out"
     folder.mkdir()
@@ -262,7 +263,9 @@ def test_memory_stays_flat_over_many_pictures(s2_file: Path, tmp_path: Path) -> 
         time.sleep(0.005)
     assert os.waitstatus_to_exitcode(status) == 0
     assert len(tree(out)) == LONG_RUN
-    assert 0 < late <= 1.05 * early
+    # A result of 192×256 pixels that is not let go of takes 0.6 MB: 100 MB over the run. An
+    # allocator that keeps a block more is no leak.
+    assert 0 < late <= 1.05 * early + 16 * 2**10
 
 
 def _resident(process: int) -> int:

@@ -124,7 +124,8 @@ def test_what_cannot_be_made_good_is_one_error_and_nothing_is_left(
     started = time.monotonic()
     with pytest.raises(WeightsError, match=said) as caught:
         get(by(spec, web.url(way)))
-    assert time.monotonic() - started < 20
+    # Some seconds by the limits of `HASTY`; a busy machine may take many times as long.
+    assert time.monotonic() - started < 120
     assert web.url(way) in caught.value.message
     assert "diffir download-weights tiny --from tiny.pth" in caught.value.hint
     assert find_installed(spec) is None
@@ -134,7 +135,8 @@ def test_what_cannot_be_made_good_is_one_error_and_nothing_is_left(
 def test_lines_behind_the_end_of_a_file_hold_nobody(spec: WeightSpec, web: Web) -> None:
     started = time.monotonic()
     assert get(by(spec, web.url("trailing"))).read_bytes() == web.content
-    assert time.monotonic() - started < 5
+    # The server would go on for ever.
+    assert time.monotonic() - started < 120
 
 
 def test_a_page_on_the_way_does_not_cost_what_is_there(spec: WeightSpec, web: Web) -> None:

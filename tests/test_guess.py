@@ -133,7 +133,7 @@ print(status("VmHWM") - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.xdist_group("measurements")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
 @pytest.mark.parametrize(
     ("threads", "width", "height"), [(1, 1000, 800), (2, 1040, 700), (1, 20000, 80)]
@@ -142,11 +142,12 @@ def test_a_guess_takes_no_more_memory_than_predicted(threads: int, width: int, h
     command = [sys.executable, "-c", _MEASURE, str(threads), str(width), str(height)]
     predicted = guess_bytes(_GATED, height, width, threads)
     taken: list[int] = []
-    # Now and then the allocator keeps 20 MB more than in most runs.
-    while not taken or (len(taken) < 3 and min(taken) > 1.1 * predicted):
+    # Now and then the allocator keeps 20 MB more than in most runs, and libraries choose other
+    # buffers for other processors.
+    while not taken or (len(taken) < 3 and min(taken) > 1.25 * predicted):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         taken.append(int(done.stdout))
-    assert 0.5 <= min(taken) / predicted <= 1.1, (taken, predicted)
+    assert 0.4 <= min(taken) / predicted <= 1.25, (taken, predicted)
 
 
 def test_threads_that_cannot_be_started_are_one_clear_error(

@@ -13,6 +13,8 @@ from diffir_cli.networks import DiffIRS1, DiffIRS2
 from tests.golden_fill import NAMES, arrays, description, official_state
 
 Network = DiffIRS1 | DiffIRS2
+# Each network is built once and used by several tests.
+pytestmark = pytest.mark.xdist_group("parity")
 
 
 @pytest.fixture(scope="module", params=NAMES)

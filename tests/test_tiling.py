@@ -177,11 +177,11 @@ print(status("VmHWM") - before)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.xdist_group("measurements")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
 @pytest.mark.parametrize(
     ("name", "width", "height"),
-    [("deblur-gopro", 800, 600), ("sr-x4", 640, 480), ("realsr-x1", 1600, 1200)],
+    [("deblur-gopro", 800, 600), ("sr-x4", 240, 160), ("realsr-x1", 800, 600)],
 )
 def test_the_need_of_a_run_is_predicted_within_a_quarter(
     name: str, width: int, height: int
