@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, check_fit, check_target, read_picture, write_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.imaging.metadata import Metadata
+from diffir_cli.imaging.probe import probe_picture
 from tests.conftest import GOLDEN, noise_image
 
 
@@ -238,3 +241,47 @@ def test_what_a_format_cannot_hold_is_refused_beforehand(tmp_path: Path) -> None
     with pytest.raises(InputError, match="65500"):
         check_fit(tmp_path / "out.jpg", (10, 65_536), alpha=False)
     check_fit(tmp_path / "out.png", (65_536, 65_536), alpha=True)
+
+
+def _png_with(tmp_path: Path, behind: bool, kind: str) -> Path:
+    """A lying photo of 20×12 pixels, upright 12×20, that says so before or behind its pixels."""
+    if kind == "exif":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        name, text = b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")
+    else:
+        xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+        name, text = b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+    chunk = len(text).to_bytes(4, "big") + name + text
+    chunk += zlib.crc32(name + text).to_bytes(4, "big")
+    path = tmp_path / "told.png"
+    Image.fromarray(noise_image(12, 20)).save(path)
+    data = path.read_bytes()
+    place = data.index(b"IEND" if behind else b"IDAT") - 4
+    path.write_bytes(data[:place] + chunk + data[place:])
+    return path
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("kind", ["exif", "xmp"])
+def test_the_orientation_of_a_png_is_found_before_and_behind_its_pixels(
+    behind: bool, kind: str, tmp_path: Path
+) -> None:
+    path = _png_with(tmp_path, behind, kind)
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).size
+    assert probe_picture(path, 10**6).size == upright == read_picture(path).size == (12, 20)
+
+
+def test_the_size_of_a_png_is_read_without_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(noise_image(12, 20)).save(path)
+
+    def load(_image: object) -> None:
+        raise AssertionError("the pixels were decoded")
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    assert probe_picture(path, 10**6).size == (20, 12)
+    assert probe_picture(path, 10**6, path.read_bytes()).size == (20, 12)

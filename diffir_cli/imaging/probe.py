@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.read import open_picture, pillow_limits, refusing, told_depth
@@ -44,7 +48,7 @@ def probe_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Pro
         open_picture(path, data, max_pixels) as image,
     ):
         width, height = image.size
-        if image.getexif().get(_ORIENTATION, 1) >= _LYING:
+        if _exif(image).get(_ORIENTATION, 1) >= _LYING:
             width, height = height, width
         deep = told_depth(image) == 16
         kind = image.format or ""
@@ -52,4 +56,39 @@ def probe_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Pro
         return Probe((width, height), kind, image.has_transparency_data, deep, frames)
 
 
+def _exif(image: Image.Image) -> Image.Exif:
+    """What a file says of its picture.
+
+    Pillow decodes every PNG that has no EXIF in front of its pixels, since there may be some
+    behind them: here only the headers of the chunks there are read.
+    """
+    if isinstance(image, PngImageFile) and not _has_text_behind_pixels(image):
+        return Image.Image.getexif(image)
+    return image.getexif()
+
+
+def _has_text_behind_pixels(image: PngImageFile) -> bool:
+    """Whether a PNG has chunks behind its pixels in which EXIF or XMP may be, or is damaged."""
+    file = image.fp
+    if file is None:
+        return True
+    place = file.tell()
+    try:
+        # The first of its chunks begins behind the signature.
+        file.seek(8)
+        pixels = False
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            pixels = pixels or kind == b"IDAT"
+            if kind == b"IEND":
+                return False
+            if pixels and kind in _TEXTS:
+                return True
+            file.seek(length + 4, os.SEEK_CUR)
+        return True
+    finally:
+        file.seek(place)
+
+
 _ORIENTATION, _LYING = 0x0112, 5
+_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
