@@ -72,6 +72,18 @@ def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> l
     return list(found.values())
 
 
+def check_inputs(inputs: Sequence[str]) -> None:
+    """Refuse inputs on this machine that name nothing, without looking into folders.
+
+    Raises:
+        InputError: when one of them does.
+    """
+    for text in inputs:
+        path = parse_place(text)
+        if not (is_remote(path) or os.path.lexists(path) or _matches(path)):
+            raise _names_nothing(text)
+
+
 @dataclass(frozen=True)
 class _Listed:
     """What one input names."""
@@ -93,10 +105,14 @@ def _listed(text: str, recursive: bool) -> _Listed:
     found = _matches(path)
     files = [file for file in found if is_remote(file) or not file.is_dir()]
     if not found:
-        raise InputError(f"no such file or folder: {text}", "check its name")
+        raise _names_nothing(text)
     if not files:
         raise InputError(f"{text} names folders only", "name the folders themselves")
     return _Listed(fixed_part(path), files, False, recursive)
+
+
+def _names_nothing(text: str) -> InputError:
+    return InputError(f"no such file or folder: {text}", "check its name")
 
 
 def fixed_part(pattern: Path) -> Path:

@@ -200,10 +200,7 @@ def batch(
         allow_truncated=allow_truncated,
         strip_metadata=strip_metadata,
     )
-    from diffir_cli.batch.batch import Request, held
-    from diffir_cli.batch.cluster import Cluster
-    from diffir_cli.batch.plan import Naming
-    from diffir_cli.batch.work import Work
+    from diffir_cli.batch.find import check_inputs
     from diffir_cli.files import check_new_file
 
     if (ray_workers or gpus_per_worker) and not ray:
@@ -214,7 +211,15 @@ def batch(
         raise typer.BadParameter(f"--report writes a page: name it .html, not {report}")
     if report:
         check_new_file(report, True)
+    check_inputs(inputs)
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
+
+    # From here on torch is needed.
+    from diffir_cli.batch.batch import Request, held
+    from diffir_cli.batch.cluster import Cluster
+    from diffir_cli.batch.plan import Naming
+    from diffir_cli.batch.work import Work
+
     devices = tuple(device.split(","))
     how = devices[0], precision, engine, limits, threads, quality, lossless
     work = Work(task, chosen, treatment, *how)

@@ -22,9 +22,7 @@ def convert(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Rewrite a checkpoint as safetensors."""
-    from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
-    from diffir_cli.downloads.imports import describe
-    from diffir_cli.errors import InputError
+    from diffir_cli.errors import CheckpointError, InputError
     from diffir_cli.files import check_new_file
 
     if target.exists() and source.exists() and target.samefile(source):
@@ -34,6 +32,12 @@ def convert(
             f"{target} must end in .safetensors", f"write {target.with_suffix('.safetensors')}"
         )
     check_new_file(target, overwrite)
+    if not source.exists():
+        raise CheckpointError(f"no such file: {source}", "check its name")
+
+    from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
+    from diffir_cli.downloads.imports import describe
+
     checkpoint = load_checkpoint(source)
     model = rebuild(checkpoint)
     save_weights(target, model, describe(source, checkpoint), half)

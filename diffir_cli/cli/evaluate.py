@@ -118,6 +118,13 @@ def evaluate(
     files = {"csv": csv, "markdown": markdown, "html": html}
     options.check_reports(files, overwrite)
 
+    for path in (results, truth, gt, lq, mask):
+        if path is not None and not path.exists():
+            raise InputError(f"no such file or folder: {path}", "check its name")
+    if results is None:
+        chosen = located(weights, task, registry, no_download, quiet or json, scale)
+
+    # From here on torch is needed.
     from diffir_cli.evaluation.evaluate import evaluate as measure
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.protocol import PROTOCOLS
@@ -130,7 +137,6 @@ def evaluate(
         from diffir_cli.engine.loading import load_any_stage
         from diffir_cli.engine.memory import Wish
 
-        chosen = located(weights, task, registry, no_download, quiet or json, scale)
         how = device, precision, threads, engine, Wish(*limits)
         restorer = load_any_stage(chosen, task, *how)
         used = {

@@ -33,14 +33,16 @@ def train(
     """Train a network, or go on with a run that was stopped."""
     be_quiet(quiet)
 
+    from diffir_cli.training.recipe_file import load_recipe
+
+    chosen = load_recipe(recipe, settings or ())
+
     import torch
 
     from diffir_cli.training.loop import Trainer
-    from diffir_cli.training.recipe_file import load_recipe
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = load_recipe(recipe, settings or ())
     trainer = Trainer(chosen, out or Path("runs") / chosen.name, device)
     silent = quiet or not trainer.world.is_first
     if trainer.iteration and not silent:

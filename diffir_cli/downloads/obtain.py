@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diffir_cli.checkpoint import load_model
 from diffir_cli.downloads import gdrive, http
 from diffir_cli.downloads.cache import (
     check_installed,
@@ -237,6 +236,9 @@ def _trust(spec: WeightSpec, path: Path, sha256: str) -> None:
     Raises:
         CheckpointError: when it does not hold the network.
     """
+    # It loads torch, which no refusal waits for.
+    from diffir_cli.checkpoint import load_model  # noqa: PLC0415
+
     # A page that says sorry must not become what everything is measured by.
     load_model(path, spec.model)
     try:
