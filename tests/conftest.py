@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch is loaded: results of `--precision auto` are those of any CPU, and threads of the
+# programs that tests start do not spin.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -9,6 +9,7 @@ prepare_threads()
 
 import pickle
 import time
+from dataclasses import replace
 
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.work import Outcome, Staged, Work, compute, failed, load, stage
@@ -42,7 +43,9 @@ class Actor:
             started = time.monotonic()
             result = compute(job, self.work, self.restorer, loaded)
             seconds = loaded.seconds + time.monotonic() - started
-            staged = stage(job, self.work, loaded.record, result, seconds)
+            precision = self.restorer.precision.value
+            record = replace(loaded.record, precision=precision)
+            staged = stage(job, self.work, record, result, seconds)
         except DiffIRError as error:
             return failed(job, self.work, error), None
         # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
@@ -55,5 +58,6 @@ class Actor:
             size=result.size,
             tiles=self.restorer.tiles,
             redone=self.restorer.redone,
+            precision=precision,
         )
         return outcome, staged

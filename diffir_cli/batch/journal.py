@@ -52,6 +52,9 @@ class Record:
     """Bytes of the result."""
     output_mtime_ns: int = 0
     """When the result was written."""
+    precision: str = ""
+    """The number format of the DIRformer. It decides nothing: what `auto` takes on another machine
+    does not make a result out of date."""
     seconds: float = 0.0
     """From decoding to writing."""
     error: str = ""

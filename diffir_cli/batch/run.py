@@ -120,8 +120,10 @@ class Pipeline:
             size=result.size,
             tiles=self.restorer.tiles,
             redone=self.restorer.redone,
+            precision=self.restorer.precision.value,
         )
-        self._behind.append(writing.submit(self._write, loaded.record, result, outcome))
+        record = replace(loaded.record, precision=outcome.precision)
+        self._behind.append(writing.submit(self._write, record, result, outcome))
 
     def _write(self, record: Record, result: Picture, outcome: Outcome) -> Outcome:
         job = outcome.job

@@ -143,6 +143,8 @@ class Outcome:
     """Side of the tiles in LQ pixels; 0 where it was done whole."""
     redone: int = 0
     """How often fp32 took the place of half precision."""
+    precision: str = ""
+    """The number format of the DIRformer."""
     disk_full: bool = False
     """Whether there was no space for it."""
 

@@ -88,6 +88,7 @@ def _of_outcome(outcome: Outcome) -> dict[str, Any]:
         "output_size": list(outcome.size),
         "seconds": outcome.seconds,
         "tile": outcome.tiles,
+        "precision": outcome.precision,
         "redone_in_fp32": outcome.redone,
     }
 

@@ -65,7 +65,8 @@ Device = Annotated[
     ),
 ]
 PrecisionName = Annotated[
-    Precision, typer.Option("--precision", help="Number format; auto is fp32 on a CPU.")
+    Precision,
+    typer.Option("--precision", help="Number format; auto is bf16 where the device has it."),
 ]
 EngineName = Annotated[
     Engine, typer.Option("--engine", help="streaming, or reference: the plain modules, whole.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,8 +59,15 @@ def _count(kind: str) -> int:
     return module.device_count() if module.is_available() else 0
 
 
-def choose_precision(wish: Precision, device: torch.device) -> Precision:
-    """The number format of the DIRformer: bf16 on CUDA that has it, else fp32, unless asked.
+def choose_precision(wish: Precision, device: torch.device, deep: bool = False) -> Precision:
+    """The number format of the DIRformer, unless asked: bf16 where the device multiplies in it.
+
+    On a CPU that is so for pictures of 8 bits only: finer ones would show what bf16 rounds.
+
+    Args:
+        wish: What was asked for.
+        device: Where the network runs.
+        deep: Whether the picture has more than 8 bits a channel.
 
     Raises:
         DeviceError: when the device has no such format, or would be slow and wrong in it.
@@ -66,7 +75,9 @@ def choose_precision(wish: Precision, device: torch.device) -> Precision:
     wish = Precision(wish)
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if wish is Precision.AUTO:
-        return Precision.BF16 if device.type == "cuda" and has_bf16 else Precision.FP32
+        on_cpu = device.type == "cpu" and not deep and cpu_multiplies_bf16()
+        on_cuda = device.type == "cuda" and has_bf16
+        return Precision.BF16 if on_cpu or on_cuda else Precision.FP32
     if wish is Precision.TF32 and device.type != "cuda":
         raise DeviceError(f"{device} has no tf32, only CUDA has", "use --precision fp32")
     if wish is Precision.FP16 and device.type == "cpu":
@@ -74,6 +85,18 @@ def choose_precision(wish: Precision, device: torch.device) -> Precision:
     if wish is Precision.BF16 and not has_bf16:
         raise DeviceError(f"{device} has no bf16", "use --precision fp16 or fp32")
     return wish
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has units for products of bf16, and its libraries may use them."""
+    limits = (os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"))
+    chosen = next(filter(None, limits), "ALL").upper()
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # On x86 that question is answered with yes where bf16 is emulated, too.
+    if not any(word in chosen for word in ("ALL", "DEFAULT", "BF16", "AMX")):
+        return False
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def dtype_of(precision: Precision) -> torch.dtype:

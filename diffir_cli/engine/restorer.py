@@ -56,6 +56,7 @@ class ModelRestorer:
         model: A network of either stage; it is moved to the device and put in eval mode.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
         precision: Number format of the DIRformer; CPEN and the denoiser always compute in fp32.
+            `auto` is bf16 where the device multiplies in it, on a CPU for pictures of 8 bits only.
         engine: How it is executed.
         wish: Limits of memory and tiles; None for none but what is free.
 
@@ -72,8 +73,9 @@ class ModelRestorer:
         wish: Wish | None = None,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else choose_device(device)
+        self.asked = precision
         self.precision = choose_precision(precision, self.device)
-        self.dtype = dtype_of(self.precision)
+        """Of the last image; before the first, of pictures of 8 bits."""
         self.engine, self.wish = engine, wish or Wish()
         self.tiles = 0
         """Side of the tiles of the last image in LQ pixels; 0 where it was done whole."""
@@ -131,6 +133,7 @@ class ModelRestorer:
         gt: NDArray[Any] | None,
         mask: NDArray[np.bool_] | None,
     ) -> NDArray[Any]:
+        self.precision = choose_precision(self.asked, self.device, lq.dtype != np.uint8)
         tensor = _to_tensor(lq)
         if mask is not None:
             holes = torch.tensor(mask)[None, None].float()
@@ -177,6 +180,11 @@ class ModelRestorer:
     def takes_mask(self) -> bool:
         """Whether this is an inpainting network."""
         return self.config.in_channels == 4
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The format of the feature maps."""
+        return dtype_of(self.precision)
 
     @torch.inference_mode()
     def run(self, lq: Tensor, seed: int = 0, gt: Tensor | None = None) -> Tensor:
