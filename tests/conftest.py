@@ -45,8 +45,9 @@ TINY = ModelConfig(
 )
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
+    # For each test, as some run commands that change it for the whole process.
     # Tiny networks spend all their time waking threads otherwise.
     torch.set_num_threads(int(os.environ.get("DIFFIR_TEST_THREADS", "1")))
 

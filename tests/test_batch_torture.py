@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from diffir_cli.batch.journal import Record, append
@@ -50,6 +51,8 @@ def _forked(*arguments: object, user: int = 0) -> int:
     try:
         from diffir_cli.cli import app
 
+        # A parallel region would wait for threads of libgomp, which a fork does not copy.
+        torch.set_num_threads(1)
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         os.setsid()
         if user:
