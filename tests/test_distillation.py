@@ -96,9 +96,20 @@ def test_a_run_with_a_larger_network_learns_from_it_and_resumes_to_the_bit(
 def test_another_network_to_learn_from_is_not_taken_over_silently(
     photos: Path, s2_file: Path, tmp_path: Path
 ) -> None:
-    run_training(make_recipe(photos), tmp_path / "run", stop_at=4)
-    with pytest.raises(RecipeError, match="distill"):
-        Trainer(make_recipe(photos, distill={"weights": str(s2_file)}), tmp_path / "run", "cpu")
+    distilled = make_recipe(photos, distill={"weights": str(s2_file)})
+    for first, then in ((make_recipe(photos), distilled), (distilled, make_recipe(photos))):
+        out = tmp_path / ("run" if first is distilled else "other")
+        run_training(first, out, stop_at=4)
+        with pytest.raises(RecipeError, match="distill"):
+            Trainer(then, out, "cpu")
+
+
+def test_a_network_that_was_moved_is_still_the_same(
+    photos: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    run_training(make_recipe(photos, distill={"weights": str(s2_file)}), tmp_path / "run", 4)
+    moved = s2_file.rename(tmp_path / "moved.safetensors")
+    run_training(make_recipe(photos, distill={"weights": str(moved)}), tmp_path / "run")
 
 
 @pytest.mark.parametrize(

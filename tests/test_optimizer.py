@@ -62,6 +62,20 @@ def test_the_other_parameters_are_updated_as_by_adam() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+def test_a_parameter_that_learns_later_begins_its_own_count() -> None:
+    early, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    muon = Muon([], [early, late], lr=0.01)
+    for _ in range(5):
+        early.grad = torch.randn(3)
+        muon.step()
+    alone = nn.Parameter(torch.ones(3))
+    late.grad = torch.randn(3)
+    alone.grad = late.grad.clone()
+    muon.step()
+    Muon([], [alone], lr=0.01).step()
+    torch.testing.assert_close(late, alone)
+
+
 def test_an_update_of_a_matrix_is_as_large_as_one_of_adam() -> None:
     matrix = nn.Parameter(torch.zeros(32, 96))
     matrix.grad = torch.randn(32, 96) * 1e-3

@@ -56,6 +56,21 @@ def test_units_that_libraries_may_not_use_do_not_count(
     assert not cpu_multiplies_bf16()
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
+def test_a_torch_without_onednn_or_without_an_answer_takes_fp32(
+    machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+        assert not cpu_multiplies_bf16()
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name)
+    assert not cpu_multiplies_bf16()
+
+
 @pytest.mark.usefixtures("with_units")
 def test_each_image_is_restored_in_the_format_for_its_depth(s2: DiffIRS2) -> None:
     restorer = ModelRestorer(s2, "cpu")

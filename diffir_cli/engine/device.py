@@ -91,12 +91,16 @@ def cpu_multiplies_bf16() -> bool:
     """Whether this CPU has units for products of bf16, and its libraries may use them."""
     limits = (os.environ.get(name, "") for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"))
     chosen = next(filter(None, limits), "ALL").upper()
+    if not torch.backends.mkldnn.is_available():
+        return False
     if platform.machine().lower() in ("aarch64", "arm64"):
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     # On x86 that question is answered with yes where bf16 is emulated, too.
     if not any(word in chosen for word in ("ALL", "DEFAULT", "BF16", "AMX")):
         return False
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # Private, and not in every version of torch.
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in questions)
 
 
 def dtype_of(precision: Precision) -> torch.dtype:

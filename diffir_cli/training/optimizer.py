@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from diffir_cli.training.recipe import OptimizerKind, OptimizerRecipe
 
@@ -119,18 +120,21 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["step"] = torch.zeros(())
                 state["mean"], state["square"] = torch.zeros_like(each), torch.zeros_like(each)
-            state["step"] += 1
-        gradients = _gradients(parameters)
-        means = [self.state[each]["mean"] for each in parameters]
-        squares = [self.state[each]["square"] for each in parameters]
-        step = int(self.state[parameters[0]]["step"])
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        lengths = torch._foreach_sqrt(squares)
-        torch._foreach_div_(lengths, math.sqrt(1 - beta2**step))
-        torch._foreach_add_(lengths, 1e-8)
-        torch._foreach_addcdiv_(parameters, means, lengths, -group["lr"] / (1 - beta1**step))
+        adam(
+            parameters,
+            _gradients(parameters),
+            [self.state[each]["mean"] for each in parameters],
+            [self.state[each]["square"] for each in parameters],
+            [],
+            [self.state[each]["step"] for each in parameters],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:

@@ -326,7 +326,6 @@ def digest(recipe: Recipe) -> dict[str, str]:
         "loss",
         "adversarial",
         "perceptual",
-        "distill",
         "seed",
         "ema",
         "precision",
