@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -339,45 +338,3 @@ def test_the_python_interface_gives_what_the_command_gives(photo: Path, s2_file:
     restorer = diffir_cli.Restorer("sr", weights=str(s2_file))
     found = restorer.restore(np.asarray(Image.open(photo)), seed=4)
     np.testing.assert_array_equal(found, read_picture(out).rgb)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["restore", "x.png", "-o", "y.png", "--nonsense"], 2),
-        (["restore", "missing.png", "-o", "y.png"], 3),
-        (["restore", "photo.png", "-o", "photo.png"], 3),
-        (["restore", "photo.png", "-o", "y.png", "-w", "no-such"], 4),
-        (["batch", "missing", "-o", "out"], 3),
-        (["batch", "missing*.png", "-o", "out", "--dry-run"], 3),
-        (["batch", ".", "-o", "out", "-w", "no-such"], 4),
-        (["evaluate", "--gt", "missing"], 3),
-        (["evaluate", "--gt", ".", "-w", "no-such"], 4),
-        (["train", "missing.toml"], 6),
-        (["degrade", "missing", "-o", "out", "--kind", "shake"], 3),
-        (["convert", "missing.pth", "out.safetensors"], 4),
-        (["download-weights", "no-such"], 4),
-        (["download-weights", "--list"], 0),
-        (["download-weights", "sr-x4", "--offline"], 4),
-    ],
-)
-def test_what_is_refused_or_only_listed_loads_no_torch(
-    arguments: list[str], code: int, tmp_path: Path
-) -> None:
-    Image.fromarray(noise_image(16, 16)).save(tmp_path / "photo.png")
-    program = (
-        "import sys; from diffir_cli.cli import main\n"
-        f"sys.argv = ['diffir', *{arguments!r}]\n"
-        "try: main()\n"
-        "finally: print('torch' in sys.modules, file=sys.stderr)"
-    )
-    environment = {**os.environ, "DIFFIR_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert done.returncode == code, done.stderr
-    assert done.stderr.splitlines()[-1] == "False"

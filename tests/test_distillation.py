@@ -13,16 +13,16 @@ from PIL import Image
 from diffir_cli.checkpoint import load_model
 from diffir_cli.errors import DiffIRError, InputError, RecipeError
 from diffir_cli.training.data import Batch, Crops
+from diffir_cli.training.distillation import load_distiller
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.losses import image_losses
 from diffir_cli.training.recipe import LossRecipe
-from diffir_cli.training.setup import load_distiller
 from tests.training_helpers import make_recipe, run_training
 
 
 @pytest.fixture
 def soft(photos: Path, tmp_path: Path) -> Path:
-    """A picture for each photo, 10 levels darker, so that it can be told from the photo."""
+    """A picture for each photo, 10 levels darker than the photo."""
     folder = tmp_path / "soft"
     folder.mkdir()
     for path in photos.iterdir():

@@ -254,7 +254,7 @@ def _png_with(tmp_path: Path, behind: bool, kind: str) -> Path:
         name, text = b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
     chunk = len(text).to_bytes(4, "big") + name + text
     chunk += zlib.crc32(name + text).to_bytes(4, "big")
-    path = tmp_path / "told.png"
+    path = tmp_path / "turned.png"
     Image.fromarray(noise_image(12, 20)).save(path)
     data = path.read_bytes()
     place = data.index(b"IEND" if behind else b"IDAT") - 4

@@ -88,11 +88,11 @@ def test_each_image_is_restored_in_the_format_for_its_depth(s2: DiffIRS2) -> Non
 @pytest.mark.usefixtures("with_units")
 def test_json_tells_which_format_was_taken(s2_file: Path, tmp_path: Path) -> None:
     Image.fromarray(noise_image(16, 16)).save(tmp_path / "a.png")
-    how: tuple[Any, ...] = ("-w", s2_file, "-d", "cpu", "--json", "-o")
-    result = run_cli("restore", tmp_path / "a.png", *how, tmp_path / "b.png")
+    options: tuple[Any, ...] = ("-w", s2_file, "-d", "cpu", "--json", "-o")
+    result = run_cli("restore", tmp_path / "a.png", *options, tmp_path / "b.png")
     assert json.loads(result.stdout)["precision"] == "bf16"
     cv2.imwrite(str(tmp_path / "deep.png"), noise_image(16, 16).astype(np.uint16) * 257)
-    result = run_cli("restore", tmp_path / "deep.png", *how, tmp_path / "c.png")
+    result = run_cli("restore", tmp_path / "deep.png", *options, tmp_path / "c.png")
     assert json.loads(result.stdout)["precision"] == "fp32"
 
 
@@ -101,11 +101,21 @@ def test_a_batch_is_not_made_again_where_auto_takes_another_format(
 ) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(noise_image(16, 16)).save(tmp_path / "in" / "a.png")
-    how = ("batch", tmp_path / "in", "-w", s2_file, "-d", "cpu", "-o", tmp_path / "out", "--json")
+    command = (
+        "batch",
+        tmp_path / "in",
+        "-w",
+        s2_file,
+        "-d",
+        "cpu",
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
     monkeypatch.setattr(device, "cpu_multiplies_bf16", lambda: True)
-    first = run_cli(*how)
+    first = run_cli(*command)
     assert lines(first)[0]["precision"] == "bf16"
     journal = (tmp_path / "out" / ".diffir-journal.jsonl").read_text(encoding="utf-8")
     assert '"precision": "bf16"' in journal
     monkeypatch.setattr(device, "cpu_multiplies_bf16", lambda: False)
-    assert [line.get("status") for line in lines(run_cli(*how))] == [None]
+    assert [line.get("status") for line in lines(run_cli(*command))] == [None]

@@ -16,7 +16,8 @@ from diffir_cli.config import ModelConfig, Precision, Tail
 from diffir_cli.engine import ModelRestorer
 from diffir_cli.engine.device import choose_device
 from diffir_cli.engine.memory import Wish, available_bytes
-from diffir_cli.engine.restorer import initial_noise, pad
+from diffir_cli.engine.padding import pad
+from diffir_cli.engine.restorer import initial_noise
 from diffir_cli.engine.streaming import StreamingDIRformer
 from diffir_cli.errors import DeviceError
 from diffir_cli.networks import DiffIRS1, DiffIRS2

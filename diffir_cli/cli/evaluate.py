@@ -118,9 +118,7 @@ def evaluate(
     files = {"csv": csv, "markdown": markdown, "html": html}
     options.check_reports(files, overwrite)
 
-    for path in (results, truth, gt, lq, mask):
-        if path is not None and not path.exists():
-            raise InputError(f"no such file or folder: {path}", "check its name")
+    samples = _samples(results, truth, gt, lq, mask, task, name, quiet)
     if results is None:
         chosen = located(weights, task, registry, no_download, quiet or json, scale)
 
@@ -129,7 +127,6 @@ def evaluate(
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.protocol import PROTOCOLS
 
-    samples = _samples(results, truth, gt, lq, mask, task, name, quiet)
     methods: dict[str, Method] = {"results": lambda loaded: loaded.lq}
     used: dict[str, Any] = {}
     tiled: dict[str, int] = {}

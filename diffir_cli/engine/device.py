@@ -59,32 +59,32 @@ def _count(kind: str) -> int:
     return module.device_count() if module.is_available() else 0
 
 
-def choose_precision(wish: Precision, device: torch.device, deep: bool = False) -> Precision:
+def choose_precision(requested: Precision, device: torch.device, deep: bool = False) -> Precision:
     """The number format of the DIRformer, unless asked: bf16 where the device multiplies in it.
 
     On a CPU that is so for pictures of 8 bits only: finer ones would show what bf16 rounds.
 
     Args:
-        wish: What was asked for.
+        requested: What was asked for; `auto` leaves the choice to the device.
         device: Where the network runs.
         deep: Whether the picture has more than 8 bits a channel.
 
     Raises:
         DeviceError: when the device has no such format, or would be slow and wrong in it.
     """
-    wish = Precision(wish)
+    requested = Precision(requested)
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
-    if wish is Precision.AUTO:
+    if requested is Precision.AUTO:
         on_cpu = device.type == "cpu" and not deep and cpu_multiplies_bf16()
         on_cuda = device.type == "cuda" and has_bf16
         return Precision.BF16 if on_cpu or on_cuda else Precision.FP32
-    if wish is Precision.TF32 and device.type != "cuda":
+    if requested is Precision.TF32 and device.type != "cuda":
         raise DeviceError(f"{device} has no tf32, only CUDA has", "use --precision fp32")
-    if wish is Precision.FP16 and device.type == "cpu":
+    if requested is Precision.FP16 and device.type == "cpu":
         raise DeviceError("fp16 is slow on a CPU and overflows", "use --precision bf16 or fp32")
-    if wish is Precision.BF16 and not has_bf16:
+    if requested is Precision.BF16 and not has_bf16:
         raise DeviceError(f"{device} has no bf16", "use --precision fp16 or fp32")
-    return wish
+    return requested
 
 
 def cpu_multiplies_bf16() -> bool:

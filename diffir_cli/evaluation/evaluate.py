@@ -6,16 +6,19 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.errors import DeviceError, DiffIRError, InputError, WeightsError
 from diffir_cli.evaluation.kinds import Metric
-from diffir_cli.evaluation.perceptual import Perceptual
 from diffir_cli.evaluation.protocol import Image, Protocol
 from diffir_cli.imaging import read_mask, read_picture
 from diffir_cli.imaging.bicubic import reduce_bicubic
+
+if TYPE_CHECKING:
+    from diffir_cli.evaluation.perceptual import Perceptual
 
 
 @dataclass(frozen=True)

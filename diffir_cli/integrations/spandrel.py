@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from diffir_cli.checkpoint import checkpoint_of, rebuild_stage2
 from diffir_cli.engine.guess import read_by
-from diffir_cli.engine.restorer import initial_noise, pad
+from diffir_cli.engine.padding import pad
+from diffir_cli.engine.restorer import initial_noise
 from diffir_cli.networks import DiffIRS2
 
 _GENERATOR = "generator."

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from diffir_cli.checkpoint import load_model, load_stage1
-from diffir_cli.engine.restorer import initial_noise, pad
+from diffir_cli.engine.padding import pad
+from diffir_cli.engine.restorer import initial_noise
 from diffir_cli.errors import RecipeError
 from diffir_cli.files import make_folder, write_text
 from diffir_cli.networks import DiffIRS1, DiffIRS2

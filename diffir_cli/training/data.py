@@ -50,10 +50,19 @@ class Batch:
     soft: Tensor | None = None
     """What another network made of `lq`, of the shape of `gt`, to be learned from beside it."""
 
+    def to(self, device: torch.device) -> Batch:
+        """The same crops on a device, in the channels-last layout."""
+        tensors = (self.lq, self.gt, self.natural, self.soft)
+        return Batch(*(_moved(tensor, device) for tensor in tensors))  # type: ignore[arg-type]
+
     @property
     def real(self) -> Tensor:
         """What a discriminator must take for real: a sharpened truth would teach it halos."""
         return self.gt if self.natural is None else self.natural
+
+
+def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device, memory_format=torch.channels_last)
 
 
 class Crops:

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from diffir_cli.errors import DiffIRError, RecipeError
 from diffir_cli.files import make_folder
 from diffir_cli.networks import DiffIRS1
 from diffir_cli.training.data import Batch, Crops, Prefetched
+from diffir_cli.training.distillation import load_distiller
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.log import TrainingLog
@@ -35,7 +36,7 @@ from diffir_cli.training.optimizer import build_optimizer
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import build, load_distiller, load_teacher, trainable
+from diffir_cli.training.setup import build, load_teacher, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.stage1 import stage1_losses
 from diffir_cli.training.stage2 import Noise, stage2_losses
@@ -312,18 +313,11 @@ class Trainer:
         return dict(zip(losses, means, strict=True))
 
     def _batch(self, patch: int, size: int) -> Batch:
-        batch = self.crops.batch(self.iteration, patch, size)
-        device = self.world.device
-        lq = batch.lq.to(device, memory_format=torch.channels_last)
-        soft = batch.soft
-        if self.distiller is not None:
-            soft = self.distiller(lq, self.recipe.precision is Precision.BF16)
-        return Batch(
-            lq,
-            batch.gt.to(device, memory_format=torch.channels_last),
-            None if batch.natural is None else batch.natural.to(device),
-            None if soft is None else soft.to(device, memory_format=torch.channels_last),
-        )
+        batch = self.crops.batch(self.iteration, patch, size).to(self.world.device)
+        if self.distiller is None:
+            return batch
+        bf16 = self.recipe.precision is Precision.BF16
+        return replace(batch, soft=self.distiller(batch.lq, bf16))
 
     def _losses(self, batch: Batch, size: int) -> dict[str, Tensor]:
         bf16 = self.recipe.precision is Precision.BF16

@@ -6,8 +6,7 @@ import logging
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from diffir_cli.checkpoint import (
     Network,
@@ -15,13 +14,11 @@ from diffir_cli.checkpoint import (
     load_model,
     load_stage1,
     load_state,
-    rebuild,
 )
 from diffir_cli.config import ModelConfig
 from diffir_cli.errors import RecipeError
 from diffir_cli.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.initial import initialise, initialise_cpen
-from diffir_cli.training.losses import restore_batch
 from diffir_cli.training.recipe import Optimization, Recipe
 
 _log = logging.getLogger(__name__)
@@ -72,51 +69,6 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
         model.load_state_dict(taken, strict=False)
         _log.warning("%d of %d tensors come from %s", len(taken), len(own), recipe.init)
     return model
-
-
-def load_distiller(recipe: Recipe, device: torch.device) -> Distiller | None:
-    """The network of `distill.weights`; None where it names none.
-
-    Raises:
-        RecipeError: when the network is of another kind or scale than the recipe's.
-    """
-    if not recipe.distill.weights:
-        return None
-    network = rebuild(load_checkpoint(recipe.distill.weights))
-    theirs, ours = network.config, recipe.model
-    if not isinstance(network, DiffIRS2):
-        raise RecipeError(recipe.name, ["distill.weights must be of stage 2"])
-    for name in ("scale", "in_channels"):
-        if getattr(theirs, name) != getattr(ours, name):
-            fault = f"distill.weights has {name} {getattr(theirs, name)}, the recipe's model "
-            raise RecipeError(recipe.name, [fault + str(getattr(ours, name))])
-    return Distiller(network.requires_grad_(False).eval().to(device))
-
-
-class Distiller:
-    """A trained network that makes soft targets of the crops of a batch.
-
-    Args:
-        network: Of the scale and channels of the network that learns.
-    """
-
-    def __init__(self, network: DiffIRS2) -> None:
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # As when pictures are restored: one vector of noise, whatever the batch.
-        generator = torch.Generator().manual_seed(0)
-        self.x_T = torch.randn(1, network.config.ipr_dim, generator=generator)
-
-    @torch.no_grad()
-    def __call__(self, lq: Tensor, bf16: bool) -> Tensor:
-        """(B, in_channels, H, W) in [0, 1] → (B, 3, scale·H, scale·W) in [0, 1]."""
-        multiple = self.network.config.multiple
-        height, width = lq.shape[-2:]
-        padding = (0, -width % multiple, 0, -height % multiple)
-        padded = F.pad(lq, padding, mode="replicate") if any(padding) else lq
-        ipr = self.network.ipr(padded, self.x_T.to(lq).expand(len(lq), -1))
-        hq = restore_batch(self.network.dirformer, padded, ipr, bf16).clamp(0, 1)
-        scale = self.network.config.scale
-        return hq[..., : height * scale, : width * scale]
 
 
 @torch.no_grad()
