@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
-SPIN = {"GOMP_SPINCOUNT": "2000"}
+SPIN = {"GOMP_SPINCOUNT": "500"}
 """How often an idle thread looks for work before it sleeps. By default it spins for milliseconds
 where there are as many threads as cores: beside another busy program each parallel section then
 waits for a thread that a spinning one keeps from its core."""

@@ -7,7 +7,7 @@ import os
 # Before torch is loaded: results of `--precision auto` are those of any CPU, and threads of the
 # programs that tests start do not spin.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("GOMP_SPINCOUNT", "500")
 
 import dataclasses
 import json
