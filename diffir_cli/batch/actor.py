@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from diffir_cli.threads import prepare_threads
+from diffir_cli.process import prepare_process
 
 # A process of Ray begins here, and torch is loaded by the imports below.
-prepare_threads()
+prepare_process()
 
 import pickle
 import time

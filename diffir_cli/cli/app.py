@@ -24,7 +24,7 @@ from diffir_cli.cli import (
 )
 from diffir_cli.cli.talk import say, take_any_text
 from diffir_cli.errors import DeviceError, DiffIRError
-from diffir_cli.threads import prepare_threads
+from diffir_cli.process import prepare_process
 from diffir_cli.version import __version__
 
 INTERRUPTED = 130
@@ -108,7 +108,7 @@ for _command in (
 def main() -> None:
     """Run the command line."""
     take_any_text()
-    prepare_threads()
+    prepare_process()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
     # It prints tracebacks of servers that make no sense.

@@ -109,7 +109,7 @@ def _processor() -> Found:
 
 
 def _cpus() -> Found:
-    from diffir_cli.threads import cpu_limit, cpu_quota
+    from diffir_cli.process import cpu_limit, cpu_quota
 
     quota = cpu_quota()
     limit = "no quota" if quota is None else f"a quota of {quota:g} CPUs"

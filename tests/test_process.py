@@ -1,4 +1,4 @@
-"""Threads follow what the process may use, and sleep soon while they wait."""
+"""Threads follow what the process may use and sleep soon while they wait; freed memory is kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diffir_cli.threads import SPIN, cpu_limit, cpu_quota, prepare_threads
+from diffir_cli.process import SPIN, cpu_limit, cpu_quota, keep_freed_memory, prepare_process
 
 CHOICES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
 
@@ -76,17 +76,17 @@ def test_threads_are_as_many_as_the_process_may_use(
     quota: float | None, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {1, 4, 5}, raising=False)
-    monkeypatch.setattr("diffir_cli.threads.cpu_quota", lambda: quota)
+    monkeypatch.setattr("diffir_cli.process.cpu_quota", lambda: quota)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert cpu_limit() == limit
-    prepare_threads()
+    prepare_process()
     assert os.environ["OMP_NUM_THREADS"] == str(limit)
 
 
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    prepare_threads()
+    prepare_process()
     assert "GOMP_SPINCOUNT" not in os.environ
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
@@ -104,3 +104,41 @@ def test_every_command_sets_a_short_spin_before_torch_is_loaded() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout.split() == ["False", SPIN["GOMP_SPINCOUNT"]]
+
+
+_REPEATED_ALLOCATIONS = """
+import resource
+import sys
+
+from diffir_cli.process import prepare_process
+
+if sys.argv[1] == "prepared":
+    prepare_process()
+import torch
+
+for turn in range(40):
+    if turn == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.empty(2**20).fill_(1) for _ in range(30)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="another C library than glibc")
+def test_memory_that_is_freed_and_taken_again_is_not_fetched_from_the_system_each_time() -> None:
+    def faults(how: str) -> int:
+        command = [sys.executable, "-c", _REPEATED_ALLOCATIONS, how]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+        return int(subprocess.check_output(command, text=True, env=environment))
+
+    # Thirty blocks of 4 MiB in 30 turns; a fault brings 4 KiB, or more where pages are larger.
+    default = faults("default")
+    assert faults("prepared") <= default // 2 or default < 100
+
+
+def test_parameters_of_the_allocator_that_the_user_has_set_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert not keep_freed_memory()

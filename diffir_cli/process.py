@@ -1,11 +1,12 @@
-"""How many threads a process computes with, and how long they spin while they wait for work.
+"""What a process sets before torch is loaded: its threads, and what becomes of freed memory.
 
 libgomp, whose threads torch uses on Linux, reads its environment once, when torch is loaded. So
-`prepare_threads` must run before that; processes that are started later inherit what it sets.
+`prepare_process` must run before that; processes that are started later inherit the variables.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from math import ceil
@@ -19,12 +20,39 @@ waits for a thread that a spinning one keeps from its core."""
 _CHOSEN_BY_USER = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
-def prepare_threads() -> None:
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`, from its malloc.h."""
+_KEPT, _MAPPED = 2**28, 2**26
+"""Bytes of free memory that stay with the process, and from which size on a block is mapped by
+itself and given back at once."""
+_ALLOCATOR_CHOSEN_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def prepare_process() -> None:
     """Set what torch's threads need to know, unless the user has; before torch is loaded."""
+    keep_freed_memory()
     os.environ.update(spin_variables())
     limit = cpu_limit()
     if "OMP_NUM_THREADS" not in os.environ and limit < (os.cpu_count() or 1):
         os.environ["OMP_NUM_THREADS"] = str(limit)
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep what is freed, up to 256 MiB, unless the user has set its parameters.
+
+    Left to itself it gives the strips of a picture back to the system and takes them again, page
+    by page, hundreds of times a picture: about a tenth of the time of an image in fp32.
+
+    Returns:
+        Whether it will; False with any other C library.
+    """
+    if any(name in os.environ for name in _ALLOCATOR_CHOSEN_BY_USER):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows.
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _MAPPED) and mallopt(_M_TRIM_THRESHOLD, _KEPT))
 
 
 def spin_variables() -> dict[str, str]:
