@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from diffir_cli.version import __version__
 
 if TYPE_CHECKING:
-    from diffir_cli.checkpoint import load_model
-    from diffir_cli.engine import Restorer
+    from diffir_cli.api import Restorer
+    from diffir_cli.models.diffir.checkpoint import load_model
 
 __all__ = ["Restorer", "__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Restorer":
-        from diffir_cli.engine import Restorer
+        from diffir_cli.api import Restorer
 
         return Restorer
     if name == "load_model":
-        from diffir_cli.checkpoint import load_model
+        from diffir_cli.models.diffir.checkpoint import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,8 +36,8 @@ work = lambda: restorer.restore(picture)
 
 _TRAINING = """
 import torch
-from diffir_cli.networks import DiffIRS2
-from diffir_cli.registry import find_weights
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.weights.registry import find_weights
 torch.manual_seed(0)
 network = DiffIRS2(find_weights("sr-x4-lite").model).to(memory_format=torch.channels_last)
 optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)

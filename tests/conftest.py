@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from diffir_cli.checkpoint import save_weights
-from diffir_cli.config import ModelConfig, Norm, Tail
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.checkpoint import save_weights
+from diffir_cli.models.diffir.config import ModelConfig, Norm, Tail
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from tests.batch_helpers import BUCKET
 
 pytest_plugins = ["tests.benchmark_helpers", "tests.download_helpers"]

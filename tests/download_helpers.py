@@ -13,12 +13,13 @@ import pytest
 import torch
 from typer.testing import Result
 
-from diffir_cli.config import ModelConfig, Task
-from diffir_cli.downloads.obtain import Means, obtain
-from diffir_cli.downloads.stream import Patience
-from diffir_cli.networks import DiffIRS2
-from diffir_cli.official import schedule_buffers
-from diffir_cli.registry import WeightSpec
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.models.diffir.official_names import schedule_buffers
+from diffir_cli.options import Task
+from diffir_cli.weights.download import Means, obtain
+from diffir_cli.weights.registry import WeightSpec
+from diffir_cli.weights.transfer import Patience
 from tests.conftest import run_cli
 from tests.web import ENVIRONMENT, Web, served
 
@@ -87,7 +88,7 @@ def states(*arguments: object) -> dict[str, str]:
 @pytest.fixture
 def official(tiny: ModelConfig, s2: DiffIRS2, tmp_path: Path) -> Path:
     """A file with what only official ones have: the schedule's buffers."""
-    from diffir_cli.diffusion import NoiseSchedule
+    from diffir_cli.models.diffir.diffusion import NoiseSchedule
 
     buffers = schedule_buffers(NoiseSchedule.of(tiny))
     state = {**s2.state_dict(), **{f"diffusion.{key}": value for key, value in buffers.items()}}

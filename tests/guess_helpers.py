@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffir_cli.degradations.motion_blur import ShakeRanges
 from diffir_cli.imaging import read_picture
-from diffir_cli.training.degradation.motion_blur import ShakeRanges
 
 CALM = ShakeRanges(length=(7.0, 7.0), averaged=1.0, noise=(0.5, 0.5))
 LARGE = read_picture(Path(__file__).parent / "data" / "lighthouse-truth.webp").rgb

@@ -10,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffir_cli.checkpoint import save_weights
-from diffir_cli.config import AlphaMode, ModelConfig, Tail
-from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.pictures import bleed, restore_picture
 from diffir_cli.imaging import Picture, read_picture
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.checkpoint import save_weights
+from diffir_cli.models.diffir.config import ModelConfig, Tail
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.options import AlphaMode
+from diffir_cli.runtime.pictures import bleed, restore_picture
 from tests.conftest import noise_image, run_cli
+from tests.runner_helpers import runner_of
 
 
 @pytest.fixture
@@ -64,17 +65,19 @@ def test_what_lies_hidden_has_no_say_in_what_is_seen(s2: DiffIRS2) -> None:
     rgb, alpha = noise_image(16, 16), _half_clear()
     other = rgb.copy()
     other[:, 8:] = 255 - other[:, 8:]
-    restorer = ModelRestorer(s2, "cpu")
-    one, two = (restore_picture(restorer, Picture(pixels, alpha)).rgb for pixels in (rgb, other))
+    restorer = runner_of(s2, "cpu")
+    one, two = (
+        restore_picture(restorer, Picture(pixels, alpha)).picture.rgb for pixels in (rgb, other)
+    )
     np.testing.assert_array_equal(one, two)
 
 
 def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
     alpha = noise_image(16, 16, 1)
     picture = Picture(noise_image(16, 16), alpha)
-    restorer = ModelRestorer(s2, "cpu")
+    restorer = runner_of(s2, "cpu")
     resized, restored, dropped = (
-        restore_picture(restorer, picture, alpha=mode).alpha
+        restore_picture(restorer, picture, alpha=mode).picture.alpha
         for mode in (AlphaMode.LANCZOS, AlphaMode.NETWORK, AlphaMode.DROP)
     )
     assert dropped is None and resized is not None and restored is not None
@@ -85,7 +88,7 @@ def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
 
 def test_a_constant_alpha_stays_constant_through_the_network(s2: DiffIRS2) -> None:
     picture = Picture(noise_image(8, 8), np.full((8, 8), 77, np.uint8))
-    found = restore_picture(ModelRestorer(s2, "cpu"), picture, alpha=AlphaMode.NETWORK).alpha
+    found = restore_picture(runner_of(s2, "cpu"), picture, alpha=AlphaMode.NETWORK).picture.alpha
     assert found is not None and set(found.flat) == {77}
 
 

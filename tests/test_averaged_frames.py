@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from diffir_cli.errors import RecipeError
-from diffir_cli.training.data import Crops
-from diffir_cli.training.degradation.averaged_frames import (
+from diffir_cli.degradations.averaged_frames import (
     FrameRanges,
     averaged_frames,
     sharp_frame,
 )
-from diffir_cli.training.degradation.kinds import Degradation
+from diffir_cli.degradations.kinds import Degradation
+from diffir_cli.errors import RecipeError
+from diffir_cli.training.data import Crops
 from diffir_cli.training.recipe import Augment
 from diffir_cli.training.sources import FreshPairs
 from tests.conftest import noise_image

@@ -23,9 +23,9 @@ from diffir_cli.batch.batch import Request, make_plan
 from diffir_cli.batch.cluster import Cluster, run_on_ray
 from diffir_cli.batch.plan import Job, Naming
 from diffir_cli.batch.work import Outcome, Work
-from diffir_cli.config import Task
-from diffir_cli.imaging.source import Treatment
-from diffir_cli.weightfile import locate_weights
+from diffir_cli.imaging.source import PictureOptions
+from diffir_cli.options import Task
+from diffir_cli.weights.locate import locate_weights
 from tests.batch_helpers import BUCKET, objects, tree
 from tests.conftest import noise_image, run_cli, store_environment
 
@@ -184,7 +184,7 @@ def run(crowd: Path, s2_file: Path, tmp_path: Path) -> Run:
     for path in sorted(crowd.iterdir())[4:]:
         path.unlink()
     weights = locate_weights(str(s2_file), Task.SR)
-    work = DeadlyWork(Task.SR, weights, Treatment(), device="cpu", threads=1, deaths=tmp_path)
+    work = DeadlyWork(Task.SR, weights, PictureOptions(), device="cpu", threads=1, deaths=tmp_path)
     naming = Naming("{stem}", Task.SR, "tiny", 4)
     (tmp_path / "out").mkdir()
     plan = make_plan(Request((str(crowd),), tmp_path / "out", naming, work))

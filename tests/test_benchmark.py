@@ -11,30 +11,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from diffir_cli.benchmark import fresh as fresh_process
 from diffir_cli.benchmark import run as running
+from diffir_cli.benchmark import subprocess_run
 from diffir_cli.benchmark.case import Case, Variant
-from diffir_cli.benchmark.cost import count_cost
-from diffir_cli.benchmark.fresh import measure_fresh
 from diffir_cli.benchmark.growth import fit_growth
 from diffir_cli.benchmark.machine import (
     describe_machine,
 )
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.parts import time_parts
-from diffir_cli.benchmark.places import Place
 from diffir_cli.benchmark.run import Result, Roofs, Settings
 from diffir_cli.benchmark.sizes import sweep_sizes
 from diffir_cli.benchmark.subject import Subject, subjects_of
+from diffir_cli.benchmark.subprocess_run import measure_fresh
 from diffir_cli.benchmark.timing import Timing, seconds
-from diffir_cli.config import Engine, ModelConfig, Precision
-from diffir_cli.engine.memory import needed_bytes
-from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DeviceError, DiffIRError, WeightsError
-from diffir_cli.registry import find_weights
+from diffir_cli.models.cost import ModulePart
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.cost import count_cost
+from diffir_cli.models.diffir.memory import needed_bytes
+from diffir_cli.models.families import find_family
+from diffir_cli.options import Engine, Precision
+from diffir_cli.runtime.runner import ModelRunner, Restored
+from diffir_cli.weights.registry import find_weights
 from tests.benchmark_helpers import CPU, REFERENCE, STREAMING, settings_of
 
 
@@ -58,14 +62,14 @@ def test_each_case_has_a_time_a_roof_and_a_cost(subject: Subject, roofs: Roofs) 
 def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
     subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ModelRestorer.restore
+    real = ModelRunner.run
 
-    def restore(self: ModelRestorer, *args: Any, **others: Any) -> Any:
+    def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
         if self.engine is Engine.REFERENCE:
             raise DeviceError("no room")
         return real(self, *args, **others)
 
-    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    monkeypatch.setattr(ModelRunner, "run", run)
     settings = settings_of(REFERENCE, STREAMING)
     failed, ran = running.measure(subject, [(16, 16)], settings, roofs)
     assert failed.error == "no room" and failed.timing is None and failed.flops == 0
@@ -87,17 +91,17 @@ def test_a_network_that_cannot_be_built_is_an_error_of_each_of_its_cases(
 def test_a_fault_in_a_turn_or_in_the_parts_costs_no_more_than_that(
     error: Exception, subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ModelRestorer.restore
+    real = ModelRunner.run
     calls: list[Engine] = []
 
-    def restore(self: ModelRestorer, *args: Any, **others: Any) -> Any:
+    def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
         calls.append(self.engine)
         # Behind the warm-up.
         if self.engine is Engine.REFERENCE and calls.count(Engine.REFERENCE) > 1:
             raise error
         return real(self, *args, **others)
 
-    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    monkeypatch.setattr(ModelRunner, "run", run)
     settings = settings_of(STREAMING, REFERENCE, parts=True)
     ran, failed = running.measure(subject, [(16, 16)], settings, roofs)
     why = "RuntimeError: no kernel" if str(error) else "the machine ran out of memory"
@@ -132,12 +136,9 @@ def test_all_results_of_a_format_are_held_against_its_best_roof(subject: Subject
 
 
 def test_tiles_and_overflow_are_told(subject: Subject) -> None:
-    variant = Variant(Engine.STREAMING, Precision.BF16)
-    case = Case(subject, 16, 16, variant, "cpu")
-    restorer = case.restorer()
-    assert running._notes(restorer) == ()
-    restorer.tiles, restorer.redone = 64, 1
-    tiles, overflow = running._notes(restorer)
+    info, pixels = find_family("diffir").info(subject.config), np.zeros((1, 1, 3), np.uint8)
+    assert running._notes(info, Restored(pixels, Precision.BF16)) == ()
+    tiles, overflow = running._notes(info, Restored(pixels, Precision.BF16, 64, 1))
     assert "tiles of 64" in tiles and "bf16 overflowed" in overflow
 
 
@@ -151,7 +152,7 @@ def test_weights_that_are_not_at_hand_are_random_and_restore_all_the_same(roofs:
 def test_random_weights_are_the_same_each_time_and_leave_other_random_numbers_alone() -> None:
     (subject,) = subjects_of(["inpaint-celeba"])
     state = torch.random.get_rng_state()
-    first, second = (subject.build().state_dict() for _ in range(2))
+    first, second = (nn.ModuleDict(subject.build().parts()).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -183,7 +184,7 @@ def test_weights_at_hand_that_cannot_be_read_are_not_taken_for_absent(
     path = tmp_path / "cache" / "weights" / spec.name / spec.file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"nothing")
-    monkeypatch.setattr("diffir_cli.weightfile.check_installed", _unreadable)
+    monkeypatch.setattr("diffir_cli.weights.locate.check_installed", _unreadable)
     with pytest.raises(WeightsError, match="cannot read"):
         subjects_of(["sr-x4"])
 
@@ -217,31 +218,33 @@ def test_parts_add_up_to_no_more_than_the_whole_and_leave_no_trace(subject: Subj
     # Medians of two turns: means, so the sum of parts is below the mean of wholes.
     assert sum(parts.values()) < whole
     assert (restorer.restore(**picture) == before).all()
-    assert not any(module._forward_hooks for module in restorer.model.modules())
+    assert not any(
+        module._forward_hooks for module in nn.ModuleDict(restorer.model.parts()).modules()
+    )
 
 
 def test_parts_are_timed_where_cpen_passes_in_strips_too(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffir_cli.engine import restorer as engine
-    from diffir_cli.engine.condition import condition
+    from diffir_cli.models.diffir import model
+    from diffir_cli.models.diffir.streaming.condition import condition
 
     def in_strips(cpen: Any, pixels: Any, _numbers: int) -> Any:
         return condition(cpen, pixels, 1)
 
-    monkeypatch.setattr(engine, "condition", in_strips)
+    monkeypatch.setattr(model, "condition", in_strips)
     restorer = Case(subject, 32, 32, REFERENCE, "cpu").restorer()
-    calls: list[Place] = []
+    calls: list[ModulePart] = []
     for _, module, place in _places(restorer):
         module.register_forward_hook(lambda *_args, place=place: calls.append(place))
     restorer.restore(**subject.picture(32, 32))
     assert sum(place.level == "CPEN" for place in calls) > 2
 
 
-def _places(restorer: ModelRestorer) -> Any:
-    from diffir_cli.benchmark.places import places
+def _places(restorer: ModelRunner) -> Any:
+    from diffir_cli.models.diffir.module_parts import module_parts
 
-    return places(restorer.model)
+    return module_parts(nn.ModuleDict(restorer.model.parts()))
 
 
 def test_the_times_of_parts_go_with_the_first_variant(subject: Subject, roofs: Roofs) -> None:
@@ -300,8 +303,10 @@ def test_fresh_processes_tell_cold_start_and_the_memory_that_was_predicted(
 
 
 def test_lines_that_libraries_print_are_not_taken_for_an_answer() -> None:
-    assert fresh_process._parsed(b"Intel MKL WARNING\n") is None
-    assert fresh_process._parsed(b"[1]") is None and fresh_process._parsed(b'{"a": 1}') == {"a": 1}
+    assert subprocess_run._parsed(b"Intel MKL WARNING\n") is None
+    assert subprocess_run._parsed(b"[1]") is None and subprocess_run._parsed(b'{"a": 1}') == {
+        "a": 1
+    }
 
 
 def test_a_fresh_process_that_fails_says_why(subject: Subject, s2_file: Path) -> None:

@@ -13,16 +13,16 @@ import pytest
 from typer.testing import Result as Outcome
 
 from diffir_cli.benchmark import run as running
-from diffir_cli.benchmark.cost import count_cost
-from diffir_cli.benchmark.fresh import Fresh
 from diffir_cli.benchmark.memory import Memory
 from diffir_cli.benchmark.report import remarks
 from diffir_cli.benchmark.run import Result
 from diffir_cli.benchmark.subject import Subject, subjects_of
+from diffir_cli.benchmark.subprocess_run import Fresh
 from diffir_cli.benchmark.tables import latency_table
 from diffir_cli.benchmark.timing import Timing
-from diffir_cli.config import Engine, Precision
 from diffir_cli.errors import DeviceError, InputError
+from diffir_cli.models.diffir.cost import count_cost
+from diffir_cli.options import Engine, Precision
 from tests.benchmark_helpers import MACHINE, result_of
 from tests.conftest import run_cli
 
@@ -104,7 +104,7 @@ def test_cost_alone_runs_nothing_and_takes_any_size() -> None:
 
 
 def test_all_means_every_network_of_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffir_cli.registry import read_registry
+    from diffir_cli.weights.registry import read_registry
 
     seen: list[Subject] = []
 
@@ -148,7 +148,7 @@ def test_one_device_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from diffir_cli.cli.benchmark import _settings
 
     for wish, name in (("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("mps", "mps")):
-        monkeypatch.setattr("diffir_cli.engine.device.choose_device", torch.device)
+        monkeypatch.setattr("diffir_cli.runtime.device.choose_device", torch.device)
         settings = _settings(wish, [Engine.STREAMING], [Precision.FP32], 1, False, False)
         assert settings.device == name
 
@@ -254,16 +254,16 @@ def test_what_is_missing_is_told_before_anything_is_measured(
 def test_a_case_that_fails_is_an_error_behind_the_others(
     bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from diffir_cli.engine.restorer import ModelRestorer
+    from diffir_cli.runtime.runner import ModelRunner
 
-    real = ModelRestorer.restore
+    real = ModelRunner.run
 
-    def restore(self: ModelRestorer, *args: Any, **others: Any) -> Any:
+    def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
         if self.engine is Engine.REFERENCE:
             raise DeviceError("no room")
         return real(self, *args, **others)
 
-    monkeypatch.setattr(ModelRestorer, "restore", restore)
+    monkeypatch.setattr(ModelRunner, "run", run)
     picture = tmp_path / "plot.png"
     assert bench("--engine", "reference", "--plot", picture).exit_code == 5
     assert not picture.exists()
@@ -310,7 +310,7 @@ def test_figures_are_told_even_where_a_report_cannot_be_written(
     def full(*_how: object) -> None:
         raise InputError("the disk is full")
 
-    monkeypatch.setattr("diffir_cli.files.write_text", full)
+    monkeypatch.setattr("diffir_cli.util.files.write_text", full)
     outcome = bench("--csv", tmp_path / "x.csv", "--json")
     assert outcome.exit_code == 3 and json.loads(outcome.stdout)["results"][0]["seconds"]
 

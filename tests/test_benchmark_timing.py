@@ -20,7 +20,7 @@ from diffir_cli.benchmark.machine import (
 )
 from diffir_cli.benchmark.run import Roofs
 from diffir_cli.benchmark.timing import Ratio, Timing, by_turns, roof, seconds
-from diffir_cli.config import Precision
+from diffir_cli.options import Precision
 from tests.benchmark_helpers import CPU
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffir_cli.checkpoint import (
+from diffir_cli.errors import CheckpointError
+from diffir_cli.models.diffir.checkpoint import (
     load_checkpoint,
     load_model,
     load_stage1,
@@ -22,11 +23,10 @@ from diffir_cli.checkpoint import (
     rebuild,
     save_weights,
 )
-from diffir_cli.config import ModelConfig, Tail
-from diffir_cli.errors import CheckpointError
-from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.official import infer_config
-from diffir_cli.registry import read_registry
+from diffir_cli.models.diffir.config import ModelConfig, Tail
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.official_names import infer_config
+from diffir_cli.weights.registry import read_registry
 from tests.conftest import TINY
 from tests.golden_fill import official_state
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 import diffir_cli
-from diffir_cli.checkpoint import save_weights
 from diffir_cli.imaging import read_picture
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.checkpoint import save_weights
+from diffir_cli.models.diffir.networks import DiffIRS2
 from tests.conftest import noise_image, run_cli
 
 
@@ -192,10 +192,10 @@ def test_a_sideways_photo_comes_out_upright(tmp_path: Path, s2_file: Path) -> No
 def test_ctrl_c_ends_with_130_and_writes_nothing(
     photo: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_arguments: object) -> None:
+    def interrupt(*_arguments: object, **_others: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffir_cli.engine.restorer.ModelRestorer.run", interrupt)
+    monkeypatch.setattr("diffir_cli.runtime.runner.ModelRunner.run", interrupt)
     before = _names(photo.parent)
     result = run_cli("restore", photo, "-o", photo.with_name("out.png"), "-w", s2_file)
     assert result.exit_code == 130

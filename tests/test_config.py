@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from diffir_cli.config import ModelConfig, Norm, Tail
-from diffir_cli.registry import read_registry
+from diffir_cli.models.diffir.config import ModelConfig, Norm, Tail
+from diffir_cli.weights.registry import read_registry
 
 
 def test_the_defaults_are_the_released_real_world_network() -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from diffir_cli.benchmark.cost import Count, count_cost
 from diffir_cli.benchmark.paper import paper_rows
-from diffir_cli.benchmark.places import Kind, Network
 from diffir_cli.benchmark.sizes import LARGEST
-from diffir_cli.config import ModelConfig
-from diffir_cli.registry import find_weights
+from diffir_cli.models.cost import Count
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.cost import count_cost
+from diffir_cli.models.diffir.module_parts import Kind, Network
+from diffir_cli.weights.registry import find_weights
 from tests.golden_fill import description
 
 # name: parameters of S1 and S2, then G of Mult-Adds at 256×256 of S2 and S1, each in total and

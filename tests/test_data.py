@@ -10,22 +10,22 @@ import pytest
 import torch
 from PIL import Image
 
-from diffir_cli.checkpoint import load_model
+from diffir_cli.degradations.bicubic import bicubic_pair
+from diffir_cli.degradations.kinds import Degradation
+from diffir_cli.degradations.motion_blur import shake
 from diffir_cli.errors import InputError, RecipeError
 from diffir_cli.imaging.bicubic import reduce_bicubic
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.checkpoint import load_model
+from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.training.data import (
     Crops,
     Prefetched,
     load_pairs,
     load_photos,
 )
-from diffir_cli.training.degradation.bicubic import bicubic_pair
-from diffir_cli.training.degradation.kinds import Degradation
-from diffir_cli.training.degradation.motion_blur import shake
+from diffir_cli.training.diffir.stage1 import stage1_losses
 from diffir_cli.training.recipe import Augment
 from diffir_cli.training.sources import FreshPairs, StoredPairs
-from diffir_cli.training.stage1 import stage1_losses
 from tests.conftest import noise_image
 from tests.training_helpers import log_rows, make_recipe, run_training
 

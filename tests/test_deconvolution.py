@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffir_cli.config import SMALLEST_WINDOW
+from diffir_cli.degradations.motion_blur import shake
 from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.networks.deconvolution import (
+from diffir_cli.models.diffir.config import SMALLEST_WINDOW
+from diffir_cli.models.diffir.priors.deconvolution import (
     _cleaned,
     _enlarged,
     _sizes,
@@ -23,8 +24,7 @@ from diffir_cli.networks.deconvolution import (
     shake_kernel,
     undone,
 )
-from diffir_cli.networks.fourier import fast_length
-from diffir_cli.training.degradation.motion_blur import shake
+from diffir_cli.models.diffir.priors.fourier import fast_length
 from tests.guess_helpers import CALM, PHOTO, levels, tensor
 
 _EXTENT = extent_of(*PHOTO.shape[:2])

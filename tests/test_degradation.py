@@ -11,10 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.imaging import read_picture
-from diffir_cli.imaging.bicubic import reduce_bicubic
-from diffir_cli.training.degradation.kernels import (
+from diffir_cli.degradations.kernels import (
     _CHANCES,
     KernelRanges,
     bell_kernel,
@@ -22,11 +19,14 @@ from diffir_cli.training.degradation.kernels import (
     random_kernel,
     sinc_kernel,
 )
-from diffir_cli.training.degradation.kinds import MaskKind, SheetKind
-from diffir_cli.training.degradation.masks import _BOXES, _THICK, mask_for_crop, random_mask
-from diffir_cli.training.degradation.motion_blur import ShakeRanges, random_shake_kernel, shake
-from diffir_cli.training.degradation.realworld import FINAL_SINC, FIRST, SECOND, degrade, sharpen
-from diffir_cli.training.degradation.sheet import contact_sheet
+from diffir_cli.degradations.kinds import MaskKind, SheetKind
+from diffir_cli.degradations.masks import _BOXES, _THICK, mask_for_crop, random_mask
+from diffir_cli.degradations.motion_blur import ShakeRanges, random_shake_kernel, shake
+from diffir_cli.degradations.preview import contact_sheet
+from diffir_cli.degradations.realworld import FINAL_SINC, FIRST, SECOND, degrade, sharpen
+from diffir_cli.evaluation.metrics import psnr
+from diffir_cli.imaging import read_picture
+from diffir_cli.imaging.bicubic import reduce_bicubic
 from tests.conftest import DATA, noise_image, run_cli
 
 
@@ -182,7 +182,7 @@ def test_a_contact_sheet_shows_the_photo_and_its_versions(kind: SheetKind, tmp_p
 def test_kernels_keep_their_proportions_on_a_sheet(monkeypatch: pytest.MonkeyPatch) -> None:
     cross = np.eye(9, dtype=np.float32) + np.eye(9, dtype=np.float32)[::-1]
     monkeypatch.setattr(
-        "diffir_cli.training.degradation.sheet.random_shake_kernel", lambda *_arguments: cross
+        "diffir_cli.degradations.preview.random_shake_kernel", lambda *_arguments: cross
     )
     for height, width in ((90, 150), (150, 90), (90, 90)):
         photo = noise_image(height, width)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffir_cli.config import ModelConfig, Prediction, Schedule
-from diffir_cli.diffusion import NoiseSchedule, sample_ipr
+from diffir_cli.models.diffir.config import ModelConfig, Prediction, Schedule
+from diffir_cli.models.diffir.diffusion import NoiseSchedule, sample_ipr
 
 OFFICIAL = NoiseSchedule.of(ModelConfig())
 

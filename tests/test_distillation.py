@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffir_cli.checkpoint import load_model
 from diffir_cli.errors import DiffIRError, InputError, RecipeError
+from diffir_cli.models.diffir.checkpoint import load_model
 from diffir_cli.training.data import Batch, Crops
 from diffir_cli.training.distillation import load_distiller
 from diffir_cli.training.loop import Trainer

@@ -9,24 +9,26 @@ import json
 import os
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from diffir_cli import registry
-from diffir_cli.config import Precision
-from diffir_cli.doctor import surroundings, trials
+from diffir_cli.doctor import checks as doctor_checks
+from diffir_cli.doctor import environment as surroundings
 from diffir_cli.doctor.check import Check, State, failures, tried
-from diffir_cli.doctor.examine import examine
-from diffir_cli.doctor.surroundings import EXTRAS, LIBRARIES
-from diffir_cli.downloads.cache import imported_path
-from diffir_cli.downloads.decisions import pin
-from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.doctor.environment import EXTRAS, LIBRARIES
+from diffir_cli.doctor.run_checks import run_checks
 from diffir_cli.errors import DiffIRError, WeightsError
-from diffir_cli.folders import cache_folder
-from diffir_cli.registry import find_weights, read_registry
+from diffir_cli.options import Precision
+from diffir_cli.runtime.runner import ModelRunner, Restored
+from diffir_cli.util.folders import cache_folder
+from diffir_cli.weights import registry
+from diffir_cli.weights.cache import imported_path
+from diffir_cli.weights.policy import pin
+from diffir_cli.weights.registry import find_weights, read_registry
 from tests.conftest import TINY, run_cli
 
 MINE = dataclasses.replace(find_weights("sr-x4"), model=TINY)
@@ -36,7 +38,7 @@ MINE = dataclasses.replace(find_weights("sr-x4"), model=TINY)
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out what takes long."""
-    monkeypatch.setattr(trials, "read_registry", dict)
+    monkeypatch.setattr(doctor_checks, "read_registry", lambda _extra: {})
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for spec in read_registry().values():
         if spec.embedded:
             (tmp_path / "weights" / spec.file).symlink_to(spec.path)
-    monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(registry, "EMBEDDED", tmp_path / "weights")
     return tmp_path / "weights"
 
 
@@ -106,7 +108,7 @@ def test_damaged_and_missing_weights_are_found(elsewhere: Path) -> None:
     first.unlink()
     first.write_bytes(b"nothing")
     second.unlink()
-    checks = {(c.section, c.name): c for c in trials.check_weights()}
+    checks = {(c.section, c.name): c for c in doctor_checks.check_weights()}
     assert "is damaged: its sha256 is" in checks["weights", "sr-x4-lite"].text
     assert "cannot read" in checks["weights", "deblur-lite"].text
     for name in ("sr-x4-lite", "deblur-lite"):
@@ -129,26 +131,26 @@ def test_whatever_a_check_raises_is_a_finding(error: Exception) -> None:
 def test_a_number_format_that_computes_nonsense_is_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = ModelRestorer.restore
+    real = ModelRunner.run
 
-    def restore(self: ModelRestorer, lq: Any) -> Any:
-        hq = real(self, lq)
-        return hq if self.precision is Precision.FP32 else 255 - hq
+    def run(self: ModelRunner, *args: Any) -> Restored:
+        found = real(self, *args)
+        if found.precision is Precision.FP32:
+            return found
+        return replace(found, pixels=255 - found.pixels)
 
-    monkeypatch.setattr(ModelRestorer, "restore", restore)
-    state, text = trials.check_precision("cpu", Precision.BF16)
+    monkeypatch.setattr(ModelRunner, "run", run)
+    state, text = doctor_checks.check_precision("cpu", Precision.BF16)
     assert state is State.FAILED and "levels of 255 from that of the CPU" in text
 
 
 def test_precisions_are_tried_and_not_only_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    def restore(self: ModelRestorer, *_args: object) -> None:
-        raise RuntimeError(f"no kernel for {self.dtype}")
+    def run(self: ModelRunner, *_args: object) -> None:
+        raise RuntimeError(f"no kernel for {self.precision.value}")
 
-    monkeypatch.setattr(ModelRestorer, "restore", restore)
-    found = tried("precisions", "x", lambda: trials.check_precision("cpu", Precision.BF16))
-    assert (
-        found.state is State.FAILED and found.text == "RuntimeError: no kernel for torch.bfloat16"
-    )
+    monkeypatch.setattr(ModelRunner, "run", run)
+    found = tried("precisions", "x", lambda: doctor_checks.check_precision("cpu", Precision.BF16))
+    assert found.state is State.FAILED and found.text == "RuntimeError: no kernel for bf16"
 
 
 def _black(hq: Any) -> Any:
@@ -165,13 +167,14 @@ def _cut(hq: Any) -> Any:
 def test_a_result_that_cannot_be_right_is_a_failure(
     change: Callable[[Any], Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ModelRestorer.restore
+    real = ModelRunner.run
 
-    def restore(self: ModelRestorer, lq: Any, mask: Any = None) -> Any:
-        return change(real(self, lq, mask=mask))
+    def run(self: ModelRunner, lq: Any, mask: Any = None) -> Restored:
+        found = real(self, lq, mask=mask)
+        return replace(found, pixels=change(found.pixels))
 
-    monkeypatch.setattr(ModelRestorer, "restore", restore)
-    state, text = trials.check_restoration(find_weights("deblur-lite"))
+    monkeypatch.setattr(ModelRunner, "run", run)
+    state, text = doctor_checks.check_restoration(find_weights("deblur-lite"))
     assert state is State.FAILED and message in text
 
 
@@ -195,8 +198,8 @@ def test_the_device_that_a_user_configured_is_tried(
     wish: str, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFFIR_DEVICE", wish)
-    monkeypatch.setattr(trials, "_PRECISIONS", [])
-    checks = {check.name: check for check in trials.check_devices()}
+    monkeypatch.setattr(doctor_checks, "_PRECISIONS", [])
+    checks = {check.name: check for check in doctor_checks.check_devices()}
     assert checks["DIFFIR_DEVICE"].state is state and wish in checks["DIFFIR_DEVICE"].text
 
 
@@ -211,7 +214,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[byte
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         pin(MINE.name, imported=sha256)
-        return tried("weights", MINE.name, lambda: trials._file(MINE))
+        return tried("weights", MINE.name, lambda: doctor_checks._file(MINE))
 
     return check
 
@@ -230,7 +233,7 @@ def test_weights_that_cannot_be_read_are_not_called_absent(
     def unreadable(_path: Path) -> str:
         raise WeightsError("cannot read it")
 
-    monkeypatch.setattr("diffir_cli.downloads.cache.file_sha256", unreadable)
+    monkeypatch.setattr("diffir_cli.weights.cache.file_sha256", unreadable)
     found = installed(b"")
     assert found.state is State.FAILED and found.text == "cannot read it"
 
@@ -238,12 +241,12 @@ def test_weights_that_cannot_be_read_are_not_called_absent(
 def test_what_libraries_print_does_not_spoil_the_json(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def noisy() -> Any:
+    def noisy(_registry: object) -> Any:
         print("install numpy")  # noqa: T201
         os.write(1, b"from C\n")
         yield Check("versions", "numpy", State.OK, "2", 0.0)
 
-    monkeypatch.setattr("diffir_cli.doctor.examine.examine", noisy)
+    monkeypatch.setattr("diffir_cli.doctor.run_checks.run_checks", noisy)
     outcome = run_cli("doctor", "--json")
     assert json.loads(outcome.stdout)["ok"] and "install numpy" in outcome.stderr
     captured = capfd.readouterr()
@@ -270,7 +273,7 @@ def test_an_installation_without_torch_is_told_to_the_end(
     real = builtins.__import__
 
     def broken(name: str, *args: Any, **others: Any) -> Any:
-        if name.partition(".")[0] == "torch" or name.startswith("diffir_cli.engine"):
+        if name.partition(".")[0] == "torch" or name.startswith("diffir_cli.runtime"):
             raise ImportError("libtorch_cpu.so: cannot open shared object file")
         return real(name, *args, **others)
 
@@ -282,7 +285,7 @@ def test_an_installation_without_torch_is_told_to_the_end(
     loaded = importlib.import_module
     monkeypatch.setattr(importlib, "import_module", module)
     monkeypatch.setattr(builtins, "__import__", broken)
-    checks = list(examine())
+    checks = list(run_checks())
     failed = {(check.section, check.name) for check in checks if check.state is State.FAILED}
     assert {("versions", "torch"), ("devices", "auto"), ("restorations", "sr-x4-lite")} <= failed
     told = {check.text.partition(":")[0] for check in failures(checks) if check.name != "torch"}

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffir_cli.config import ModelConfig
-from diffir_cli.registry import read_registry
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.weights.registry import read_registry
 from tests.conftest import noise_image, run_cli
 from tests.download_helpers import download, entry, states
 from tests.web import Web

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from diffir_cli.downloads.cache import find_installed, weights_folder
 from diffir_cli.errors import ChecksumError, WeightsError
-from diffir_cli.registry import WeightSpec
+from diffir_cli.weights.cache import find_installed, weights_folder
+from diffir_cli.weights.registry import WeightSpec
 from tests.download_helpers import by, get
 from tests.web import Web
 

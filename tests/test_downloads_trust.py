@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from diffir_cli.downloads.cache import State, state_of, weights_folder
-from diffir_cli.downloads.decisions import pinned
-from diffir_cli.downloads.obtain import Means, obtain
 from diffir_cli.errors import ChecksumError, WeightsError
-from diffir_cli.registry import WeightSpec
+from diffir_cli.weights.cache import State, state_of, weights_folder
+from diffir_cli.weights.download import Means, obtain
+from diffir_cli.weights.policy import pinned
+from diffir_cli.weights.registry import WeightSpec
 from tests.download_helpers import by, get
 from tests.web import Web
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffir_cli.errors import WeightsError
-from diffir_cli.registry import WeightSpec
+from diffir_cli.weights.registry import WeightSpec
 from tests.download_helpers import HASTY, by, get
 from tests.web import Web, served
 

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffir_cli.checkpoint import load_checkpoint, load_model
-from diffir_cli.config import Task
-from diffir_cli.engine import Restorer
+from diffir_cli.api import Restorer
+from diffir_cli.degradations.kinds import MaskKind
+from diffir_cli.degradations.masks import random_mask
+from diffir_cli.degradations.motion_blur import ShakeRanges, shake
+from diffir_cli.degradations.realworld import degrade
 from diffir_cli.errors import ChecksumError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
-from diffir_cli.networks import DiffIRS2
-from diffir_cli.registry import WeightSpec, default_weights, read_registry
-from diffir_cli.training.degradation.kinds import MaskKind
-from diffir_cli.training.degradation.masks import random_mask
-from diffir_cli.training.degradation.motion_blur import ShakeRanges, shake
-from diffir_cli.training.degradation.realworld import degrade
-from diffir_cli.weightfile import locate_weights
+from diffir_cli.models.diffir.checkpoint import load_checkpoint, load_model
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.options import Task
+from diffir_cli.weights.locate import locate_weights
+from diffir_cli.weights.registry import WeightSpec, default_weights, read_registry
 from tests.conftest import DATA, run_cli
 
 EMBEDDED = [spec for spec in read_registry().values() if spec.embedded]
@@ -140,6 +140,6 @@ def test_a_damaged_embedded_file_is_noticed(
     data[-1000] ^= 1
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / spec.file).write_bytes(data)
-    monkeypatch.setattr("diffir_cli.registry._PACKAGE", tmp_path)
+    monkeypatch.setattr("diffir_cli.weights.registry.EMBEDDED", tmp_path / "weights")
     with pytest.raises(ChecksumError, match=spec.sha256):
         locate_weights(None, Task.SR)

@@ -15,14 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from diffir_cli.checkpoint import save_weights
-from diffir_cli.config import ModelConfig, Precision, Tail
-from diffir_cli.engine import ModelRestorer
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging import read_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.checkpoint import save_weights
+from diffir_cli.models.diffir.config import ModelConfig, Tail
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.options import Precision
 from tests.conftest import TINY, evaluated, noise_folder, noise_image, run_cli
+from tests.runner_helpers import runner_of
 
 
 def test_a_bad_pair_is_told_and_the_others_are_measured(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_what_is_measured_is_what_the_network_restores_from_the_seed(
         return float(found["methods"][s2_file.name]["images"][1]["psnr"])
 
     gt = read_picture(photos / "1.png").rgb
-    restorer = ModelRestorer(s2, torch.device("cpu"), Precision.FP32)
+    restorer = runner_of(s2, torch.device("cpu"), Precision.FP32)
     for seed in (0, 7):
         hq = restorer.restore(reduce_bicubic(gt, 4), seed)
         expected = psnr(luma(shave(hq, 4)), luma(shave(gt, 4)))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffir_cli.config import ModelConfig, Tail
-from diffir_cli.networks import DIRformer
-from diffir_cli.networks.fill import smooth_fill
+from diffir_cli.models.diffir.config import ModelConfig, Tail
+from diffir_cli.models.diffir.networks import DIRformer
+from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
 from tests.conftest import TINY
 
 

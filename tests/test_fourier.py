@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffir_cli.networks.fourier import (
+from diffir_cli.models.diffir.priors.fourier import (
     adjoint_differences,
     centred,
     divided,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffir_cli.checkpoint import load_stage1
 from diffir_cli.errors import DiffIRError
+from diffir_cli.models.diffir.checkpoint import load_stage1
 from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import PixelLoss

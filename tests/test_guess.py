@@ -12,19 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from diffir_cli.config import Engine, ModelConfig, Precision, Tail, Task
-from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.guess import _threads, guess_bytes, guesses_of_windows, with_guess
-from diffir_cli.engine.memory import Wish
+from diffir_cli.degradations.motion_blur import shake
 from diffir_cli.errors import DeviceError
 from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.networks import DiffIRS2, DIRformer
-from diffir_cli.networks.deconvolution import (
+from diffir_cli.models.diffir.config import ModelConfig, Tail
+from diffir_cli.models.diffir.networks import DiffIRS2, DIRformer
+from diffir_cli.models.diffir.priors.deconvolution import (
     deconvolved,
 )
-from diffir_cli.training.degradation.motion_blur import shake
+from diffir_cli.models.diffir.priors.windows import (
+    _threads,
+    guess_bytes,
+    guesses_of_windows,
+    with_guess,
+)
+from diffir_cli.options import Engine, MemoryLimits, Precision, Task
 from tests.conftest import TINY, noise_image
 from tests.guess_helpers import CALM, LARGE, PHOTO, levels, tensor
+from tests.runner_helpers import runner_of
 
 _GATED = dataclasses.replace(TINY, scale=1, tail=Tail.CONV, in_channels=6, gated=True)
 
@@ -33,8 +38,8 @@ _SEEN = {"in_channels": 6, "scale": 1, "tail": Tail.CONV}
 
 
 def test_each_window_has_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 256)
-    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 32)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._WINDOW", 256)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._OVERLAP", 32)
     wide = LARGE[300:556]
     halves = [shake(wide, np.random.default_rng(seed), CALM) for seed in (0, 1)]
     lq = np.concatenate([halves[0][:, :256], halves[1][:, 256:]], axis=1)
@@ -47,8 +52,8 @@ def test_each_window_has_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
-    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 16)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._WINDOW", 128)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._OVERLAP", 16)
     whole = tensor(shake(PHOTO, np.random.default_rng(0), CALM)[:128])
     window = whole[:, :, :128].contiguous()
     (guess,) = guesses_of_windows([window], whole)
@@ -62,8 +67,8 @@ def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("height", [*range(64, 74), 127, 128])
 def test_a_strip_of_any_height_has_a_guess(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffir_cli.networks.deconvolution._ROUNDS", 1)
-    monkeypatch.setattr("diffir_cli.networks.deconvolution._STIFFEST", 0.1)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._ROUNDS", 1)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._STIFFEST", 0.1)
     strip = torch.rand(1, 3, height, 1030, generator=torch.Generator().manual_seed(height))
     found = with_guess(strip)
     assert found.shape == (1, 6, height, 1030) and torch.isfinite(found).all()
@@ -72,8 +77,8 @@ def test_a_strip_of_any_height_has_a_guess(height: int, monkeypatch: pytest.Monk
 def test_a_large_picture_is_deconvolved_in_windows_of_a_smaller_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffir_cli.engine.guess._LARGEST", 128)
-    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._LARGEST", 128)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._WINDOW", 128)
     lq = tensor(shake(PHOTO, np.random.default_rng(0), CALM))
     guess = with_guess(lq[None])[0, 3:]
     expected = deconvolved(lq, reduced=2)
@@ -87,8 +92,8 @@ def test_a_large_picture_is_deconvolved_in_windows_of_a_smaller_one(
 def test_a_picture_that_does_not_fit_is_refused_before_its_shake_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffir_cli.engine.guess.with_guess", None)
-    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu", wish=Wish(2**20, 0))
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_guess", None)
+    restorer = runner_of(DiffIRS2(_GATED), "cpu", limits=MemoryLimits(2**20, 0))
     with pytest.raises(DeviceError, match="an image of 256×256 pixels needs"):
         restorer.restore(PHOTO)
 
@@ -96,9 +101,9 @@ def test_a_picture_that_does_not_fit_is_refused_before_its_shake_is_looked_for(
 def test_a_shake_that_takes_more_than_is_allowed_is_not_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffir_cli.engine.guess.with_guess", None)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_guess", None)
     # Tiles would fit.
-    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu", wish=Wish(48 * 2**20, 64))
+    restorer = runner_of(DiffIRS2(_GATED), "cpu", limits=MemoryLimits(48 * 2**20, 64))
     with pytest.raises(DeviceError, match="to look for the shake of 768×768 pixels takes about"):
         restorer.restore(noise_image(768, 768))
 
@@ -114,8 +119,8 @@ def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
 
 _MEASURE = """
 import sys, torch
-from diffir_cli.engine import guess
-from diffir_cli.networks import deconvolution
+from diffir_cli.models.diffir.priors import windows as guess
+from diffir_cli.models.diffir.priors import deconvolution
 threads, width, height = map(int, sys.argv[1:])
 # How often something is improved changes the time and not the memory.
 deconvolution._ROUNDS, deconvolution._STIFFEST = 1, 1
@@ -156,7 +161,7 @@ def test_threads_that_cannot_be_started_are_one_clear_error(
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    restorer, before = ModelRestorer(DiffIRS2(_GATED), "cpu"), torch.get_num_threads()
+    restorer, before = runner_of(DiffIRS2(_GATED), "cpu"), torch.get_num_threads()
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(DeviceError, match="no memory is left to look for the shake"):
         restorer.restore(PHOTO)
@@ -176,15 +181,15 @@ def test_threads_that_are_born_later_have_the_usual_number() -> None:
 def test_a_gated_network_works_in_bf16(engine: Engine) -> None:
     torch.manual_seed(0)
     model, lq = DiffIRS2(_GATED), torch.rand(1, 6, 32, 40)
-    exact = ModelRestorer(model, "cpu", Precision.FP32, engine).run(lq)
-    rough = ModelRestorer(model, "cpu", Precision.BF16, engine).run(lq)
+    exact = runner_of(model, "cpu", Precision.FP32, engine).run_tensor(lq)
+    rough = runner_of(model, "cpu", Precision.BF16, engine).run_tensor(lq)
     assert rough.dtype == torch.float32
     assert 0 < float((rough - exact).abs().max()) < 0.1
 
 
 def test_a_guess_that_was_made_already_is_taken() -> None:
     torch.manual_seed(0)
-    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
+    restorer = runner_of(DiffIRS2(_GATED), "cpu")
     lq = shake(PHOTO, np.random.default_rng(0), CALM)
     ready = with_guess(tensor(lq)[None])[0].permute(1, 2, 0).contiguous().numpy()
     here = restorer.restore(lq.astype(np.float32) / 255)
@@ -210,8 +215,8 @@ def test_the_gate_says_how_much_of_the_guess_is_taken() -> None:
 def test_the_number_of_threads_changes_no_guess_and_stays_what_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffir_cli.engine.guess._WINDOW", 128)
-    monkeypatch.setattr("diffir_cli.engine.guess._OVERLAP", 16)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._WINDOW", 128)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._OVERLAP", 16)
     photo = np.ascontiguousarray(PHOTO[:128, :200])
     lq = tensor(shake(photo, np.random.default_rng(0), CALM))[None]
     before, found = torch.get_num_threads(), []
@@ -228,7 +233,7 @@ def test_the_number_of_threads_changes_no_guess_and_stays_what_it_was(
 
 def test_a_network_with_a_guess_restores_a_picture_of_any_size() -> None:
     torch.manual_seed(0)
-    restorer = ModelRestorer(DiffIRS2(_GATED), "cpu")
+    restorer = runner_of(DiffIRS2(_GATED), "cpu")
     for height, width in ((71, 93), (1, 1), (5, 200)):
         assert restorer.restore(noise_image(height, width)).shape == (height, width, 3)
 
@@ -248,6 +253,6 @@ def test_a_gate_without_a_guess_is_refused(fields: dict[str, object], fault: str
 
 
 def test_a_network_with_a_guess_is_for_deblurring_alone() -> None:
-    from diffir_cli.engine.loading import _possible_tasks
+    from diffir_cli.models.diffir.model import info_of
 
-    assert _possible_tasks(_GATED) == [Task.DEBLUR]
+    assert info_of(_GATED).tasks == {Task.DEBLUR}

@@ -20,12 +20,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from diffir_cli.checkpoint import (
+from diffir_cli.errors import CheckpointError
+from diffir_cli.models.diffir.checkpoint import (
     load_model,
     save_weights,
 )
-from diffir_cli.errors import CheckpointError
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.networks import DiffIRS2
 
 
 class _Bomb:
@@ -268,7 +268,7 @@ def test_a_dict_cannot_be_given_methods_of_a_pickle(tmp_path: Path) -> None:
 PEAK = """
 import resource, sys
 from pathlib import Path
-from diffir_cli.checkpoint import load_model
+from diffir_cli.models.diffir.checkpoint import load_model
 from diffir_cli.errors import CheckpointError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

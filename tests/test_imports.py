@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from diffir_cli.checkpoint import load_checkpoint
-from diffir_cli.config import ModelConfig
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.checkpoint import load_checkpoint
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from tests.conftest import noise_image, run_cli
 from tests.download_helpers import download, entry, states
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from diffir_cli.config import Tail
-from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.networks.blocks import IPRModulation
+from diffir_cli.models.diffir.config import Tail
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.networks.blocks import IPRModulation
 from diffir_cli.training.initial import initialise
 from diffir_cli.training.setup import build
 from tests.conftest import TINY

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from diffir_cli.engine import ModelRestorer
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, read_picture, write_picture
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.networks import DiffIRS2
 from tests.conftest import noise_image, run_cli
+from tests.runner_helpers import runner_of
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><note>caf\xc3\xa9</note></x:xmpmeta>'
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -194,7 +194,7 @@ def test_a_turned_picture_of_sixteen_bits_is_read_upright(orientation: int, tmp_
 def test_sixteen_bits_go_through_the_network_in_float(s2: DiffIRS2) -> None:
     """Steps finer than 1/255 survive, and whole levels give the picture of 8 bits."""
     shallow = noise_image(16, 24)
-    restorer = ModelRestorer(s2, "cpu")
+    restorer = runner_of(s2, "cpu")
     expected = restorer.restore(shallow)
     found = restorer.restore(shallow.astype(np.uint16) * 257)
     assert found.dtype == np.uint16

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from diffir_cli.config import ModelConfig
 from diffir_cli.errors import RecipeError
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.optimizer import Muon, hidden_matrices, orthogonalised
 from tests.training_helpers import make_recipe, run_training

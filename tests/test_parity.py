@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffir_cli.checkpoint import load_checkpoint, rebuild
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.checkpoint import load_checkpoint, rebuild
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from tests.golden_fill import NAMES, arrays, description, official_state
 
 Network = DiffIRS1 | DiffIRS2

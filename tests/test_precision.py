@@ -12,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from diffir_cli.config import Precision
-from diffir_cli.engine import ModelRestorer, device
-from diffir_cli.engine.device import choose_precision, cpu_multiplies_bf16
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.options import Precision
+from diffir_cli.runtime import device
+from diffir_cli.runtime.device import choose_precision, cpu_multiplies_bf16
 from tests.batch_helpers import lines
 from tests.conftest import noise_image, run_cli
+from tests.runner_helpers import runner_of
 
 CPU = torch.device("cpu")
 
@@ -73,15 +74,16 @@ def test_a_torch_without_onednn_or_without_an_answer_takes_fp32(
 
 @pytest.mark.usefixtures("with_units")
 def test_each_image_is_restored_in_the_format_for_its_depth(s2: DiffIRS2) -> None:
-    restorer = ModelRestorer(s2, "cpu")
+    restorer = runner_of(s2, "cpu")
     lq = noise_image(16, 16)
     deep = lq.astype(np.uint16) * 257
     taken, results = [], []
     for image in (lq, deep, (lq / 255).astype(np.float32)):
-        results.append(restorer.restore(image))
-        taken.append(restorer.precision.value)
+        found = restorer.run(image)
+        results.append(found.pixels)
+        taken.append(found.precision.value)
     assert taken == ["bf16", "fp32", "fp32"]
-    exact = ModelRestorer(s2, "cpu", Precision.FP32).restore(deep)
+    exact = runner_of(s2, "cpu", Precision.FP32).restore(deep)
     assert np.array_equal(results[1], exact)
 
 

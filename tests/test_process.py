@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diffir_cli.process import SPIN, cpu_limit, cpu_quota, keep_freed_memory, prepare_process
+from diffir_cli.util.process import SPIN, cpu_limit, cpu_quota, keep_freed_memory, prepare_process
 
 CHOICES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
 
@@ -76,7 +76,7 @@ def test_threads_are_as_many_as_the_process_may_use(
     quota: float | None, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {1, 4, 5}, raising=False)
-    monkeypatch.setattr("diffir_cli.process.cpu_quota", lambda: quota)
+    monkeypatch.setattr("diffir_cli.util.process.cpu_quota", lambda: quota)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert cpu_limit() == limit
     prepare_process()
@@ -110,7 +110,7 @@ _REPEATED_ALLOCATIONS = """
 import resource
 import sys
 
-from diffir_cli.process import prepare_process
+from diffir_cli.util.process import prepare_process
 
 if sys.argv[1] == "prepared":
     prepare_process()

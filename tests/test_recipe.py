@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from diffir_cli.config import ModelConfig
 from diffir_cli.errors import RecipeError
-from diffir_cli.registry import find_weights
+from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.training.recipe_file import load_recipe, parse_recipe
+from diffir_cli.weights.registry import find_weights
 from tests.training_helpers import make_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"

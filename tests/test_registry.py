@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from diffir_cli.config import ModelConfig
-from diffir_cli.registry import read_registry
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.weights.registry import read_registry
 from tests.download_helpers import download, entry
 
 pytestmark = pytest.mark.usefixtures("home")

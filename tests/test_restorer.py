@@ -12,23 +12,24 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffir_cli.config import ModelConfig, Precision, Tail
-from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.device import choose_device
-from diffir_cli.engine.memory import Wish, available_bytes
-from diffir_cli.engine.padding import pad
-from diffir_cli.engine.restorer import initial_noise
-from diffir_cli.engine.streaming import StreamingDIRformer
 from diffir_cli.errors import DeviceError
-from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.official import our_name, without_twins
-from diffir_cli.registry import read_registry
+from diffir_cli.models.diffir.model import initial_noise
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.official_names import our_name, without_twins
+from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer
+from diffir_cli.options import MemoryLimits, Precision
+from diffir_cli.runtime.device import choose_device
+from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.util.device_memory import available_bytes
+from diffir_cli.util.padding import pad
+from diffir_cli.weights.registry import read_registry
 from tests.conftest import TINY, noise_image
 from tests.golden_fill import arrays, official_state
+from tests.runner_helpers import runner_of
 
 
-def _restorer(model: DiffIRS1 | DiffIRS2) -> ModelRestorer:
-    return ModelRestorer(model, "cpu", Precision.FP32)
+def _restorer(model: DiffIRS1 | DiffIRS2) -> ModelRunner:
+    return runner_of(model, "cpu", Precision.FP32)
 
 
 @pytest.mark.parametrize("height", [1, 2, 7, 8, 17])
@@ -44,7 +45,7 @@ def test_a_size_that_fits_is_not_padded(s2: DiffIRS2) -> None:
     tensor = torch.tensor(lq).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         expected = s2(tensor, initial_noise(s2.config, 3))
-    found = _restorer(s2).run(tensor, seed=3)
+    found = _restorer(s2).run_tensor(tensor, seed=3)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -61,13 +62,13 @@ def test_the_seed_reaches_the_picture(s2: DiffIRS2) -> None:
             parameter.mul_(8)
     lq = torch.rand(1, 3, 16, 16)
     restorer = _restorer(s2)
-    assert not torch.equal(restorer.run(lq, seed=1), restorer.run(lq, seed=2))
+    assert not torch.equal(restorer.run_tensor(lq, seed=1), restorer.run_tensor(lq, seed=2))
 
 
 def test_values_are_rounded_half_to_even_and_clamped(s2: DiffIRS2) -> None:
     restorer = _restorer(s2)
     levels = torch.tensor([-0.2, 0.5 / 255, 1.5 / 255, 2.5 / 255, 1.3]).expand(1, 3, 4, 5).clone()
-    restorer.run = lambda *_args: levels  # type: ignore[method-assign]
+    restorer._run = lambda *_args: (levels, 0, 0)  # type: ignore[method-assign]
     assert restorer.restore(noise_image(1, 1))[0, :, 0].tolist() == [0, 0, 2, 2, 255]
 
 
@@ -78,16 +79,17 @@ def test_padding_mirrors_without_the_edge_as_torch_does(height: int, width: int)
     right, below = -width % 8, -height % 8
     if right >= width or below >= height:
         return  # torch refuses to mirror more than the image; ours mirrors again
-    assert torch.equal(pad(image, TINY), F.pad(image, (0, right, 0, below), "reflect"))
+    assert torch.equal(pad(image, TINY.multiple), F.pad(image, (0, right, 0, below), "reflect"))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_padding_with_a_mask_mirrors_with_the_edge_as_numpy_does(height: int, width: int) -> None:
-    config = ModelConfig(scale=1, tail=Tail.CONV, in_channels=4)
     image = torch.rand(1, 4, height, width)
     after = ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8))
-    np.testing.assert_array_equal(pad(image, config), np.pad(image, after, "symmetric"))
+    np.testing.assert_array_equal(
+        pad(image, 8, repeat_edge=True), np.pad(image, after, "symmetric")
+    )
 
 
 def test_the_truth_is_padded_along_with_the_degraded_image(s1: DiffIRS1) -> None:
@@ -111,7 +113,7 @@ def test_inpainting_equals_the_official_composition() -> None:
     image = (data["image"][0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     mask = data["mask"][0, 0].numpy() > 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffir_cli.engine.restorer.initial_noise", lambda *_a: data["x_T"])
+        patch.setattr("diffir_cli.models.diffir.model.initial_noise", lambda *_a: data["x_T"])
         found = restorer.restore(image, mask=mask)
     expected = (data["inpainted"][0].clamp(0, 1) * 255).permute(1, 2, 0)
     # An official value just under a level may be just over it here.
@@ -128,8 +130,8 @@ def test_a_mask_belongs_to_inpainting_alone(s2: DiffIRS2) -> None:
 
 def test_bf16_is_close_to_fp32(s2: DiffIRS2) -> None:
     lq = torch.rand(1, 3, 24, 24)
-    exact = _restorer(s2).run(lq)
-    rough = ModelRestorer(s2, "cpu", Precision.BF16).run(lq)
+    exact = _restorer(s2).run_tensor(lq)
+    rough = runner_of(s2, "cpu", Precision.BF16).run_tensor(lq)
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).abs().max() < 0.05
 
@@ -148,7 +150,7 @@ def test_the_free_memory_of_this_machine_is_known() -> None:
 @pytest.mark.parametrize("wish", ["gpu", "cuda:x", "cuda:99", "tpu"])
 def test_a_device_that_is_not_there_is_refused(wish: str, s2: DiffIRS2) -> None:
     with pytest.raises(DeviceError) as caught:
-        ModelRestorer(s2, wish)
+        runner_of(s2, wish)
     assert caught.value.exit_code == 5
     assert caught.value.hint
 
@@ -160,7 +162,7 @@ def test_a_precision_that_a_cpu_does_badly_is_refused(
     wish: Precision, said: str, s2: DiffIRS2
 ) -> None:
     with pytest.raises(DeviceError, match=said) as caught:
-        ModelRestorer(s2, "cpu", wish)
+        runner_of(s2, "cpu", wish)
     assert "--precision" in (caught.value.hint or "")
 
 
@@ -169,7 +171,9 @@ def test_what_overflows_in_half_precision_is_done_again_in_fp32_and_counted(
     tile: int, s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lq = noise_image(32, 64)
-    expected = ModelRestorer(s2, "cpu", Precision.FP32, wish=Wish(tile=tile, overlap=8)).restore(lq)
+    expected = runner_of(
+        s2, "cpu", Precision.FP32, limits=MemoryLimits(tile=tile, overlap=8)
+    ).restore(lq)
     whole = StreamingDIRformer.__call__
 
     def overflow(self: StreamingDIRformer, lq: torch.Tensor, ipr: torch.Tensor) -> torch.Tensor:
@@ -177,14 +181,15 @@ def test_what_overflows_in_half_precision_is_done_again_in_fp32_and_counted(
         return hq if self.dtype == torch.float32 else hq * torch.inf
 
     monkeypatch.setattr(StreamingDIRformer, "__call__", overflow)
-    restorer = ModelRestorer(s2, "cpu", Precision.BF16, wish=Wish(tile=tile, overlap=8))
-    np.testing.assert_array_equal(restorer.restore(lq), expected)
-    assert restorer.redone == (3 if tile else 1)
+    restorer = runner_of(s2, "cpu", Precision.BF16, limits=MemoryLimits(tile=tile, overlap=8))
+    found = restorer.run(lq)
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert found.redone == (3 if tile else 1)
 
 
 def test_automatic_devices_are_tried_from_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"cuda", "xpu", "mps"}
-    monkeypatch.setattr("diffir_cli.engine.device._count", lambda kind: int(kind in there))
+    monkeypatch.setattr("diffir_cli.runtime.device._count", lambda kind: int(kind in there))
     found = []
     while True:
         found.append(choose_device("auto").type)
@@ -199,7 +204,7 @@ def test_automatic_devices_are_tried_from_the_fastest(monkeypatch: pytest.Monkey
 def test_a_gpu_gives_the_picture_of_the_cpu(s2: DiffIRS2) -> None:
     lq = noise_image(40, 56)
     expected = _restorer(s2).restore(lq).astype(int)
-    found = ModelRestorer(s2, "cuda", Precision.FP32).restore(lq).astype(int)
+    found = runner_of(s2, "cuda", Precision.FP32).restore(lq).astype(int)
     assert np.abs(found - expected).max() <= 1
 
 
@@ -208,6 +213,6 @@ def test_a_gpu_gives_the_picture_of_the_cpu(s2: DiffIRS2) -> None:
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16, Precision.TF32])
 def test_a_gpu_in_lower_precision_is_close_to_the_cpu(precision: Precision, s2: DiffIRS2) -> None:
     lq = torch.rand(1, 3, 40, 56)
-    exact = _restorer(s2).run(lq)
-    found = ModelRestorer(s2, "cuda", precision).run(lq).cpu()
+    exact = _restorer(s2).run_tensor(lq)
+    found = runner_of(s2, "cuda", precision).run_tensor(lq).cpu()
     assert (found - exact).abs().max() < 0.05

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from diffir_cli.checkpoint import load_model, load_state
 from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
-from diffir_cli.networks import DiffIRS2
-from diffir_cli.networks.dirformer import DynamicBlock
+from diffir_cli.models.diffir.checkpoint import load_model, load_state
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.models.diffir.networks.dirformer import DynamicBlock
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.recipe import (
     digest,

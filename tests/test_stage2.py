@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffir_cli.config import Prediction
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.config import Prediction
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.training.diffir.stage2 import Noise, stage2_losses
 from diffir_cli.training.recipe import (
     LossRecipe,
     Optimization,
 )
-from diffir_cli.training.stage2 import Noise, stage2_losses
 from tests.conftest import TINY
 from tests.training_helpers import random_batch
 

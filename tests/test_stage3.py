@@ -10,15 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffir_cli.checkpoint import load_checkpoint, load_model
 from diffir_cli.errors import CheckpointError, RecipeError
-from diffir_cli.networks.discriminator import PatchDiscriminator, UNetDiscriminator
-from diffir_cli.training.adversary import Adversary, discriminator_loss, feature_matching_loss
+from diffir_cli.models.diffir.checkpoint import load_checkpoint, load_model
 from diffir_cli.training.data import Batch
+from diffir_cli.training.diffir.adversary import (
+    Adversary,
+    discriminator_loss,
+    feature_matching_loss,
+)
+from diffir_cli.training.diffir.discriminator import PatchDiscriminator, UNetDiscriminator
+from diffir_cli.training.diffir.stage3 import Critics
 from diffir_cli.training.parallel import World
 from diffir_cli.training.perceptual import VGG19, PerceptualLoss
 from diffir_cli.training.recipe import AdversarialRecipe, Discriminator
-from diffir_cli.training.stage3 import Critics
 from tests.conftest import TINY
 from tests.training_helpers import make_recipe, run_training
 

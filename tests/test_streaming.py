@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from diffir_cli.config import Engine, ModelConfig, Norm, Precision, Tail
-from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.condition import condition
-from diffir_cli.engine.streaming import StreamingDIRformer
-from diffir_cli.networks import DiffIRS2, DIRformer
-from diffir_cli.networks.cpen import CPEN
+from diffir_cli.models.diffir.config import ModelConfig, Norm, Tail
+from diffir_cli.models.diffir.networks import DiffIRS2, DIRformer
+from diffir_cli.models.diffir.networks.cpen import CPEN
+from diffir_cli.models.diffir.streaming.condition import condition
+from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer
+from diffir_cli.options import Engine, Precision
 from tests.conftest import TINY, noise_image
+from tests.runner_helpers import runner_of
 
 
 @st.composite
@@ -104,7 +105,7 @@ def test_pictures_are_those_of_the_plain_modules(seed: int) -> None:
     model = DiffIRS2(dataclasses.replace(TINY, norm=list(Norm)[seed % 2]))
     lq = noise_image(37, 51, seed=seed)
     plain, strips = (
-        ModelRestorer(model, "cpu", Precision.FP32, engine).restore(lq).astype(int)
+        runner_of(model, "cpu", Precision.FP32, engine).restore(lq).astype(int)
         for engine in (Engine.REFERENCE, Engine.STREAMING)
     )
     assert abs(plain - strips).max() <= 1

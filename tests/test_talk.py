@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diffir_cli.cli.talk import print_table, print_text, take_any_text
+from diffir_cli.cli.console import print_table, print_text, take_any_text
 from diffir_cli.errors import DiffIRError
 
 

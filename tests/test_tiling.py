@@ -14,17 +14,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffir_cli.config import Engine, Precision
-from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.memory import CONDITION_NUMBERS, Wish, needed_bytes, plan_run
-from diffir_cli.engine.streaming import StreamingDIRformer, strip_numbers
-from diffir_cli.engine.tiling import blended, starts
 from diffir_cli.errors import DeviceError
-from diffir_cli.networks import DiffIRS2
-from diffir_cli.registry import read_registry
+from diffir_cli.models.diffir.memory import CONDITION_NUMBERS, condition_bytes, needed_bytes
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_numbers
+from diffir_cli.models.families import find_family
+from diffir_cli.options import Engine, MemoryLimits, Precision
+from diffir_cli.runtime.memory import plan_run
+from diffir_cli.util.tiling import blended, starts
+from diffir_cli.weights.registry import read_registry
 from tests.conftest import TINY, noise_image
+from tests.runner_helpers import runner_of
 
 CPU = torch.device("cpu")
+_TINY_MODEL = find_family("diffir").build(TINY)
 
 
 @given(side=st.integers(1, 500), tile=st.integers(2, 90), data=st.data())
@@ -44,8 +47,9 @@ def test_tiles_cover_a_side_and_overlap_as_much_as_asked(
 def test_tiles_that_agree_are_blended_into_what_they_agree_on(scale: int, bound: int) -> None:
     image = torch.rand(1, 3, 48, 72)
 
-    def enlarged(part: torch.Tensor) -> torch.Tensor:
+    def enlarged(part: torch.Tensor, left: int, top: int) -> torch.Tensor:
         assert part.shape[2] <= 32 and part.shape[3] <= 32
+        assert torch.equal(part, image[:, :, top : top + 32, left : left + 32])
         return part.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
     found = blended(image, scale, 32, 8, 8, enlarged, bound)
@@ -59,7 +63,9 @@ def enlarged_whole(image: torch.Tensor, scale: int) -> torch.Tensor:
 def test_a_step_between_two_tiles_is_blended_smoothly() -> None:
     """Tiles that disagree by 1 meet without one: no two neighbours differ by more than a ramp."""
     values = iter([0.0, 1.0])
-    found = blended(torch.zeros(1, 3, 8, 48), 1, 32, 16, 8, lambda part: part + next(values))
+    found = blended(
+        torch.zeros(1, 3, 8, 48), 1, 32, 16, 8, lambda part, *_place: part + next(values)
+    )
     row = found[0, 0, 4]
     assert row[0] == 0 and row[-1] == 1
     assert float(row.diff().max()) < 0.12 and float(row.diff().min()) >= 0
@@ -67,23 +73,23 @@ def test_a_step_between_two_tiles_is_blended_smoothly() -> None:
 
 def test_an_image_is_whole_where_it_fits_and_tiled_where_not() -> None:
     needed = needed_bytes(TINY, 512, 512, strip=strip_numbers())
-    assert plan_run(TINY, 512, 512, CPU, Wish(2 * needed), strip=strip_numbers()).tile == 0
-    plan = plan_run(TINY, 2048, 2048, CPU, Wish(2 * needed), strip=strip_numbers())
+    assert plan_run(_TINY_MODEL, 512, 512, CPU, MemoryLimits(2 * needed)).tile == 0
+    plan = plan_run(_TINY_MODEL, 2048, 2048, CPU, MemoryLimits(2 * needed))
     assert 128 <= plan.tile < 2048 and plan.needed <= 2 * needed
     with pytest.raises(DeviceError, match=r"2048×2048 pixels needs about \d+\.\d GiB on cpu"):
-        plan_run(TINY, 2048, 2048, CPU, Wish(2 * needed, tile=0), strip=strip_numbers())
+        plan_run(_TINY_MODEL, 2048, 2048, CPU, MemoryLimits(2 * needed, tile=0))
     with pytest.raises(DeviceError, match="may be used"):
-        plan_run(TINY, 2048, 2048, CPU, Wish(10_000), strip=strip_numbers())
+        plan_run(_TINY_MODEL, 2048, 2048, CPU, MemoryLimits(10_000))
 
 
 def test_tiles_of_a_chosen_side_are_used_even_where_the_image_fits(s2: DiffIRS2) -> None:
     lq = noise_image(80, 100)
-    whole = ModelRestorer(s2, "cpu", Precision.FP32)
-    tiled = ModelRestorer(s2, "cpu", Precision.FP32, wish=Wish(tile=50, overlap=16))
-    found = tiled.restore(lq)
-    assert (whole.tiles, 0) == (0, 0) and tiled.tiles == 48
-    assert found.shape == (320, 400, 3)
-    assert np.abs(found.astype(int) - whole.restore(lq).astype(int)).mean() < 12
+    whole = runner_of(s2, "cpu", Precision.FP32)
+    tiled = runner_of(s2, "cpu", Precision.FP32, limits=MemoryLimits(tile=50, overlap=16))
+    found, expected = tiled.run(lq), whole.run(lq)
+    assert expected.tile == 0 and found.tile == 48
+    assert found.pixels.shape == (320, 400, 3)
+    assert np.abs(found.pixels.astype(int) - expected.pixels.astype(int)).mean() < 12
 
 
 class _Scarce:
@@ -112,12 +118,11 @@ def test_memory_that_runs_out_makes_strips_smaller(
     s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lq = noise_image(64, 64)
-    expected = ModelRestorer(s2, "cpu", Precision.FP32).restore(lq).astype(int)
+    expected = runner_of(s2, "cpu", Precision.FP32).restore(lq).astype(int)
     scarce = _make_scarce(monkeypatch, 10**9, strip_numbers() // 4)
-    restorer = ModelRestorer(s2, "cpu", Precision.FP32)
-    found = restorer.restore(lq).astype(int)
-    assert scarce.failed == 1 and restorer.tiles == 0
-    assert np.abs(found - expected).max() <= 1
+    found = runner_of(s2, "cpu", Precision.FP32).run(lq)
+    assert scarce.failed == 1 and found.tile == 0
+    assert np.abs(found.pixels.astype(int) - expected).max() <= 1
     assert "do not fit with strips of 1/1" in caplog.text
 
 
@@ -125,9 +130,10 @@ def test_memory_that_runs_out_for_all_strips_makes_tiles(
     s2: DiffIRS2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _make_scarce(monkeypatch, 128 * 128)
-    restorer = ModelRestorer(s2, "cpu", Precision.FP32, wish=Wish(overlap=16))
-    assert restorer.restore(noise_image(200, 160)).shape == (800, 640, 3)
-    assert 0 < restorer.tiles <= 128
+    restorer = runner_of(s2, "cpu", Precision.FP32, limits=MemoryLimits(overlap=16))
+    found = restorer.run(noise_image(200, 160))
+    assert found.pixels.shape == (800, 640, 3)
+    assert 0 < found.tile <= 128
 
 
 def test_memory_that_runs_out_even_for_tiles_is_said(
@@ -135,7 +141,7 @@ def test_memory_that_runs_out_even_for_tiles_is_said(
 ) -> None:
     _make_scarce(monkeypatch, 0)
     with pytest.raises(DeviceError, match="cpu ran out of memory"):
-        ModelRestorer(s2, "cpu", Precision.FP32).restore(noise_image(64, 64))
+        runner_of(s2, "cpu", Precision.FP32).restore(noise_image(64, 64))
 
 
 def test_no_other_error_is_taken_for_a_lack_of_memory(
@@ -146,22 +152,22 @@ def test_no_other_error_is_taken_for_a_lack_of_memory(
 
     monkeypatch.setattr(StreamingDIRformer, "__call__", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        ModelRestorer(s2, "cpu", Precision.FP32).restore(noise_image(16, 16))
+        runner_of(s2, "cpu", Precision.FP32).restore(noise_image(16, 16))
 
 
 _MEASURE = """
 import sys, dataclasses, torch
 torch.set_num_threads(2)
-from diffir_cli.config import Engine, Precision
-from diffir_cli.engine import ModelRestorer
-from diffir_cli.networks import DiffIRS2
-from diffir_cli.registry import read_registry
+from diffir_cli.options import Engine, Precision
+from diffir_cli.models.families import find_family
+from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.weights.registry import read_registry
 import numpy as np
 name, width, height = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 config = dataclasses.replace(
     read_registry()[name].model, num_blocks=(1, 1, 1, 1), refinement_blocks=1, cpen_blocks=1
 )
-restorer = ModelRestorer(DiffIRS2(config), "cpu", Precision.FP32)
+restorer = ModelRunner(find_family("diffir").build(config), "cpu", Precision.FP32)
 lq = np.zeros((height, width, 3), np.uint8)
 mask = np.ones((height, width), bool) if config.in_channels == 4 else None
 small = None if mask is None else mask[:64, :64]
@@ -196,21 +202,23 @@ def test_the_need_of_a_run_is_predicted_within_a_quarter(
 
 def test_tiles_without_overlap_stand_side_by_side() -> None:
     lq = torch.rand(1, 3, 64, 96)
-    torch.testing.assert_close(blended(lq, 1, 32, 0, 8, lambda tile: tile), lq)
+    torch.testing.assert_close(blended(lq, 1, 32, 0, 8, lambda tile, *_place: tile), lq)
 
 
 @pytest.mark.parametrize("wrong", [(0, -5, 32), (0, 40, 32), (-1, None, 32), (0, 16, 0)])
-def test_a_wish_that_no_tiles_can_fulfil_is_refused(wrong: tuple[int, int | None, int]) -> None:
+def test_limits_that_no_tiles_can_fulfil_is_refused(wrong: tuple[int, int | None, int]) -> None:
     with pytest.raises(ValueError, match=r"tiles|negative"):
-        Wish(*wrong)
+        MemoryLimits(*wrong)
 
 
 def test_cpen_keeps_within_the_limit_too() -> None:
     small, device = read_registry()["deblur-lite"].model, torch.device("cpu")
     config = dataclasses.replace(small, in_channels=3, gated=False)
-    free = plan_run(config, 4096, 4096, device, Wish(2**34))
-    bound = plan_run(config, 4096, 4096, device, Wish(2**29))
-    assert free.condition == CONDITION_NUMBERS > bound.condition
+    model = find_family("diffir").build(config)
+    bound = plan_run(model, 4096, 4096, device, MemoryLimits(2**29))
+    free = model.context_memory(4096, 4096, 2**34)
+    assert free == condition_bytes(config, 4096, 4096, CONDITION_NUMBERS)
+    assert model.context_memory(4096, 4096, 2**29) < free
     assert bound.tile and bound.needed <= 2**29
     with pytest.raises(DeviceError, match="tiles of 512 pixels need"):
-        plan_run(config, 4096, 4096, device, Wish(2**20, 512))
+        plan_run(model, 4096, 4096, device, MemoryLimits(2**20, 512))

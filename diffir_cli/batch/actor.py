@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffir_cli.process import prepare_process
+from diffir_cli.util.process import prepare_process
 
 # A process of Ray begins here, and torch is loaded by the imports below.
 prepare_process()
@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.work import Outcome, Staged, Work, compute, failed, load, stage
-from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.runtime.runner import ModelRunner
 
 Returned = tuple[Outcome, Staged | None]
 """What became of a picture, and its result, which waits for its name."""
@@ -25,7 +25,7 @@ class Actor:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.restorer: ModelRestorer = work.restorer()
+        self.runner: ModelRunner = work.runner()
 
     def is_ready(self) -> bool:
         """Answered once the network is made."""
@@ -39,13 +39,13 @@ class Actor:
         try:
             if job.error:
                 raise InputError(job.error)
-            loaded = load(job, self.work)
+            loaded = load(job, self.work, self.runner)
             started = time.monotonic()
-            result = compute(job, self.work, self.restorer, loaded)
+            found = compute(job, self.work, self.runner, loaded)
             seconds = loaded.seconds + time.monotonic() - started
-            precision = self.restorer.precision.value
+            precision = found.precision.value
             record = replace(loaded.record, precision=precision)
-            staged = stage(job, self.work, record, result, seconds)
+            staged = stage(job, self.work, record, found.picture, seconds)
         except DiffIRError as error:
             return failed(job, self.work, error), None
         # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
@@ -55,9 +55,9 @@ class Actor:
         outcome = Outcome(
             job,
             seconds=round(seconds, 3),
-            size=result.size,
-            tiles=self.restorer.tiles,
-            redone=self.restorer.redone,
+            size=found.picture.size,
+            tiles=found.tile,
+            redone=found.redone,
             precision=precision,
         )
         return outcome, staged

@@ -31,10 +31,10 @@ from diffir_cli.batch.stores import (
 )
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import Crew
-from diffir_cli.config import OnExist
-from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import InputError
-from diffir_cli.files import make_folder, this_process
+from diffir_cli.options import OnExist
+from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.util.files import make_folder, this_process
 
 _log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _listed(folder: Path) -> Callable[[Path], bool]:
 def run_plan(
     plan: Plan,
     request: Request,
-    restorer: ModelRestorer,
+    restorer: ModelRunner,
     stop: threading.Event,
     begin: Callable[[Job], None],
     done: Callable[[Outcome], None],
@@ -259,11 +259,11 @@ def _clean(jobs: Sequence[Job], request: Request) -> None:
             remove_abandoned(folder)
 
 
-def seconds_per_pixel(restorer: ModelRestorer) -> float:
+def seconds_per_pixel(restorer: ModelRunner) -> float:
     """How long a network takes for an LQ pixel here, measured on a small picture."""
     # Noise, since in a flat picture there is no shake to look for.
     lq = np.random.default_rng(0).integers(0, 256, (192, 192, 3), np.uint8)
-    mask = np.zeros((192, 192), bool) if restorer.takes_mask else None
+    mask = np.zeros((192, 192), bool) if restorer.info.takes_mask else None
     if mask is not None:
         mask[:8, :8] = True
     restorer.restore(lq[:64, :64], mask=None if mask is None else mask[:64, :64])

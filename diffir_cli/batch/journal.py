@@ -18,7 +18,7 @@ from typing import Any
 
 from diffir_cli.batch.stores import fetch, is_remote, is_taken, objects_named, put
 from diffir_cli.errors import InputError
-from diffir_cli.files import make_folder, write_atomically
+from diffir_cli.util.files import make_folder, write_atomically
 
 _PREFIX = ".diffir-journal"
 _PULLED = ".store.jsonl"

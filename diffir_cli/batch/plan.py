@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.find import Found, files_in
 from diffir_cli.batch.stores import below, reaching, real_path
-from diffir_cli.config import Task
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
-from diffir_cli.imaging.source import Treatment
+from diffir_cli.imaging.source import PictureOptions
 from diffir_cli.imaging.write import check_coding, check_fit
+from diffir_cli.options import Task
 
 _FIELDS = ("reldir", "stem", "ext", "task", "scale", "weights")
 
@@ -36,6 +36,10 @@ class Job:
     """The file that marks the holes."""
     pixels: int = 0
     """Of the source; 0 where it could not be told."""
+    size: tuple[int, int] = (0, 0)
+    """(width, height) of the source; (0, 0) where it could not be told."""
+    deep: bool = False
+    """Whether the source has 16 bits a channel."""
     bytes: int = 0
     """Of the source's file."""
     error: str = ""
@@ -70,7 +74,7 @@ def plan_jobs(
     probed: Sequence[tuple[Found, Probe | str]],
     folder: Path | None,
     naming: Naming,
-    treatment: Treatment,
+    treatment: PictureOptions,
     masks: Path | None,
     others: Sequence[Found] = (),
 ) -> list[Job]:
@@ -113,7 +117,7 @@ def _unprobed_name(item: Found, naming: Naming) -> str:
 
 
 def _job(
-    item: Found, probe: Probe | str, folder: Path | None, naming: Naming, treatment: Treatment
+    item: Found, probe: Probe | str, folder: Path | None, naming: Naming, treatment: PictureOptions
 ) -> Job:
     error = probe if isinstance(probe, str) else ""
     with reaching(item.path):
@@ -138,9 +142,7 @@ def _job(
         ending = _ending(item.path, format_)
         output = _name(item, naming) + ending
         target = folder / output
-    pixels = 0
     if isinstance(probe, Probe):
-        pixels = probe.size[0] * probe.size[1]
         width, height = (max(1, round(side * naming.scale)) for side in probe.size)
         alpha = probe.alpha and treatment.keeps_alpha
         try:
@@ -148,9 +150,11 @@ def _job(
             check_coding(target, naming.quality, naming.lossless, format_)
         except InputError as fault:
             error = error or fault.message
-    return Job(
-        item.path, output, target, format_, None, pixels, size, error, overwrite=folder is None
-    )
+    job = Job(item.path, output, target, format_, bytes=size, error=error, overwrite=folder is None)
+    if not isinstance(probe, Probe):
+        return job
+    pixels = probe.size[0] * probe.size[1]
+    return replace(job, pixels=pixels, size=probe.size, deep=probe.deep)
 
 
 def _own(name: str) -> str:

@@ -14,8 +14,8 @@ from diffir_cli.batch.stores import fetch, is_remote
 from diffir_cli.batch.work import Outcome
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.html import Gallery
-from diffir_cli.files import write_text
 from diffir_cli.imaging import read_picture
+from diffir_cli.util.files import write_text
 
 _MOST = 200
 """Pictures on a page; more would make it too heavy to open."""

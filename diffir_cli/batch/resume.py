@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact, is_of
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_taken, reaching
-from diffir_cli.config import OnExist
 from diffir_cli.errors import InputError
+from diffir_cli.options import OnExist
 
 Records = Mapping[str, Sequence[Record]]
 """What was finished under each name, the newest last."""

@@ -18,9 +18,9 @@ from diffir_cli.batch.journal import Record
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote
 from diffir_cli.batch.work import Loaded, Outcome, Work, compute, failed, load, save
-from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging import Picture
+from diffir_cli.runtime.runner import ModelRunner
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ _SPARE = 2**20
 """Bytes that must be free besides what the last result on a full disk took."""
 
 
-def _loaded(job: Job, work: Work) -> Loaded:
+def _loaded(job: Job, work: Work, runner: ModelRunner) -> Loaded:
     """A picture, unless it is known that it cannot be read, which may take for ever to find out."""
     if job.error:
         raise InputError(job.error)
-    return load(job, work)
+    return load(job, work, runner)
 
 
 class Stop(Protocol):
@@ -49,7 +49,7 @@ class Pipeline:
 
     Args:
         work: What is the same for all.
-        restorer: The network.
+        runner: The network.
         helpers: Threads for reading, and as many for writing.
         stop: Once it is set, the picture in the network is finished and no other begun.
         begin: Called with each job as it enters the network.
@@ -59,13 +59,13 @@ class Pipeline:
     def __init__(
         self,
         work: Work,
-        restorer: ModelRestorer,
+        runner: ModelRunner,
         helpers: int,
         stop: Stop,
         begin: Callable[[Job], None],
         done: Callable[[Outcome], None],
     ) -> None:
-        self.work, self.restorer, self.helpers = work, restorer, helpers
+        self.work, self.runner, self.helpers = work, runner, helpers
         self.stop, self.begin, self.done = stop, begin, done
         self._ahead: deque[tuple[Job, Future[Loaded]]] = deque()
         self._behind: deque[Future[Outcome]] = deque()
@@ -94,7 +94,7 @@ class Pipeline:
             job = next(jobs, None)
             if job is None:
                 return
-            self._ahead.append((job, reading.submit(_loaded, job, self.work)))
+            self._ahead.append((job, reading.submit(_loaded, job, self.work, self.runner)))
 
     def _restore(self, job: Job, reading: Future[Loaded], writing: ThreadPoolExecutor) -> None:
         self.begin(job)
@@ -103,7 +103,7 @@ class Pipeline:
                 self._check_disk(job)
             loaded = reading.result()
             started = time.monotonic()
-            result = compute(job, self.work, self.restorer, loaded)
+            found = compute(job, self.work, self.runner, loaded)
         except DiffIRError as error:
             self._finish(failed(job, self.work, error))
             return
@@ -117,13 +117,13 @@ class Pipeline:
         outcome = Outcome(
             job,
             seconds=seconds,
-            size=result.size,
-            tiles=self.restorer.tiles,
-            redone=self.restorer.redone,
-            precision=self.restorer.precision.value,
+            size=found.picture.size,
+            tiles=found.tile,
+            redone=found.redone,
+            precision=found.precision.value,
         )
         record = replace(loaded.record, precision=outcome.precision)
-        self._behind.append(writing.submit(self._write, record, result, outcome))
+        self._behind.append(writing.submit(self._write, record, found.picture, outcome))
 
     def _write(self, record: Record, result: Picture, outcome: Outcome) -> Outcome:
         job = outcome.job

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from diffir_cli.errors import DiffIRError, InputError
-from diffir_cli.files import UNFINISHED, give_name, is_abandoned, remove_unfinished
-from diffir_cli.folders import state_folder
+from diffir_cli.util.files import UNFINISHED, give_name, is_abandoned, remove_unfinished
+from diffir_cli.util.folders import state_folder
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "local": "file"}

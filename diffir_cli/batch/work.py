@@ -11,24 +11,23 @@ import hashlib
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diffir_cli.batch.journal import Record, append, file_sha256
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, reaching
-from diffir_cli.config import Engine, Precision, Task
-from diffir_cli.engine.loading import restorer_of
-from diffir_cli.engine.memory import Wish
-from diffir_cli.engine.pictures import check_holes, treat
-from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError
-from diffir_cli.files import unfinished_name
 from diffir_cli.imaging import Picture, encode_picture, write_picture
 from diffir_cli.imaging.read import refusing
-from diffir_cli.imaging.source import Source, Treatment, check_source, read_source
-from diffir_cli.weightfile import WeightFile
+from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
+from diffir_cli.options import Engine, MemoryLimits, Precision, Task
+from diffir_cli.runtime.loading import load_runner
+from diffir_cli.runtime.pictures import RestoredPicture, check_holes, restore_source
+from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.util.files import unfinished_name
+from diffir_cli.weights.locate import WeightFile
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Work:
     """What is wrong with them."""
     weights: WeightFile
     """What they are restored with."""
-    treatment: Treatment
+    treatment: PictureOptions
     """What else is done with them."""
     device: str = "auto"
     """Where the network runs."""
@@ -47,8 +46,8 @@ class Work:
     """Number format of the DIRformer."""
     engine: Engine = Engine.STREAMING
     """How the network is executed."""
-    limits: tuple[int, int | None, int] = (0, None, 32)
-    """The arguments of a `Wish`."""
+    limits: MemoryLimits = field(default_factory=MemoryLimits)
+    """Of memory and tiles."""
     threads: int | None = None
     """CPU threads of a process; None leaves torch's choice."""
     quality: int | None = None
@@ -62,15 +61,22 @@ class Work:
     owner: str = ""
     """Whose unfinished files are; empty for this process."""
 
-    def restorer(self) -> ModelRestorer:
+    def runner(self) -> ModelRunner:
         """The network on its device.
 
         Raises:
             WeightsError: when the weights cannot be used for the task.
             DeviceError: when the machine cannot provide device or precision.
         """
-        how = self.device, self.precision, self.threads, self.engine, Wish(*self.limits)
-        return restorer_of(self.weights, self.task, *how)
+        return load_runner(
+            self.weights,
+            self.task,
+            self.device,
+            self.precision,
+            self.threads,
+            self.engine,
+            self.limits,
+        )
 
     def note(self, job: Job, record: Record) -> None:
         """Add a line to the journal of a picture.
@@ -95,7 +101,7 @@ class Work:
             "task": self.task,
             "precision": self.precision,
             "engine": self.engine,
-            "limits": self.limits,
+            "limits": dataclasses.astuple(self.limits),
             "quality": self.quality,
             "lossless": self.lossless,
         }
@@ -149,12 +155,15 @@ class Outcome:
     """Whether there was no space for it."""
 
 
-def load(job: Job, work: Work) -> Loaded:
-    """Read a picture.
+def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
+    """Read a picture, if it will fit into memory.
 
     Raises:
         InputError: when it or its mask cannot be read.
+        DeviceError: when memory does not suffice to restore one of its size.
     """
+    if all(job.size):
+        runner.plan(*job.size, job.deep)
     started = time.monotonic()
     # Hashed and decoded from the same bytes, even if the file changes meanwhile.
     changed, data = _content(job.source, work)
@@ -186,7 +195,7 @@ def _content(path: Path, work: Work) -> tuple[int, bytes]:
         return path.stat().st_mtime_ns, fetch(path)
 
 
-def compute(job: Job, work: Work, restorer: ModelRestorer, loaded: Loaded) -> Picture:
+def compute(job: Job, work: Work, runner: ModelRunner, loaded: Loaded) -> RestoredPicture:
     """Restore a picture.
 
     Raises:
@@ -195,9 +204,9 @@ def compute(job: Job, work: Work, restorer: ModelRestorer, loaded: Loaded) -> Pi
         WeightsError: when the network's result is not finite.
     """
     source = loaded.source
-    check_holes(restorer, source.holes is not None, work.weights.name)
-    check_source(source, job.target, job.format, work.treatment, restorer.config.scale)
-    return treat(restorer, source, work.treatment, work.weights)
+    check_holes(runner, source.holes is not None, work.weights.name)
+    check_source(source, job.target, job.format, work.treatment, runner.info.scale)
+    return restore_source(runner, source, work.treatment, work.weights)
 
 
 def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> float:

@@ -202,7 +202,7 @@ def _work(pipe: Connection, work: Work, helpers: int, halt: Event) -> None:
             pipe.send(event)
 
     try:
-        restorer = work.restorer()
+        restorer = work.runner()
     except DiffIRError as error:
         tell(error)
         return

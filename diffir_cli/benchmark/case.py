@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffir_cli.benchmark.subject import Subject
-from diffir_cli.config import Engine, Precision
-from diffir_cli.engine.restorer import ModelRestorer
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.base import RestorationModel
+from diffir_cli.options import Engine, Precision
+from diffir_cli.runtime.runner import ModelRunner
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Case:
     device: str
     """As a user names it; never `auto`."""
 
-    def restorer(self, model: DiffIRS2 | None = None) -> ModelRestorer:
+    def restorer(self, model: RestorationModel | None = None) -> ModelRunner:
         """The network, or one that is built already, ready for a picture.
 
         Raises:
@@ -45,7 +45,7 @@ class Case:
             CheckpointError: when its file does not fit.
         """
         model = model or self.subject.build()
-        return ModelRestorer(model, self.device, self.variant.precision, self.variant.engine)
+        return ModelRunner(model, self.device, self.variant.precision, self.variant.engine)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""

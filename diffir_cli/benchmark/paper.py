@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diffir_cli.benchmark.cost import Cost, count_cost
-from diffir_cli.registry import find_weights
+from diffir_cli.models.cost import Cost
+from diffir_cli.models.diffir.cost import count_cost
+from diffir_cli.weights.registry import find_weights
 
 SIDE = 256
 """Pixels: the paper counts at 256×256, for super-resolution those of the small image."""

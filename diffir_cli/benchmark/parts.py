@@ -16,14 +16,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffir_cli.benchmark.places import Place, places
 from diffir_cli.benchmark.timing import settle
-from diffir_cli.engine.restorer import ModelRestorer
+from diffir_cli.models.base import RestorationModel
+from diffir_cli.models.cost import ModulePart
+from diffir_cli.models.families import find_family
+from diffir_cli.runtime.runner import ModelRunner
 
 
 def time_parts(
-    restorer: ModelRestorer, restore: Callable[[], object], repeats: int
-) -> tuple[dict[Place, float], float]:
+    restorer: ModelRunner, restore: Callable[[], object], repeats: int
+) -> tuple[dict[ModulePart, float], float]:
     """Median seconds of each part and of the whole, which is more: sums of residuals, padding.
 
     Args:
@@ -32,7 +34,7 @@ def time_parts(
         repeats: How often, behind one that does not count.
     """
     restore()
-    turns: list[dict[Place, float]] = []
+    turns: list[dict[ModulePart, float]] = []
     wholes = []
     for _ in range(repeats):
         with _watched(restorer.model, restorer.device) as spent:
@@ -46,16 +48,16 @@ def time_parts(
 
 
 @contextmanager
-def _watched(model: nn.Module, device: torch.device) -> Iterator[dict[Place, float]]:
+def _watched(model: RestorationModel, device: torch.device) -> Iterator[dict[ModulePart, float]]:
     """Seconds that each place of a network takes while the block runs."""
-    spent: defaultdict[Place, float] = defaultdict(float)
+    spent: defaultdict[ModulePart, float] = defaultdict(float)
     started = [0.0]
 
     def before(_module: nn.Module, _args: Any) -> None:
         settle(device)
         started[0] = time.perf_counter()
 
-    def behind(place: Place) -> Callable[[nn.Module, Any, Any], None]:
+    def behind(place: ModulePart) -> Callable[[nn.Module, Any, Any], None]:
         def stop(_module: nn.Module, _args: Any, _output: Any) -> None:
             settle(device)
             spent[place] += time.perf_counter() - started[0]
@@ -63,8 +65,9 @@ def _watched(model: nn.Module, device: torch.device) -> Iterator[dict[Place, flo
         return stop
 
     handles = []
+    modules = nn.ModuleDict(model.parts())
     # One start is enough, since no part holds another.
-    for _, module, place in places(model):
+    for _, module, place in find_family(model.info.family).module_parts(modules):
         handles.append(module.register_forward_pre_hook(before))
         handles.append(module.register_forward_hook(behind(place)))
     try:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.benchmark.compare import read_json
-from diffir_cli.benchmark.cost import count_cost
 from diffir_cli.benchmark.subject import Subject
-from diffir_cli.config import ModelConfig
 from diffir_cli.errors import InputError
-from diffir_cli.registry import read_registry
+from diffir_cli.weights.registry import read_registry
 
 SIDE = 256
 """Pixels of the input for which the cost is told, as in the paper."""
@@ -74,16 +72,16 @@ def read_quality(path: Path, subjects: Collection[Subject] = ()) -> Quality:
     if values[first] is None:
         raise InputError(f"{path} has no finite mean PSNR", "evaluate on other pictures")
     name = str(weights.get("name"))
-    config = _config(name, weights.get("sha256"), path, subjects)
+    subject = _subject(name, weights.get("sha256"), path, subjects)
     return Quality(
         name,
         str(found["protocol"]),
         str(found.get("conventions", "")),
-        config.scale,
+        subject.info.scale,
         float(values[first] or 0),
         {other: value for other in others if (value := values[other]) is not None},
         _pictures(methods[first]),
-        count_cost(config, SIDE, SIDE).exact,
+        subject.cost(SIDE, SIDE).exact,
     )
 
 
@@ -131,17 +129,17 @@ def _psnr(method: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _config(name: str, sha256: object, path: Path, subjects: Collection[Subject]) -> ModelConfig:
-    """What the network of a result looks like: of its very weights, else of its name."""
+def _subject(name: str, sha256: object, path: Path, subjects: Collection[Subject]) -> Subject:
+    """The network of a result: of its very weights, else of its name."""
     for subject in subjects:
         if subject.sha256 and subject.sha256 == sha256:
-            return subject.config
+            return subject
     specs = read_registry()
     if name in specs:
-        return specs[name].model
+        return Subject(name, specs[name].model, family=specs[name].family)
     for subject in subjects:
         if subject.name == name and subject.sha256 is None:
-            return subject.config
+            return subject
     raise InputError(
         f"{path} is of {name!r}, whose cost is not known",
         f"measure it in the same run: --weights {name}",

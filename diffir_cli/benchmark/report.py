@@ -10,7 +10,6 @@ from typing import Any
 
 from diffir_cli.benchmark.growth import Growth
 from diffir_cli.benchmark.machine import Machine
-from diffir_cli.benchmark.places import Network
 from diffir_cli.benchmark.run import Result, Settings
 from diffir_cli.benchmark.tables import Table
 from diffir_cli.benchmark.timing import NOISY, Timing
@@ -87,7 +86,7 @@ def _result(result: Result) -> dict[str, Any]:
         "mult_adds": {
             "exact": cost.exact,
             "paper": cost.paper,
-            **{network.value: cost.network(network).mult_adds for network in Network},
+            **{network: cost.network(network).mult_adds for network in cost.parameters},
         },
         "parts": [
             {

@@ -12,17 +12,16 @@ from itertools import zip_longest
 import torch
 
 from diffir_cli.benchmark.case import Case, Variant
-from diffir_cli.benchmark.cost import Cost, count_cost
-from diffir_cli.benchmark.fresh import Fresh, measure_fresh
 from diffir_cli.benchmark.parts import time_parts
-from diffir_cli.benchmark.places import Place
 from diffir_cli.benchmark.sizes import Size
 from diffir_cli.benchmark.subject import Subject
+from diffir_cli.benchmark.subprocess_run import Fresh, measure_fresh
 from diffir_cli.benchmark.timing import FAULTS, Call, Ratio, Timing, by_turns, roof
-from diffir_cli.config import Engine, Precision
-from diffir_cli.engine.restorer import ModelRestorer
 from diffir_cli.errors import DiffIRError
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.base import ModelInfo, RestorationModel
+from diffir_cli.models.cost import Cost, ModulePart
+from diffir_cli.options import Engine, Precision
+from diffir_cli.runtime.runner import Restored
 
 Report = Callable[[str], None]
 """Told what is being worked on."""
@@ -58,7 +57,7 @@ class Result:
     """FLOP/s of a product of matrices in the same run and format; 0 where it was not run."""
     fresh: Fresh | None = None
     """None where it was not asked for, or failed."""
-    parts: tuple[dict[Place, float], float] | None = None
+    parts: tuple[dict[ModulePart, float], float] | None = None
     """Seconds of each part and of the whole, in the plain modules and the format of the case; None
     where not asked for, or told with another case of this format."""
     tile: int = 0
@@ -208,7 +207,7 @@ def _growing(found: Sequence[Result], settings: Settings) -> float:
 
 
 def _by_turns(
-    cases: Sequence[Case], model: DiffIRS2, repeats: int, roofs: Roofs, report: Report
+    cases: Sequence[Case], model: RestorationModel, repeats: int, roofs: Roofs, report: Report
 ) -> list[Result]:
     """Time the cases of one size by turns, without those that fail."""
     calls: dict[Case, Call] = {}
@@ -217,14 +216,16 @@ def _by_turns(
         report(f"{_said(case)}, {case.variant}")
         try:
             restorer = case.restorer(model)
-            call = partial(restorer.restore, **case.subject.picture(case.width, case.height))
+            call = partial(restorer.run, **case.subject.picture(case.width, case.height))
             for _ in range(_warm_ups(case.device)):
-                call()
+                restored = call()
         except FAULTS as error:
             results[case] = _failed(case, error)
             continue
         calls[case] = call
-        results[case] = replace(_counted(case), tile=restorer.tiles, notes=_notes(restorer))
+        results[case] = replace(
+            _counted(case), tile=restored.tile, notes=_notes(restorer.info, restored)
+        )
     formats = dict.fromkeys(case.variant.precision for case in calls)
     for precision in formats:
         roofs.measure(precision)
@@ -269,7 +270,7 @@ def _why(error: Exception) -> str:
 
 
 def _counted(case: Case) -> Result:
-    return Result(case, count_cost(case.subject.config, case.width, case.height))
+    return Result(case, case.subject.cost(case.width, case.height))
 
 
 def _warm_ups(device: str) -> int:
@@ -277,14 +278,14 @@ def _warm_ups(device: str) -> int:
     return 1 if device == "cpu" else 3
 
 
-def _notes(restorer: ModelRestorer) -> tuple[str, ...]:
+def _notes(info: ModelInfo, restored: Restored) -> tuple[str, ...]:
     notes = []
-    if restorer.config.in_channels == 6:
-        notes.append("the time holds the deconvolved guess, which is not counted in Mult-Adds")
-    if restorer.tiles:
-        notes.append(f"in tiles of {restorer.tiles} pixels, which compute more than is counted")
-    if restorer.redone:
-        notes.append(f"{restorer.precision.value} overflowed: computed again in fp32")
+    if info.uncounted:
+        notes.append(f"the time holds {info.uncounted}, which is not counted in Mult-Adds")
+    if restored.tile:
+        notes.append(f"in tiles of {restored.tile} pixels, which compute more than is counted")
+    if restored.redone:
+        notes.append(f"{restored.precision.value} overflowed: computed again in fp32")
     return tuple(notes)
 
 
@@ -297,7 +298,7 @@ def _with_fresh(result: Result) -> Result:
         return replace(result, notes=(*result.notes, error.message))
 
 
-def _add_parts(found: list[Result], model: DiffIRS2, repeats: int) -> None:
+def _add_parts(found: list[Result], model: RestorationModel, repeats: int) -> None:
     """Time the parts of a network in the plain modules, once for each format that works."""
     seen: set[Precision] = set()
     for place, result in enumerate(found):
@@ -307,7 +308,7 @@ def _add_parts(found: list[Result], model: DiffIRS2, repeats: int) -> None:
             found[place] = _with_parts(result, model, repeats)
 
 
-def _with_parts(result: Result, model: DiffIRS2, repeats: int) -> Result:
+def _with_parts(result: Result, model: RestorationModel, repeats: int) -> Result:
     variant = replace(result.case.variant, engine=Engine.REFERENCE)
     case = replace(result.case, variant=variant)
     try:

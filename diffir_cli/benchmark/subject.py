@@ -6,19 +6,21 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from diffir_cli.checkpoint import load_model
-from diffir_cli.config import ModelConfig, Task
-from diffir_cli.downloads.cache import find_installed
-from diffir_cli.networks import DiffIRS2
-from diffir_cli.registry import find_weights, read_registry
-from diffir_cli.weightfile import locate_weights
+from diffir_cli.models.base import ModelInfo, RestorationModel
+from diffir_cli.models.cost import Cost
+from diffir_cli.models.families import DEFAULT_FAMILY, config_of, find_family
+from diffir_cli.options import Task
+from diffir_cli.runtime.loading import load_weights
+from diffir_cli.weights.cache import find_installed
+from diffir_cli.weights.locate import WeightFile, locate_weights
+from diffir_cli.weights.registry import find_weights, read_registry
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,16 @@ class Subject:
 
     name: str
     """The registry's name of its weights, or the file's; its path where two files have one name."""
-    config: ModelConfig
+    config: Any
     """What it looks like."""
     path: Path | None = None
     """Its weights; None for random ones, which cost the same."""
     sha256: str | None = None
     """Hash of its weights; None for random ones."""
+    family: str = DEFAULT_FAMILY
+    """Which family of networks it is of."""
+    other_files: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    """Where each component lies, for a network of several files."""
 
     @property
     def digest(self) -> str:
@@ -40,23 +46,40 @@ class Subject:
         text = json.dumps(self.config.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def build(self) -> DiffIRS2:
+    @property
+    def info(self) -> ModelInfo:
+        """What may be asked of the network."""
+        return find_family(self.family).info(self.config)
+
+    def cost(self, width: int, height: int) -> Cost:
+        """What the network costs for an image of so many LQ pixels."""
+        return find_family(self.family).cost(self.config, width, height)
+
+    def build(self) -> RestorationModel:
         """The network, in eval mode on the CPU.
 
         Raises:
             CheckpointError: when its file does not fit.
         """
         if self.path is not None:
-            return load_model(self.path, self.config)
+            return load_weights(self.file)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return DiffIRS2(self.config).eval()
+            return find_family(self.family).build(self.config)
+
+    @property
+    def file(self) -> WeightFile:
+        """Its weights, where it has some."""
+        assert self.path is not None and self.sha256 is not None
+        return WeightFile(
+            self.name, self.path, self.sha256, self.config, self.family, self.other_files
+        )
 
     def picture(self, width: int, height: int) -> dict[str, Any]:
-        """Arguments for `ModelRestorer.restore`: noise, with holes where a network fills them."""
+        """Arguments for `ModelRunner.restore`: noise, with holes where a network fills them."""
         draw = np.random.default_rng(0)
         lq = draw.integers(0, 256, (height, width, 3), np.uint8)
-        if self.config.in_channels != 4:
+        if not self.info.takes_mask:
             return {"lq": lq}
         return {"lq": lq, "mask": draw.random((height, width)) < _HOLES}
 
@@ -64,14 +87,22 @@ class Subject:
         """The fields as values that JSON can hold."""
         path = None if self.path is None else str(self.path)
         config = self.config.to_dict()
-        return {"name": self.name, "config": config, "path": path, "sha256": self.sha256}
+        return {
+            "name": self.name,
+            "config": config,
+            "path": path,
+            "sha256": self.sha256,
+            "family": self.family,
+            "other_files": {name: str(file) for name, file in self.other_files.items()},
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Subject:
         """What `to_dict` gave."""
         path = None if values["path"] is None else Path(values["path"])
-        config = ModelConfig.from_dict(values["config"])
-        return cls(values["name"], config, path, values["sha256"])
+        config = config_of(values["family"], values["config"])
+        others = {name: Path(file) for name, file in values["other_files"].items()}
+        return cls(values["name"], config, path, values["sha256"], values["family"], others)
 
 
 _HOLES = 0.25
@@ -108,9 +139,9 @@ def _subject(name: str, registry: Path | None) -> Subject:
     if name not in read_registry(registry) and (path.is_file() or path.suffix):
         # The task of a file matters only to what it is used for.
         file = locate_weights(name, Task.SR, registry)
-        return Subject(file.name, load_model(file.path).config, file.path, file.sha256)
+        return Subject(file.name, load_weights(file).config, file.path, file.sha256)
     spec = find_weights(name, registry)
-    if find_installed(spec) is None:
-        return Subject(name, spec.model)
+    if any(find_installed(part) is None for part in spec.parts):
+        return Subject(name, spec.model, family=spec.family)
     file = locate_weights(name, spec.task, registry)
-    return Subject(name, spec.model, file.path, file.sha256)
+    return Subject(name, spec.model, file.path, file.sha256, spec.family, file.others)

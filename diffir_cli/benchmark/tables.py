@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from diffir_cli.benchmark.fresh import Fresh
 from diffir_cli.benchmark.growth import Growth
 from diffir_cli.benchmark.paper import PaperRow
-from diffir_cli.benchmark.places import Kind, Network, Place
 from diffir_cli.benchmark.run import Result
+from diffir_cli.benchmark.subprocess_run import Fresh
 from diffir_cli.benchmark.timing import Timing
+from diffir_cli.models.cost import ModulePart
 
 _Text = Callable[[Result], str]
 
@@ -47,11 +47,12 @@ def tables(
 def cost_table(results: Sequence[Result]) -> Table:
     """Parameters and Mult-Adds of each network at each size, by both conventions."""
     header = ["weights", "input", "parameters (M)", "exact (G)", "paper (G)"]
-    header += [f"{network.value} (G)" for network in Network]
+    networks = list(dict.fromkeys(name for each in results for name in each.cost.parameters))
+    header += [f"{network} (G)" for network in networks]
     rows = []
     for result in _once_each(results):
         cost = result.cost
-        figures = [cost.exact, cost.paper, *(cost.network(each).mult_adds for each in Network)]
+        figures = [cost.exact, cost.paper, *(cost.network(each).mult_adds for each in networks)]
         millions = f"{cost.total_parameters / 1e6:.2f}"
         case = result.case
         size = f"{case.width}×{case.height}"
@@ -108,9 +109,9 @@ def parts_table(result: Result) -> Table:
     cost, timed = result.cost, result.parts
     header = ["level", "kind", "Mult-Adds (M)", "share"]
     header += ["ms", "of time", "GFLOP/s"] if timed else []
-    rows = [_part_row(place.level, place.kind.value, [place], result) for place in cost.parts]
-    for kind in Kind:
-        rows.append(_part_row("all", kind.value, [p for p in cost.parts if p.kind is kind], result))
+    rows = [_part_row(place.level, place.kind, [place], result) for place in cost.parts]
+    for kind in dict.fromkeys(part.kind for part in cost.parts):
+        rows.append(_part_row("all", kind, [p for p in cost.parts if p.kind == kind], result))
     if timed:
         rest = max(timed[1] - sum(timed[0].values()), 0.0)
         rows.append(["all", "rest", DASH, DASH, _milli(rest), _percent(rest / timed[1]), DASH])
@@ -120,7 +121,7 @@ def parts_table(result: Result) -> Table:
     return Table(title, header, rows, 2)
 
 
-def _part_row(level: str, kind: str, places: Sequence[Place], result: Result) -> list[str]:
+def _part_row(level: str, kind: str, places: Sequence[ModulePart], result: Result) -> list[str]:
     count = sum(result.cost.parts[place].mult_adds for place in places)
     row = [level, kind, f"{count / 1e6:.1f}", _percent(count / result.cost.exact)]
     if result.parts:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from diffir_cli.config import Precision
-from diffir_cli.engine.device import dtype_of, tf32
 from diffir_cli.errors import DiffIRError
+from diffir_cli.options import Precision
+from diffir_cli.runtime.device import dtype_of, tf32
 
 Call = Callable[[], object]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, say, working
+from diffir_cli.cli.console import be_quiet, say, working
 
 
 def ablate(
@@ -35,9 +35,9 @@ def ablate(
     import torch
 
     from diffir_cli.errors import RecipeError
-    from diffir_cli.files import write_text
     from diffir_cli.training.ablation import STAGE1, as_markdown, draw, run_variant, variants
     from diffir_cli.training.recipe_file import load_recipe
+    from diffir_cli.util.files import write_text
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -22,9 +22,9 @@ from diffir_cli.cli import (
     restore,
     train,
 )
-from diffir_cli.cli.talk import say, take_any_text
+from diffir_cli.cli.console import say, take_any_text
 from diffir_cli.errors import DeviceError, DiffIRError
-from diffir_cli.process import prepare_process
+from diffir_cli.util.process import prepare_process
 from diffir_cli.version import __version__
 
 INTERRUPTED = 130

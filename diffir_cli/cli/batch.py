@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.batch_talk import Talk, say_summary, show_plan
+from diffir_cli.cli.batch_console import Talk, say_summary, show_plan
+from diffir_cli.cli.console import be_quiet, print_json, say
 from diffir_cli.cli.progress import make_progress
-from diffir_cli.cli.talk import be_quiet, print_json, say
 from diffir_cli.cli.weights import located
-from diffir_cli.config import AlphaMode, Engine, OnExist, Precision, Task
+from diffir_cli.options import AlphaMode, Engine, OnExist, Precision, Task
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Request
     from diffir_cli.batch.work import Outcome
-    from diffir_cli.engine.restorer import ModelRestorer
+    from diffir_cli.runtime.runner import ModelRunner
 
 _FEW = 20
 """Pictures of which each line can still be seen at the end."""
@@ -188,7 +188,7 @@ def batch(
     part = _check(folder, in_place, shard, name, format_name, report)
     if task is Task.INPAINT and not (mask or mask_from_alpha):
         raise typer.BadParameter("--task inpaint needs --mask FILE|DIR or --mask-from-alpha")
-    treatment = options.treatment_of(
+    treatment = options.picture_options(
         seed=seed,
         alpha=alpha,
         background=background,
@@ -201,7 +201,7 @@ def batch(
         strip_metadata=strip_metadata,
     )
     from diffir_cli.batch.find import check_inputs
-    from diffir_cli.files import check_new_file
+    from diffir_cli.util.files import check_new_file
 
     if (ray_workers or gpus_per_worker) and not ray:
         raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
@@ -221,12 +221,13 @@ def batch(
     from diffir_cli.batch.work import Work
 
     devices = tuple(device.split(","))
-    how = devices[0], precision, engine, limits, threads, quality, lossless
-    work = Work(task, chosen, treatment, *how)
+    work = Work(
+        task, chosen, treatment, devices[0], precision, engine, limits, threads, quality, lossless
+    )
     # A machine that only hands out need not have the devices of those that compute.
     at_home = replace(work, device="cpu", precision=Precision.AUTO) if ray else work
-    restorer = at_home.restorer()
-    factor = outscale or restorer.config.scale
+    restorer = at_home.runner()
+    factor = outscale or restorer.info.scale
     chosen_policy = {overwrite: OnExist.OVERWRITE, skip_existing: OnExist.SKIP}.get(True, on_exist)
     request = Request(
         inputs=tuple(inputs),
@@ -278,7 +279,7 @@ def _check(
         raise typer.BadParameter(f"--shard must be K/N with K from 1 to N, not {shard!r}") from None
 
 
-def _run(request: Request, restorer: ModelRestorer, report: Path | None, talk: Talk) -> None:
+def _run(request: Request, restorer: ModelRunner, report: Path | None, talk: Talk) -> None:
     from diffir_cli.batch.batch import make_plan, run_plan
 
     started = time.monotonic()

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.benchmark.sizes import sweep_sizes
-from diffir_cli.cli import benchmark_wish as wish
-from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, working
-from diffir_cli.config import Engine, Precision, Task
+from diffir_cli.cli import benchmark_options, options
+from diffir_cli.cli.console import be_quiet, working
+from diffir_cli.options import Engine, Precision, Task
 
 if TYPE_CHECKING:
     from diffir_cli.benchmark import run
@@ -147,11 +146,14 @@ def benchmark(
     Engines and precisions named together are measured by turns and compared. The first of them is
     what the others are compared with.
     """
-    wish.check_options(context, paper, cost_only, bool(quality))
-    wish.check_files(context, csv, markdown, plot, quiet and not json)
-    sizes, sides = wish.parse_sizes(size or ["256x256"]), wish.parse_sweep(sweep)
-    engines = wish.parse_names(Engine, engine or ["streaming"], "--engine")
-    precisions = wish.parse_names(Precision, precision or ["auto"], "--precision")
+    benchmark_options.check_options(context, paper, cost_only, bool(quality))
+    benchmark_options.check_files(context, csv, markdown, plot, quiet and not json)
+    sizes, sides = (
+        benchmark_options.parse_sizes(size or ["256x256"]),
+        benchmark_options.parse_sweep(sweep),
+    )
+    engines = benchmark_options.parse_names(Engine, engine or ["streaming"], "--engine")
+    precisions = benchmark_options.parse_names(Precision, precision or ["auto"], "--precision")
     be_quiet(quiet)
     options.check_reports({"csv": csv, "markdown": markdown, "plot": plot}, overwrite)
 
@@ -159,10 +161,10 @@ def benchmark(
 
     from diffir_cli.benchmark import run
     from diffir_cli.benchmark.machine import describe_machine
-    from diffir_cli.cli import benchmark_talk as talk
+    from diffir_cli.cli import benchmark_console
 
     if paper:
-        talk.tell_paper(markdown, overwrite, json, quiet)
+        benchmark_console.tell_paper(markdown, overwrite, json, quiet)
         return
     if threads is not None:
         torch.set_num_threads(threads)
@@ -172,8 +174,10 @@ def benchmark(
     subjects = _subjects(task, weights, all_, registry)
     steps = sweep_sizes(*sides) if sides else sizes
     cases = run.cases_of(subjects, steps, settings)
-    old, qualities = talk.read_others(compare, quality or (), plot, cases, cost_only)
-    told = talk.Told(describe_machine(torch.device(settings.device)), settings, modules)
+    old, qualities = benchmark_console.read_others(compare, quality or (), plot, cases, cost_only)
+    told = benchmark_console.Told(
+        describe_machine(torch.device(settings.device)), settings, modules
+    )
     roofs = run.Roofs(torch.device(settings.device))
 
     def measured(report: run.Report) -> Iterator[Result]:
@@ -207,7 +211,7 @@ def _settings(
     """How it is measured, with what the device has; engines first, as a user named them."""
     from diffir_cli.benchmark.case import Variant
     from diffir_cli.benchmark.run import Settings
-    from diffir_cli.engine.device import choose_device, choose_precision
+    from diffir_cli.runtime.device import choose_device, choose_precision
 
     chosen = choose_device(device)
     # One device has one name, by which results are compared.
@@ -221,9 +225,9 @@ def _subjects(
     task: Task | None, weights: Sequence[str] | None, all_: bool, registry: Path | None
 ) -> list[Subject]:
     from diffir_cli.benchmark.subject import subjects_of
-    from diffir_cli.registry import default_weights, read_registry
+    from diffir_cli.weights.registry import default_weights, read_registry
 
     if all_:
         return subjects_of(list(read_registry(registry)), registry)
-    names = wish.parse_weights(weights or [default_weights(task or Task.SR).name])
+    names = benchmark_options.parse_weights(weights or [default_weights(task or Task.SR).name])
     return subjects_of(names, registry)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import say
+from diffir_cli.cli.console import say
 
 
 def convert(
@@ -23,7 +23,7 @@ def convert(
 ) -> None:
     """Rewrite a checkpoint as safetensors."""
     from diffir_cli.errors import CheckpointError, InputError
-    from diffir_cli.files import check_new_file
+    from diffir_cli.util.files import check_new_file
 
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target} is the file to read", "name another one")
@@ -35,8 +35,8 @@ def convert(
     if not source.exists():
         raise CheckpointError(f"no such file: {source}", "check its name")
 
-    from diffir_cli.checkpoint import load_checkpoint, rebuild, save_weights
-    from diffir_cli.downloads.imports import describe
+    from diffir_cli.models.diffir.checkpoint import load_checkpoint, rebuild, save_weights
+    from diffir_cli.weights.imports import describe
 
     checkpoint = load_checkpoint(source)
     model = rebuild(checkpoint)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, say, working
+from diffir_cli.cli.console import be_quiet, say, working
+from diffir_cli.degradations.kinds import SheetKind
 from diffir_cli.errors import InputError
-from diffir_cli.training.degradation.kinds import SheetKind
 
 
 def degrade(
@@ -65,8 +65,8 @@ def _write_sheet(
     seed: int,
     overwrite: bool,
 ) -> None:
+    from diffir_cli.degradations.preview import contact_sheet
     from diffir_cli.imaging import Picture, check_target, read_picture, write_picture
-    from diffir_cli.training.degradation.sheet import contact_sheet
 
     check_target(output, overwrite)
     photo = read_picture(source).rgb
@@ -87,9 +87,9 @@ def _degrade_folder(
     overwrite: bool,
     quiet: bool,
 ) -> int:
-    from diffir_cli.files import make_folder
+    from diffir_cli.degradations.write import write_twin
     from diffir_cli.imaging import check_target, list_pictures
-    from diffir_cli.training.degradation.twins import write_twin
+    from diffir_cli.util.files import make_folder
 
     targets: dict[Path, Path] = {}
     for path in list_pictures(source):

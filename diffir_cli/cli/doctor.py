@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import print_json, print_text, stdout_to_stderr
+from diffir_cli.cli.console import print_json, print_text, stdout_to_stderr
 from diffir_cli.errors import DiffIRError
 
 if TYPE_CHECKING:
     from diffir_cli.doctor.check import Check
 
 
-def doctor(json: options.Json = False) -> None:
+def doctor(registry: options.Registry = None, json: options.Json = False) -> None:
     """Try this installation: libraries, devices, folders, weights. Paste it into a bug report.
 
     The exit code is 1 when something failed.
     """
     from diffir_cli.doctor.check import as_dict, failures
-    from diffir_cli.doctor.examine import examine
+    from diffir_cli.doctor.run_checks import run_checks
 
     if json:
         with stdout_to_stderr():
-            checks = list(examine())
+            checks = list(run_checks(registry))
         print_json(as_dict(checks))
     else:
-        checks = _told(examine())
+        checks = _report(run_checks(registry))
     failed = failures(checks)
     if not json:
         names = ", ".join(f"{check.section} {check.name}" for check in failed)
@@ -37,8 +37,8 @@ def doctor(json: options.Json = False) -> None:
         raise typer.Exit(DiffIRError.exit_code)
 
 
-def _told(found: Iterable[Check]) -> list[Check]:
-    """Checks, each told as soon as it is done."""
+def _report(found: Iterable[Check]) -> list[Check]:
+    """Print each check as soon as it is done."""
     checks = []
     section = ""
     for check in found:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, print_json, print_table, say
+from diffir_cli.cli.console import be_quiet, print_json, print_table, say
 from diffir_cli.cli.weights import agrees, fetched
-from diffir_cli.config import Task
+from diffir_cli.options import Task
 
 if TYPE_CHECKING:
-    from diffir_cli.downloads.cache import State
-    from diffir_cli.registry import WeightSpec
+    from diffir_cli.weights.cache import State
+    from diffir_cli.weights.registry import WeightSpec
 
 FAILED = 4
 """The exit code for weights that could not be had or are damaged."""
@@ -76,8 +76,8 @@ def download_weights(
     """Download weights, and look after those that are here."""
     be_quiet(quiet)
     _check(names, task, everything, folder, _chosen(listing, verify, print_urls, remove, source))
-    from diffir_cli.downloads.decisions import accept_license
-    from diffir_cli.registry import find_weights, read_registry
+    from diffir_cli.weights.policy import accept_license
+    from diffir_cli.weights.registry import find_weights, read_registry
 
     for name in accept or []:
         accept_license(name, find_weights(name, registry).license)
@@ -93,7 +93,7 @@ def download_weights(
         _print_urls(specs, json)
     elif remove:
         # Of a group, what is there.
-        _remove(specs if names else _removable(specs), json, quiet)
+        _remove(specs if names else _removable(specs), registry, json, quiet)
     elif listing or verify:
         _show(specs, verify, json, named=bool(names))
     else:
@@ -138,9 +138,9 @@ def _check(
 def _import(
     source: Path, names: list[str] | None, registry: Path | None, json: bool, quiet: bool
 ) -> None:
-    from diffir_cli.downloads.imports import import_weights, recognise
-    from diffir_cli.downloads.obtain import Means
-    from diffir_cli.registry import find_weights
+    from diffir_cli.weights.download import Means
+    from diffir_cli.weights.imports import import_weights, recognise
+    from diffir_cli.weights.registry import find_weights
 
     spec = find_weights(names[0], registry) if names else recognise(source, registry)
     path = import_weights(source, spec, Means(agree=agrees))
@@ -153,32 +153,53 @@ def _import(
 def _print_urls(specs: Sequence[WeightSpec], json: bool) -> None:
     """Links for other programs; what has none is said beside them."""
     for spec in specs:
+        urls = [url for part in spec.parts for url in part.urls]
         if json:
-            print_json({"name": spec.name, "urls": list(spec.urls), "source": spec.source})
+            print_json({"name": spec.name, "urls": urls, "source": spec.source})
             continue
-        for url in spec.urls:
+        for url in urls:
             typer.echo(url)
-        if not spec.urls and not spec.embedded:
+        if not spec.embedded and not all(part.urls for part in spec.parts):
             say(f"{spec.name} has no direct link: {spec.source}")
 
 
 def _removable(specs: Sequence[WeightSpec]) -> list[WeightSpec]:
-    from diffir_cli.downloads.cache import weights_folder
+    from diffir_cli.weights.cache import weights_folder
 
-    return [spec for spec in specs if not spec.embedded and weights_folder(spec).exists()]
+    return [
+        spec
+        for spec in specs
+        if not spec.embedded and any(weights_folder(part).exists() for part in spec.parts)
+    ]
 
 
-def _remove(specs: Sequence[WeightSpec], json: bool, quiet: bool) -> None:
-    from diffir_cli.downloads.cache import remove_installed
+def _remove(specs: Sequence[WeightSpec], registry: Path | None, json: bool, quiet: bool) -> None:
+    from diffir_cli.weights.cache import remove_installed
 
     def remove(spec: WeightSpec) -> None:
-        freed = remove_installed(spec)
+        freed = sum(remove_installed(part) for part in _own_parts(spec, registry))
         if json:
             print_json({"name": spec.name, "freed_bytes": freed})
         elif not quiet:
             say(f"{spec.name} is removed, {freed / 2**20:.1f} MiB are free again")
 
     _each(specs, remove, json)
+
+
+def _own_parts(spec: WeightSpec, registry: Path | None) -> list[WeightSpec]:
+    """The files of an entry that no other entry on this machine shares."""
+    from diffir_cli.weights.cache import State, state_of
+    from diffir_cli.weights.registry import read_registry
+
+    if not spec.files:
+        return [spec]
+    others = [
+        other
+        for other in read_registry(registry).values()
+        if other.name != spec.name and other.files and state_of(other) is not State.MISSING
+    ]
+    shared = {part.name for other in others for part in other.files}
+    return [part for part in spec.files if part.name not in shared]
 
 
 def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: bool) -> None:
@@ -202,7 +223,7 @@ def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: b
 
 
 def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) -> None:
-    from diffir_cli.downloads.cache import State, remedy, state_of
+    from diffir_cli.weights.cache import State, remedy, state_of
 
     states = [(spec, state_of(spec, verify)) for spec in specs]
     if json:
@@ -236,19 +257,23 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) ->
 
 
 def _path(spec: WeightSpec) -> str:
-    """Where the file lies, or else where it can be had."""
-    from diffir_cli.downloads.cache import find_installed
+    """Where the files lie, or else where they can be had."""
+    from diffir_cli.weights.cache import find_installed
 
-    found = find_installed(spec)
-    return str(found.path) if found else (spec.urls[0] if spec.urls else spec.source)
+    places = []
+    for part in spec.parts:
+        found = find_installed(part)
+        places.append(str(found.path) if found else (part.urls[0] if part.urls else part.source))
+    return ", ".join(places)
 
 
 def _as_json(spec: WeightSpec, state: State) -> dict[str, Any]:
-    from diffir_cli.downloads.cache import find_installed
+    from diffir_cli.weights.cache import find_installed
 
-    found = find_installed(spec)
+    found = [find_installed(part) for part in spec.parts]
     return {
         "name": spec.name,
+        "family": spec.family,
         "task": spec.task.value,
         "scale": spec.scale,
         "summary": spec.summary,
@@ -257,9 +282,10 @@ def _as_json(spec: WeightSpec, state: State) -> dict[str, Any]:
         "license": spec.license,
         "needs_acceptance": spec.accept,
         "source": spec.source,
-        "urls": list(spec.urls),
+        "urls": [url for part in spec.parts for url in part.urls],
         "state": state.value,
-        "path": str(found.path) if found else None,
+        "path": str(found[0].path) if found[0] else None,
+        "paths": [str(one.path) for one in found if one],
     }
 
 
@@ -267,11 +293,12 @@ def _download(
     specs: Sequence[WeightSpec], folder: Path | None, offline: bool, json: bool, quiet: bool
 ) -> None:
     def download(spec: WeightSpec) -> None:
-        path = fetched(spec, offline=offline, silent=quiet or json, folder=folder)
-        if json:
-            print_json({"name": spec.name, "path": str(path)})
-        elif not quiet:
-            part = " (part of this package)" if spec.embedded and folder is None else ""
-            say(f"{spec.name}: {path}{part}")
+        for part in spec.parts:
+            path = fetched(part, offline=offline, silent=quiet or json, folder=folder)
+            if json:
+                print_json({"name": spec.name, "path": str(path)})
+            elif not quiet:
+                where = " (part of this package)" if spec.embedded and folder is None else ""
+                say(f"{spec.name}: {path}{where}")
 
     _each(specs, download, json)

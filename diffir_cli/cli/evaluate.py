@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, print_json, print_table, say, working
+from diffir_cli.cli.console import be_quiet, print_json, print_table, say, working
 from diffir_cli.cli.weights import located
-from diffir_cli.config import Engine, Precision, Task
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
+from diffir_cli.options import Engine, Precision, Task
 
 if TYPE_CHECKING:
-    from diffir_cli.engine import ModelRestorer
     from diffir_cli.evaluation.evaluate import Loaded, Measured, Method, Viewer
     from diffir_cli.evaluation.html import Gallery
     from diffir_cli.evaluation.perceptual import Perceptual
     from diffir_cli.evaluation.samples import Samples
+    from diffir_cli.runtime.runner import ModelRunner
 
 _Results = Annotated[
     Path | None, typer.Argument(metavar="RESULTS", help="Finished results.", show_default=False)
@@ -131,21 +131,21 @@ def evaluate(
     used: dict[str, Any] = {}
     tiled: dict[str, int] = {}
     if results is None:
-        from diffir_cli.engine.loading import load_any_stage
-        from diffir_cli.engine.memory import Wish
+        from diffir_cli.runtime.loading import load_runner
 
-        how = device, precision, threads, engine, Wish(*limits)
-        restorer = load_any_stage(chosen, task, *how)
+        runner = load_runner(
+            chosen, task, device, precision, threads, engine, limits, any_stage=True
+        )
         used = {
             "weights": {"name": chosen.name, "sha256": chosen.sha256},
             "engine": engine.value,
-            "precision": restorer.precision.value,
+            "precision": runner.precision_for().value,
             "seed": seed,
         }
-        scale = restorer.config.scale
-        restored = _restored(restorer, seed, tiled)
+        scale = runner.info.scale
+        restored = _restored(runner, seed, tiled)
         masked = mask is not None
-        methods = _methods(restored, chosen.name, restorer.config.scale, baseline, task, masked)
+        methods = _methods(restored, chosen.name, runner.info.scale, baseline, task, masked)
     rules = PROTOCOLS[name].aligned(align)
     what = "finished results" if results is not None else task.value
     caption = f"{what}, protocol {name.value}: {rules.summary}"
@@ -264,7 +264,7 @@ def _write(
 ) -> None:
     """The reports that are wished."""
     from diffir_cli.evaluation import report
-    from diffir_cli.files import write_text
+    from diffir_cli.util.files import write_text
 
     if file := files["csv"]:
         write_text(file, report.as_csv(measured.scores), overwrite)
@@ -275,17 +275,16 @@ def _write(
         write_text(file, gallery.page(), overwrite)
 
 
-def _restored(restorer: ModelRestorer, seed: int, tiled: dict[str, int]) -> Method:
+def _restored(runner: ModelRunner, seed: int, tiled: dict[str, int]) -> Method:
     """What the network makes of an image; tells the side of tiles of those that were cut up."""
-    from diffir_cli.networks import DiffIRS1
 
     def restored(loaded: Loaded) -> Any:
-        truth = loaded.gt if isinstance(restorer.model, DiffIRS1) else None
-        holes = loaded.holes if restorer.takes_mask else None
-        hq = restorer.restore(loaded.lq, seed, truth, holes)
-        if restorer.tiles:
-            tiled[loaded.name] = restorer.tiles
-        return hq
+        truth = loaded.gt if runner.info.needs_truth else None
+        holes = loaded.holes if runner.info.takes_mask else None
+        found = runner.run(loaded.lq, seed, truth, holes)
+        if found.tile:
+            tiled[loaded.name] = found.tile
+        return found.pixels
 
     return restored
 
@@ -322,8 +321,8 @@ def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Per
     def make() -> Iterable[Perceptual]:
         if not metric:
             return []
-        from diffir_cli.engine.device import choose_device
         from diffir_cli.evaluation.perceptual import Perceptual
+        from diffir_cli.runtime.device import choose_device
 
         return [Perceptual(kind, choose_device(device)) for kind in metric]
 

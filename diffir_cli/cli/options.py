@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffir_cli.config import AlphaMode, Engine, Precision, Task
+from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, Task
 
 if TYPE_CHECKING:
-    from diffir_cli.imaging.source import Treatment
+    from diffir_cli.imaging.source import PictureOptions
 
 TaskName = Annotated[
     Task, typer.Option("--task", case_sensitive=False, help="What is wrong with the picture.")
@@ -226,16 +226,16 @@ StripMetadata = Annotated[
 ]
 
 
-def treatment_of(
+def picture_options(
     *, background: str | None, max_pixels: int | None, alpha: AlphaMode, **others: Any
-) -> Treatment:
+) -> PictureOptions:
     """What is done with each picture, from the options of a command.
 
     Raises:
         BadParameter: when the background is no colour, or nothing would be in front of it.
     """
     from diffir_cli.imaging.read import MAX_PIXELS
-    from diffir_cli.imaging.source import Treatment
+    from diffir_cli.imaging.source import PictureOptions
 
     colour = None
     if background is not None:
@@ -246,7 +246,9 @@ def treatment_of(
         raise typer.BadParameter(f"--background has no effect with {other}")
     if filled and alpha is not AlphaMode.LANCZOS:
         raise typer.BadParameter("--alpha has no effect with --mask-from-alpha")
-    return Treatment(background=colour, max_pixels=max_pixels or MAX_PIXELS, alpha=alpha, **others)
+    return PictureOptions(
+        background=colour, max_pixels=max_pixels or MAX_PIXELS, alpha=alpha, **others
+    )
 
 
 def is_given(context: typer.Context, name: str) -> bool:
@@ -267,7 +269,7 @@ def check_reports(files: Mapping[str, Path | None], overwrite: bool) -> None:
         InputError: when one of them cannot be written.
         BadParameter: when two of them are one file.
     """
-    from diffir_cli.files import check_new_file
+    from diffir_cli.util.files import check_new_file
 
     named = [file for file in files.values() if file]
     for file in named:
@@ -277,13 +279,13 @@ def check_reports(files: Mapping[str, Path | None], overwrite: bool) -> None:
         raise typer.BadParameter(f"{', '.join(first)} and {last} must name different files")
 
 
-def limits_of(max_memory: str, tile: str, tile_overlap: int) -> tuple[int, int | None, int]:
-    """The arguments of a `Wish` from the options of a command.
+def limits_of(max_memory: str, tile: str, tile_overlap: int) -> MemoryLimits:
+    """Limits of memory and tiles from the options of a command.
 
     Raises:
         BadParameter: when one of them cannot be understood.
     """
-    return parse_size(max_memory), parse_tile(tile, tile_overlap), tile_overlap
+    return MemoryLimits(parse_size(max_memory), parse_tile(tile, tile_overlap), tile_overlap)
 
 
 def check_mask_options(mask: object | None, invert: bool, dilate: int, from_alpha: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from diffir_cli.cli.talk import say
+from diffir_cli.cli.console import say
 
 
 class Progress:

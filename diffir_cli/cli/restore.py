@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, print_json, say, working, write_stdout
+from diffir_cli.cli.console import be_quiet, print_json, say, working, write_stdout
 from diffir_cli.cli.weights import located
-from diffir_cli.config import AlphaMode, Engine, Precision, Task
+from diffir_cli.options import AlphaMode, Engine, Precision, Task
 
 if TYPE_CHECKING:
     from diffir_cli.imaging import Picture
     from diffir_cli.imaging.formats import Format
-    from diffir_cli.imaging.source import Source
 
 _PIPE = Path("-")
 _STDIN = Path("standard input")
@@ -66,7 +65,8 @@ def restore(
     verbose: options.Verbose = False,
 ) -> None:
     """Restore one image."""
-    from diffir_cli.imaging import check_coding, check_fit, write_picture
+    from diffir_cli.imaging import check_coding, check_fit, format_like, write_picture
+    from diffir_cli.imaging.probe import probe_picture
     from diffir_cli.imaging.source import check_source, read_source
 
     started = time.monotonic()
@@ -74,7 +74,7 @@ def restore(
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
-    treatment = options.treatment_of(
+    treatment = options.picture_options(
         seed=seed,
         alpha=alpha,
         background=background,
@@ -92,23 +92,28 @@ def restore(
     if compare:
         _check_compare(compare, [output, source, *([mask] if mask else [])], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
-    loaded = read_source(shown, treatment, mask, data)
+    probe = probe_picture(shown, treatment.max_pixels, data)
     if format_ is None:
-        format_ = _format_like(loaded)
+        format_ = format_like(probe.format)
         check_coding(target, quality, lossless, format_)
+    if mask:
+        probe_picture(mask, treatment.max_pixels)
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
     with working(f"restoring {shown.name}", quiet or json):
-        from diffir_cli.engine.loading import restorer_of
-        from diffir_cli.engine.memory import Wish
-        from diffir_cli.engine.pictures import check_holes, treat
+        from diffir_cli.runtime.loading import load_runner
+        from diffir_cli.runtime.pictures import check_holes, restore_source
 
-        restorer = restorer_of(chosen, task, device, precision, threads, engine, Wish(*limits))
-        check_holes(restorer, loaded.holes is not None, chosen.name)
-        check_source(loaded, target, format_, treatment, restorer.config.scale)
+        runner = load_runner(chosen, task, device, precision, threads, engine, limits)
+        check_holes(runner, mask is not None or mask_from_alpha, chosen.name)
+        # What will not fit into memory is not decoded.
+        runner.plan(*probe.size, probe.deep)
+        loaded = read_source(shown, treatment, mask, data)
+        check_source(loaded, target, format_, treatment, runner.info.scale)
         if compare:
-            width, height = loaded.size_of_result(treatment, restorer.config.scale)
+            width, height = loaded.size_of_result(treatment, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
-        result = treat(restorer, loaded, treatment, chosen)
+        found = restore_source(runner, loaded, treatment, chosen)
+        result = found.picture
         if output == _PIPE:
             _write_pipe(result, format_, quality, lossless)
         else:
@@ -130,15 +135,15 @@ def restore(
                 "weights": {"name": chosen.name, "sha256": chosen.sha256},
                 "seed": seed,
                 "seconds": round(seconds, 3),
-                "device": str(restorer.device),
-                "precision": restorer.precision.value,
+                "device": str(runner.device),
+                "precision": found.precision.value,
                 "engine": engine.value,
-                "tile": restorer.tiles,
-                "redone_in_fp32": restorer.redone,
+                "tile": found.tile,
+                "redone_in_fp32": found.redone,
             }
         )
     elif not quiet:
-        tiles = f", in tiles of {restorer.tiles} pixels" if restorer.tiles else ""
+        tiles = f", in tiles of {found.tile} pixels" if found.tile else ""
         size = f"{result.size[0]}×{result.size[1]} pixels"
         say(f"{target}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
 
@@ -156,12 +161,6 @@ def _target(
     if sys.stdout is None or sys.stdout.isatty():
         raise typer.BadParameter("-o - writes a picture, which a terminal cannot show: add | or >")
     return _STDOUT, format_of(_STDOUT, wish) if wish else None
-
-
-def _format_like(loaded: Source) -> Format:
-    from diffir_cli.imaging import format_like
-
-    return format_like(loaded.picture.format)
 
 
 def _piped() -> bytes:

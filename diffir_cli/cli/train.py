@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.talk import be_quiet, say
+from diffir_cli.cli.console import be_quiet, say
 
 if TYPE_CHECKING:
     from diffir_cli.training.loop import Progress

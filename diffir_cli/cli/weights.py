@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from diffir_cli.cli.console import say
 from diffir_cli.cli.progress import downloading
-from diffir_cli.cli.talk import say
 
 if TYPE_CHECKING:
-    from diffir_cli.config import Task
-    from diffir_cli.registry import WeightSpec
-    from diffir_cli.weightfile import WeightFile
+    from diffir_cli.options import Task
+    from diffir_cli.weights.locate import WeightFile
+    from diffir_cli.weights.registry import WeightSpec
 
 
 def located(
@@ -33,7 +33,7 @@ def located(
         WeightsError: when they are unknown or cannot be had.
         ChecksumError: when a file is not what was promised.
     """
-    from diffir_cli.weightfile import locate_weights
+    from diffir_cli.weights.locate import locate_weights
 
     if weights and scale:
         raise typer.BadParameter("--weights have a scale of their own: leave --scale out")
@@ -51,7 +51,7 @@ def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | Non
         WeightsError: when it cannot be had.
         ChecksumError: when it is another file than was promised.
     """
-    from diffir_cli.downloads.obtain import Means, is_offline, obtain
+    from diffir_cli.weights.download import Means, is_offline, obtain
 
     with _said(spec, silent) as tell:
         means = Means(offline or is_offline(), folder, tell=tell, agree=agrees)

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffir_cli.config import Task
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline
 from diffir_cli.imaging.bicubic import enlarge_bicubic
+from diffir_cli.options import Task
 
 USUAL = {
     Task.SR: (Baseline.BICUBIC,),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffir_cli.config import Task
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.evaluate import Sample
 from diffir_cli.evaluation.kinds import ProtocolName
 from diffir_cli.evaluation.pairs import match_folders
 from diffir_cli.imaging import list_pictures
+from diffir_cli.options import Task
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.config import AlphaMode
 from diffir_cli.imaging.formats import Format
 from diffir_cli.imaging.masks import mask_from_alpha, read_mask
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.read import MAX_PIXELS, read_picture
 from diffir_cli.imaging.write import check_fit, check_said
+from diffir_cli.options import AlphaMode
 
 
 @dataclass(frozen=True)
-class Treatment:
+class PictureOptions:
     """What is done with each picture, whatever the weights."""
 
     seed: int = 0
@@ -56,7 +56,7 @@ class Source:
     holes: NDArray[np.bool_] | None = None
     """(H, W), or None for nowhere."""
 
-    def size_of_result(self, treatment: Treatment, scale: int) -> tuple[int, int]:
+    def size_of_result(self, treatment: PictureOptions, scale: int) -> tuple[int, int]:
         """(width, height) of the result of a network of that scale."""
         factor = treatment.outscale or scale
         width, height = (max(1, round(side * factor)) for side in self.picture.size)
@@ -65,7 +65,7 @@ class Source:
 
 def read_source(
     path: Path,
-    treatment: Treatment,
+    treatment: PictureOptions,
     mask: Path | None = None,
     data: bytes | None = None,
     mask_data: bytes | None = None,
@@ -98,7 +98,7 @@ def read_source(
 
 
 def check_source(
-    source: Source, path: Path, format_: Format, treatment: Treatment, scale: int
+    source: Source, path: Path, format_: Format, treatment: PictureOptions, scale: int
 ) -> None:
     """Refuse, before the slow part, a picture whose result its file could not hold.
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from diffir_cli.errors import InputError
-from diffir_cli.files import whole_file
 from diffir_cli.imaging.encode import encode
 from diffir_cli.imaging.formats import Format, format_of
 from diffir_cli.imaging.metadata import Metadata, is_srgb
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.tiff import LARGEST
+from diffir_cli.util.files import whole_file
 
 
 def check_target(path: Path, overwrite: bool, wish: str | None = None) -> Format:

@@ -26,11 +26,12 @@ from spandrel import (
 )
 from torch import Tensor, nn
 
-from diffir_cli.checkpoint import checkpoint_of, rebuild_stage2
-from diffir_cli.engine.guess import read_by
-from diffir_cli.engine.padding import pad
-from diffir_cli.engine.restorer import initial_noise
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.checkpoint import checkpoint_of, rebuild_stage2
+from diffir_cli.models.diffir.model import initial_noise
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.models.diffir.official_names import is_known
+from diffir_cli.models.diffir.priors.windows import read_by
+from diffir_cli.util.padding import pad
 
 _GENERATOR = "generator."
 """What Lightning puts in front of the names of the inpainting networks."""
@@ -96,7 +97,7 @@ class SeededNetwork(nn.Module):
         if config.in_channels == 6:
             lq = torch.cat([read_by(config, one) for one in image.cpu().split(1)]).to(image)
         noise = initial_noise(config, 0).to(lq).expand(len(lq), -1)
-        hq: Tensor = self.network(pad(lq, config), noise)
+        hq: Tensor = self.network(pad(lq, config.multiple, config.in_channels == 4), noise)
         height, width = image.shape[-2:]
         hq = hq[..., : config.scale * height, : config.scale * width]
         return hq if mask is None else torch.where(mask > 0, hq, image)
@@ -104,9 +105,7 @@ class SeededNetwork(nn.Module):
 
 def is_diffir(state_dict: Mapping[str, Any]) -> bool:
     """Whether tensors are a DiffIR network's, of either stage."""
-    heads = {name.split(".", 1)[0] for name in _named(state_dict)}
-    official = "G" in heads and bool(heads & {"E", "condition", "diffusion"})
-    return official or {"dirformer", "cpen"} <= heads
+    return is_known(_named(state_dict))
 
 
 def install(registry: ArchRegistry | None = None) -> None:

@@ -14,17 +14,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffir_cli.checkpoint import load_model, load_stage1
-from diffir_cli.engine.padding import pad
-from diffir_cli.engine.restorer import initial_noise
 from diffir_cli.errors import RecipeError
-from diffir_cli.files import make_folder, write_text
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.checkpoint import load_model, load_stage1
+from diffir_cli.models.diffir.model import initial_noise
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.setup import load_teacher
 from diffir_cli.training.state import has_learnt
 from diffir_cli.training.validate import Validation
+from diffir_cli.util.files import make_folder, write_text
+from diffir_cli.util.padding import pad
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ def _ipr_error(student: DiffIRS2, teacher: DiffIRS1, validation: Validation) -> 
             torch.tensor(image).permute(2, 0, 1)[None].float() / 255 for image in (lq, gt)
         )
         config = student.config
-        padded = pad(small, config)
-        z = teacher.ipr(padded, pad(large, config, config.scale))
+        padded = pad(small, config.multiple)
+        z = teacher.ipr(padded, pad(large, config.multiple * config.scale))
         z_hat = student.ipr(padded, initial_noise(config, 0))
         errors.append(float((z_hat - z).abs().mean()))
     return sum(errors) / len(errors)

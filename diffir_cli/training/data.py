@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffir_cli.degradations.bicubic import bicubic_pair
+from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
-from diffir_cli.training.degradation.bicubic import bicubic_pair
-from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.sources import (
     Crop,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffir_cli.checkpoint import load_model
-from diffir_cli.engine.padding import pad
-from diffir_cli.engine.restorer import initial_noise
 from diffir_cli.errors import RecipeError
-from diffir_cli.networks import DiffIRS2
+from diffir_cli.models.diffir.checkpoint import load_model
+from diffir_cli.models.diffir.model import initial_noise
+from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.training.losses import restore_batch
 from diffir_cli.training.recipe import Recipe
+from diffir_cli.util.padding import pad
 
 
 def load_distiller(recipe: Recipe, device: torch.device) -> Distiller | None:
@@ -49,7 +49,7 @@ class Distiller:
         """(B, in_channels, H, W) in [0, 1] → (B, 3, scale·H, scale·W) in [0, 1]."""
         config = self.network.config
         height, width = (config.scale * side for side in lq.shape[-2:])
-        padded = pad(lq, config)
+        padded = pad(lq, config.multiple, repeat_edge=config.in_channels == 4)
         ipr = self.network.ipr(padded, self.x_T.to(lq).expand(len(lq), -1))
         hq = restore_batch(self.network.dirformer, padded, ipr, bf16)
         return hq[..., :height, :width].clamp(0, 1)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from diffir_cli.networks import DiffIRS1, DiffIRS2
-from diffir_cli.networks.blocks import NEGATIVE_SLOPE, IPRModulation
-from diffir_cli.networks.cpen import CPEN
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.networks.blocks import NEGATIVE_SLOPE, IPRModulation
+from diffir_cli.models.diffir.networks.cpen import CPEN
 
 _SPREAD = 0.1
 """Deviation of the first scales and shifts that the IPR gives."""

@@ -20,14 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffir_cli.checkpoint import save_weights
-from diffir_cli.config import Precision
-from diffir_cli.engine.device import choose_device
-from diffir_cli.engine.memory import worded_out_of_memory
 from diffir_cli.errors import DiffIRError, RecipeError
-from diffir_cli.files import make_folder
-from diffir_cli.networks import DiffIRS1
+from diffir_cli.models.diffir.checkpoint import save_weights
+from diffir_cli.models.diffir.networks import DiffIRS1
+from diffir_cli.options import Precision
+from diffir_cli.runtime.device import choose_device
 from diffir_cli.training.data import Batch, Crops, Prefetched
+from diffir_cli.training.diffir.stage1 import stage1_losses
+from diffir_cli.training.diffir.stage2 import Noise, stage2_losses
+from diffir_cli.training.diffir.stage3 import Critics
 from diffir_cli.training.distillation import load_distiller
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.guard import Guard, sizes
@@ -38,9 +39,6 @@ from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
 from diffir_cli.training.setup import build, load_teacher, trainable
 from diffir_cli.training.signals import stop_signals
-from diffir_cli.training.stage1 import stage1_losses
-from diffir_cli.training.stage2 import Noise, stage2_losses
-from diffir_cli.training.stage3 import Critics
 from diffir_cli.training.state import (
     has_learnt,
     identity,
@@ -49,6 +47,8 @@ from diffir_cli.training.state import (
     write_state,
 )
 from diffir_cli.training.validate import Validation
+from diffir_cli.util.files import make_folder
+from diffir_cli.util.out_of_memory import oom_errors
 
 _log = logging.getLogger(__name__)
 
@@ -284,7 +284,7 @@ class Trainer:
         rates = self.recipe.optimizer, self.iteration, share, self.recipe.iterations
         sizes = self.recipe.data.sizes()
         _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
-        with worded_out_of_memory(
+        with oom_errors(
             f"a batch of {size} crops of {patch}×{patch} pixels does not fit into memory",
             _MORE_MEMORY if self.kept > 0 else _SMALLER_BATCH,
         ):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffir_cli.networks import DIRformer
+from diffir_cli.models.diffir.networks import DIRformer
 from diffir_cli.training.data import Batch
 from diffir_cli.training.recipe import IPRLoss, LossRecipe, PixelLoss
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffir_cli.containers import read_tensors
 from diffir_cli.errors import CheckpointError
+from diffir_cli.tensorfiles.containers import read_tensors
 
 _BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Channels and convolutions between two poolings."""

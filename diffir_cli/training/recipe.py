@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from diffir_cli.config import ModelConfig, Precision, plain
-from diffir_cli.training.degradation.kinds import Degradation, MaskKind
+from diffir_cli.degradations.kinds import Degradation, MaskKind
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.options import Precision
+from diffir_cli.util.tables import plain
 
 
 class LearningRate(StrEnum):

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.config import SMALLEST_WINDOW, Precision
-from diffir_cli.training.degradation.kinds import Degradation, MaskKind
+from diffir_cli.degradations.kinds import Degradation, MaskKind
+from diffir_cli.models.diffir.config import SMALLEST_WINDOW
+from diffir_cli.options import Precision
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
     DataRecipe,

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.config import ModelConfig, parse_table
 from diffir_cli.errors import RecipeError, WeightsError
-from diffir_cli.registry import read_registry
+from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
     DataRecipe,
@@ -21,7 +20,9 @@ from diffir_cli.training.recipe import (
     ValidationRecipe,
 )
 from diffir_cli.training.recipe_faults import forgotten_schedule, recipe_faults
-from diffir_cli.weightfile import locate_weights
+from diffir_cli.util.tables import parse_table
+from diffir_cli.weights.locate import locate_weights
+from diffir_cli.weights.registry import read_registry
 
 _TABLES = {
     "model": ModelConfig,

@@ -8,16 +8,16 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from diffir_cli.checkpoint import (
+from diffir_cli.errors import RecipeError
+from diffir_cli.models.diffir.checkpoint import (
     Network,
     load_checkpoint,
     load_model,
     load_stage1,
     load_state,
 )
-from diffir_cli.config import ModelConfig
-from diffir_cli.errors import RecipeError
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.initial import initialise, initialise_cpen
 from diffir_cli.training.recipe import Optimization, Recipe
 

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffir_cli.engine.guess import guesses_of_windows
+from diffir_cli.degradations.apply import degraded
+from diffir_cli.degradations.averaged_frames import sharp_frame
+from diffir_cli.degradations.kinds import Degradation, MaskKind
+from diffir_cli.degradations.realworld import sharpen
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.training.degradation.apply import degraded
-from diffir_cli.training.degradation.averaged_frames import sharp_frame
-from diffir_cli.training.degradation.kinds import Degradation, MaskKind
-from diffir_cli.training.degradation.realworld import sharpen
+from diffir_cli.models.diffir.priors.windows import guesses_of_windows
 from diffir_cli.training.recipe import Augment
 
 _log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from diffir_cli.engine.memory import is_out_of_memory
 from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
-from diffir_cli.files import whole_file
 from diffir_cli.training.recipe import Recipe, digest
+from diffir_cli.util.files import whole_file
+from diffir_cli.util.out_of_memory import is_out_of_memory
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from diffir_cli.config import Precision
-from diffir_cli.engine import ModelRestorer
-from diffir_cli.engine.guess import with_guess
+from diffir_cli.degradations.apply import degraded
+from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.evaluation.metrics import luma, psnr, shave
-from diffir_cli.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.model import DiffIRModel
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.priors.windows import with_guess
+from diffir_cli.options import Precision
+from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.training.data import load_pairs, load_photos
-from diffir_cli.training.degradation.apply import degraded
-from diffir_cli.training.degradation.kinds import Degradation
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.sources import Pair
 
@@ -56,12 +57,12 @@ class Validation:
 
     def psnr(self, model: DiffIRS1 | DiffIRS2, device: torch.device) -> float:
         """Mean PSNR in dB of 8-bit results, seed 0."""
-        restorer = ModelRestorer(model, device, Precision.FP32)
+        runner = ModelRunner(DiffIRModel(model), device, Precision.FP32)
         scores = []
         for lq, gt in self.pairs:
-            truth = gt if isinstance(model, DiffIRS1) else None
-            holes = lq[:, :, 3] > 0 if restorer.takes_mask else None
-            hq = restorer.restore(lq if holes is None else lq[:, :, :3], gt=truth, mask=holes)
+            truth = gt if runner.info.needs_truth else None
+            holes = lq[:, :, 3] > 0 if runner.info.takes_mask else None
+            hq = runner.restore(lq if holes is None else lq[:, :, :3], gt=truth, mask=holes)
             scores.append(self._score(hq, gt, holes))
         return sum(scores) / len(scores)
 

@@ -1,0 +1,149 @@
+"""The Python API: images of NumPy or Pillow in, images of the same kind out."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffir_cli.imaging import Picture, picture_from
+from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, Task
+from diffir_cli.runtime.loading import load_runner
+from diffir_cli.runtime.pictures import provenance, restore_picture
+from diffir_cli.weights.locate import WeightFile, locate_weights
+
+AnyImage = TypeVar("AnyImage", NDArray[Any], Image.Image)
+"""An image of NumPy or of Pillow."""
+
+
+class Restorer:
+    """A network that is ready for images.
+
+    Not thread-safe: use one for each thread.
+
+    The command line makes idle threads of torch sleep soon, and starts no more of them than the
+    CPU quota of a container allows. A program of yours does the same by setting
+    `GOMP_SPINCOUNT=500` in its environment, and `OMP_NUM_THREADS` to the quota, before torch is
+    loaded.
+
+    Args:
+        task: What is wrong with the images: `sr`, `realsr`, `deblur` or `inpaint`.
+        weights: A name of the registry or a file; None for the task's embedded weights.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
+        precision: `auto`, `fp32`, `tf32`, `bf16` or `fp16`.
+        engine: `streaming`, or `reference` for the plain modules.
+        max_memory: Bytes that an image may take; 0 for most of what is free.
+        tile: Side of tiles in pixels of the input; 0 for none ever, None for tiles only where the
+            whole image does not fit.
+        tile_overlap: Pixels of the input that two tiles share.
+        threads: CPU threads of torch in the whole process; None leaves them as they are.
+
+    Raises:
+        WeightsError: when the weights are unknown, damaged or for another task.
+        DeviceError: when the machine cannot provide device or precision.
+    """
+
+    def __init__(
+        self,
+        task: Task | str = Task.SR,
+        weights: str | None = None,
+        *,
+        device: str = "auto",
+        precision: Precision | str = Precision.AUTO,
+        engine: Engine | str = Engine.STREAMING,
+        max_memory: int = 0,
+        tile: int | None = None,
+        tile_overlap: int = 32,
+        threads: int | None = None,
+    ) -> None:
+        task, limits = Task(task), MemoryLimits(max_memory, tile, tile_overlap)
+        chosen = locate_weights(weights, task)
+        self.network = load_runner(
+            chosen, task, device, Precision(precision), threads, Engine(engine), limits
+        )
+        self.weights: WeightFile = chosen
+        """What it restores with."""
+
+    @property
+    def config(self) -> Any:
+        """The numbers of the network."""
+        return self.network.model.config
+
+    def restore(
+        self,
+        image: AnyImage,
+        *,
+        mask: NDArray[np.bool_] | Image.Image | None = None,
+        seed: int = 0,
+        alpha: AlphaMode | str = AlphaMode.LANCZOS,
+    ) -> AnyImage:
+        """Restore an image.
+
+        Args:
+            image: Of Pillow, of any mode but 32 bits, or an array (H, W), (H, W, 3) or (H, W, 4) of
+                uint8 in 0–255 or uint16 in 0–65535: grey, RGB or RGBA; or (H, W, 3) of float32 in
+                [0, 1].
+            mask: For inpainting, where to fill: (H, W) of bool, or an image of Pillow that is
+                lighter than middle grey there.
+            seed: Where the diffusion starts; the same seed gives the same image.
+            alpha: What becomes of transparency: `lanczos`, `network` or `drop`.
+
+        Returns:
+            The same kind of image, `config.scale` times as large; float32 is clipped to [0, 1] but
+            not rounded. Images of Pillow come upright, in mode L, LA, I;16, RGB or RGBA, with EXIF
+            and profile.
+
+        Raises:
+            ValueError: when the image has another shape or kind, or a mask is missing or too much.
+            InputError: when an image of Pillow has 32 bits a channel.
+            DeviceError: when the image does not fit into memory.
+            WeightsError: when the network's result is not finite.
+        """
+        holes, alpha = None if mask is None else _holes(mask), AlphaMode(alpha)
+        if isinstance(image, Image.Image):
+            return _to_pillow(self._restored(picture_from(image), seed, holes, alpha))
+        if not image.size:
+            raise ValueError(f"an image has pixels, not {image.shape}")
+        if image.dtype == np.float32 and not np.isfinite(image).all():
+            raise ValueError("an image has finite numbers")
+        if image.dtype == np.float32 and image.ndim == 3 and image.shape[2] == 3:
+            return self.network.restore(image, seed, mask=holes)
+        channels = self._restored(_picture(image), seed, holes, alpha).channels()
+        return channels[:, :, 0] if image.ndim == 2 else channels
+
+    def _restored(
+        self, picture: Picture, seed: int, holes: NDArray[np.bool_] | None, alpha: AlphaMode
+    ) -> Picture:
+        origin = provenance(self.weights, seed)
+        return restore_picture(self.network, picture, seed, holes, alpha, origin).picture
+
+
+def _holes(mask: NDArray[np.bool_] | Image.Image) -> NDArray[np.bool_]:
+    holes = np.asarray(mask.convert("L")) > 127 if isinstance(mask, Image.Image) else mask
+    if holes.dtype != np.bool_ or holes.ndim != 2:
+        raise ValueError(f"a mask is (H, W) of bool, not {holes.shape} of {holes.dtype}")
+    return holes
+
+
+def _picture(image: NDArray[Any]) -> Picture:
+    if image.dtype == np.float32:
+        raise ValueError(f"an image of float32 is (H, W, 3), not {image.shape}")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"an image is of uint8, uint16 or float32, not {image.dtype}")
+    if image.ndim == 2:
+        return Picture(np.repeat(image[:, :, None], 3, axis=2), grey=True)
+    if image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise ValueError(f"an image is (H, W), (H, W, 3) or (H, W, 4), not {image.shape}")
+    return Picture(image[:, :, :3], image[:, :, 3] if image.shape[2] == 4 else None)
+
+
+def _to_pillow(picture: Picture) -> Image.Image:
+    channels = picture.channels()
+    image = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
+    said = picture.metadata
+    for key, value in (("icc_profile", said.icc), ("exif", said.exif), ("xmp", said.xmp)):
+        if value:
+            image.info[key] = value
+    return image

@@ -1,0 +1,148 @@
+"""What the options of `diffir benchmark` mean, and which of them contradict each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from diffir_cli.benchmark.sizes import LARGEST, Size
+from diffir_cli.cli.options import is_given
+from diffir_cli.options import Engine, Precision
+
+_NOT_WITH_PAPER = (
+    *("task", "weights", "all_", "registry", "size", "sweep", "budget", "cost_only", "modules"),
+    *("device", "precision", "engine", "threads", "repeats", "no_fresh", "plot", "quality"),
+    *("compare", "tolerance", "csv"),
+)
+_NOT_WITH_COST_ONLY = ("sweep", "device", "precision", "engine", "threads", "repeats", "no_fresh")
+
+
+def check_options(context: typer.Context, paper: bool, cost_only: bool, quality: bool) -> None:
+    """Refuse options that contradict each other, or would be parsed and never used.
+
+    Args:
+        context: Of the command.
+        paper: Whether only the paper's figures are told.
+        cost_only: Whether nothing is run.
+        quality: Whether quality is drawn over cost.
+
+    Raises:
+        BadParameter: when they do.
+    """
+    which = _given(context, "task", "weights", "all_")
+    if len(which) > 1:
+        raise typer.BadParameter(f"give {' or '.join(which)}, not both")
+    if paper and (found := _given(context, *_NOT_WITH_PAPER)):
+        raise typer.BadParameter(f"{found[0]} has no use with --paper")
+    if cost_only and (found := _given(context, *_NOT_WITH_COST_ONLY)):
+        raise typer.BadParameter(f"{found[0]} has no use with --cost-only")
+    if len(found := _given(context, "size", "sweep")) > 1:
+        raise typer.BadParameter("give --size or --sweep, not both")
+    for name, other in (("budget", "sweep"), ("tolerance", "compare"), ("quality", "plot")):
+        if _given(context, name) and not _given(context, other):
+            raise typer.BadParameter(f"--{name} needs --{other}")
+    if _given(context, "plot") and cost_only and not quality:
+        raise typer.BadParameter("--plot with --cost-only needs --quality: there is no latency")
+    if _given(context, "no_fresh") and _given(context, "sweep"):
+        raise typer.BadParameter("--no-fresh has no use with --sweep, which leaves them out anyway")
+
+
+def check_files(
+    context: typer.Context,
+    csv: Path | None,
+    markdown: Path | None,
+    plot: Path | None,
+    silent: bool,
+) -> None:
+    """Refuse reports of a kind that is not made, and options of reports that are not wished.
+
+    Args:
+        context: Of the command.
+        csv: Where numbers go.
+        markdown: Where the tables go.
+        plot: Where the picture goes.
+        silent: Whether nothing is printed.
+
+    Raises:
+        BadParameter: when there are any.
+    """
+    if plot and plot.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--plot writes PNG: name a file that ends in .png, not {plot}")
+    if _given(context, "overwrite") and not (csv or markdown or plot):
+        raise typer.BadParameter("--overwrite needs --csv, --markdown or --plot")
+    if silent and _given(context, "paper") and not markdown:
+        raise typer.BadParameter("--quiet with --paper needs --markdown or --json")
+
+
+def _given(context: typer.Context, *names: str) -> list[str]:
+    """Those of the options that stand on the command line."""
+    return [f"--{name.strip('_').replace('_', '-')}" for name in names if is_given(context, name)]
+
+
+_Named = TypeVar("_Named", Engine, Precision)
+
+
+def parse_names(kind: type[_Named], texts: Sequence[str], option: str) -> list[_Named]:
+    """Members of an enumeration, several by commas; each once, in their order.
+
+    Raises:
+        BadParameter: when one of them is none.
+    """
+    names = [name.strip() for text in texts for name in text.split(",")]
+    for name in names:
+        if name not in set(kind):
+            raise typer.BadParameter(f"{option} must be of {', '.join(kind)}, not {name!r}")
+    return [kind(name) for name in dict.fromkeys(names)]
+
+
+def parse_weights(texts: Sequence[str]) -> list[str]:
+    """Names and files, several by commas but where a file has a comma in its name."""
+    return [
+        name.strip()
+        for text in texts
+        for name in ([text] if Path(text).is_file() else text.split(","))
+    ]
+
+
+def parse_sizes(texts: Sequence[str]) -> list[Size]:
+    """Widths and heights, several by commas; each once, in their order.
+
+    Raises:
+        BadParameter: when one of them is no size, or too large.
+    """
+    sizes = []
+    for text in (part.strip() for whole in texts for part in whole.split(",")):
+        match = re.fullmatch(r"(\d+)[x×](\d+)", text, re.ASCII | re.IGNORECASE)
+        if not match:
+            raise typer.BadParameter(f"--size must be such as 640x480, not {text!r}")
+        sizes.append((_side(match[1], "--size"), _side(match[2], "--size")))
+    return list(dict.fromkeys(sizes))
+
+
+def parse_sweep(text: str | None) -> tuple[int, int] | None:
+    """The first and the last side of a sweep.
+
+    Raises:
+        BadParameter: when they are no sides, or do not grow.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)\.\.(\d+)", text, re.ASCII)
+    if not match:
+        raise typer.BadParameter(f"--sweep must be such as 128..2048, not {text!r}")
+    first, last = _side(match[1], "--sweep"), _side(match[2], "--sweep")
+    if last <= first:
+        raise typer.BadParameter(f"--sweep must grow, which {text} does not")
+    return first, last
+
+
+def _side(text: str, option: str) -> int:
+    # Python refuses to read thousands of digits.
+    side = int(text) if len(text) < 10 else LARGEST + 1
+    if not 1 <= side <= LARGEST:
+        raise typer.BadParameter(f"{option} takes sides of 1 to {LARGEST} pixels, not {text:.20}")
+    return side

@@ -1,0 +1,121 @@
+"""Holes for inpainting: irregular strokes and boxes, with the numbers of LaMa that DiffIR uses."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from diffir_cli.degradations.kinds import MaskKind
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """Broken lines of a round brush."""
+
+    count: tuple[int, int]
+    """Fewest and most lines."""
+    angle: int
+    """Largest turn between two pieces, in radians."""
+    length: int
+    """Longest piece over 10 pixels."""
+    width: int
+    """Thickest brush over 5 pixels."""
+    pieces: int = 5
+    """Most pieces of a line."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Upright rectangles."""
+
+    count: tuple[int, int] = (1, 4)
+    margin: int = 10
+    """Pixels to the edge of the picture."""
+    side: tuple[int, int] = (30, 150)
+    """Shortest and longest side in pixels."""
+
+
+_THICK = Strokes((1, 5), 4, 200, 100)
+_THIN = Strokes((4, 50), 4, 40, 10)
+_BOXES = Boxes()
+
+
+def random_mask(
+    draw: np.random.Generator, height: int, width: int, kind: MaskKind = MaskKind.TRAIN
+) -> NDArray[np.uint8]:
+    """A mask, (height, width): 1 in the holes, 0 elsewhere. It has both."""
+    while True:
+        if kind is MaskKind.NARROW:
+            mask = stroke_mask(draw, height, width, _THIN)
+        elif draw.random() < 0.5:
+            mask = stroke_mask(draw, height, width, _THICK)
+        else:
+            mask = box_mask(draw, height, width, _BOXES)
+        if mask.any() and not mask.all():
+            return mask
+
+
+def mask_for_crop(
+    draw: np.random.Generator, side: int, kind: MaskKind = MaskKind.TRAIN
+) -> NDArray[np.uint8]:
+    """A mask for a square crop, (side, side); in crops below 256 pixels the holes shrink with it.
+
+    The numbers of the holes are meant for 256 pixels: at their full size they would leave little of
+    a small crop.
+    """
+    if side >= _MEANT_FOR:
+        return random_mask(draw, side, side, kind)
+    while True:
+        mask = random_mask(draw, _MEANT_FOR, _MEANT_FOR, kind)
+        resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
+        small = np.asarray(resized, dtype=np.uint8)
+        if small.any() and not small.all():
+            return small
+
+
+_MEANT_FOR = 256
+
+
+def stroke_mask(
+    draw: np.random.Generator, height: int, width: int, strokes: Strokes
+) -> NDArray[np.uint8]:
+    """Broken lines that begin anywhere and turn to alternating sides."""
+    mask = np.zeros((height, width), np.uint8)
+    for line in range(draw.integers(strokes.count[0], strokes.count[1] + 1)):
+        x, y = int(draw.integers(width)), int(draw.integers(height))
+        for _ in range(1 + draw.integers(strokes.pieces)):
+            angle = 0.01 + draw.integers(strokes.angle)
+            if line % 2 == 0:
+                angle = 2 * math.pi - angle
+            length = 10 + draw.integers(strokes.length)
+            brush = int(5 + draw.integers(strokes.width))
+            end_x = int(np.clip(x + length * math.sin(angle), 0, width))
+            end_y = int(np.clip(y + length * math.cos(angle), 0, height))
+            cv2.line(mask, (x, y), (end_x, end_y), 1, brush)
+            x, y = end_x, end_y
+    return mask
+
+
+def box_mask(draw: np.random.Generator, height: int, width: int, boxes: Boxes) -> NDArray[np.uint8]:
+    """Upright rectangles that keep their distance to the edge where the picture is large enough."""
+    mask = np.zeros((height, width), np.uint8)
+    for _ in range(draw.integers(boxes.count[0], boxes.count[1] + 1)):
+        tall, wide = (_side(draw, boxes, side) for side in (height, width))
+        top = _start(draw, boxes, height, tall)
+        left = _start(draw, boxes, width, wide)
+        mask[top : top + tall, left : left + wide] = 1
+    return mask
+
+
+def _side(draw: np.random.Generator, boxes: Boxes, room: int) -> int:
+    longest = max(1, min(boxes.side[1], room - 2 * boxes.margin))
+    return int(draw.integers(min(boxes.side[0], longest), longest + 1))
+
+
+def _start(draw: np.random.Generator, boxes: Boxes, room: int, side: int) -> int:
+    margin = min(boxes.margin, (room - side) // 2)
+    return int(draw.integers(margin, room - side - margin + 1))

@@ -1,0 +1,91 @@
+"""A contact sheet: what a degradation makes of one photo, many times over."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from diffir_cli.degradations.averaged_frames import averaged_frames
+from diffir_cli.degradations.bicubic import bicubic_pair
+from diffir_cli.degradations.kinds import MaskKind, SheetKind
+from diffir_cli.degradations.masks import random_mask
+from diffir_cli.degradations.motion_blur import (
+    Kernel,
+    ShakeRanges,
+    random_shake_kernel,
+    shake,
+)
+from diffir_cli.degradations.realworld import degrade, sharpen
+
+
+def contact_sheet(
+    photo: NDArray[np.uint8], kind: SheetKind, count: int, seed: int, scale: int = 4
+) -> NDArray[np.uint8]:
+    """The photo and `count` degraded versions of it, each from a seed of its own, in rows.
+
+    Args:
+        photo: (H, W, 3) in 0–255.
+        kind: Which degradation.
+        count: How many versions.
+        seed: Of the first version; the others follow.
+        scale: Of the kinds that shrink; they are shown at the photo's size, pixel by pixel.
+
+    Returns:
+        (rows·H, columns·W, 3) in 0–255.
+    """
+    height, width = (side // scale * scale for side in photo.shape[:2])
+    photo = np.ascontiguousarray(photo[:height, :width])
+    versions = [
+        _enlarged(
+            degraded_version(photo, kind, scale, np.random.default_rng([seed, number])), photo
+        )
+        for number in range(count)
+    ]
+    pictures = [photo, *versions]
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    pictures += [np.zeros_like(photo)] * (-len(pictures) % columns)
+    rows = [
+        np.concatenate(pictures[start : start + columns], axis=1)
+        for start in range(0, len(pictures), columns)
+    ]
+    return np.concatenate(rows, axis=0)
+
+
+def degraded_version(
+    photo: NDArray[np.uint8], kind: SheetKind, scale: int, draw: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A degraded version of a photo; kinds that shrink give (H/scale, W/scale, 3)."""
+    if kind is SheetKind.BICUBIC:
+        return bicubic_pair(photo, scale)[0]
+    if kind is SheetKind.REALWORLD:
+        return degrade(photo, scale, draw)
+    if kind is SheetKind.SHARPEN:
+        return sharpen(photo)
+    if kind is SheetKind.SHAKE:
+        return shake(photo, draw)
+    if kind is SheetKind.FRAMES:
+        return averaged_frames(photo, draw)
+    if kind is SheetKind.SHAKE_KERNELS:
+        return _drawn(random_shake_kernel(draw, ShakeRanges()), photo)
+    mask = random_mask(
+        draw, photo.shape[0], photo.shape[1], MaskKind(kind.value.removeprefix("mask-"))
+    )
+    return photo * (1 - mask[:, :, None])
+
+
+def _drawn(kernel: Kernel, like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A kernel as a picture of its own, its brightest pixel white, as wide as it is high."""
+    levels = np.rint(kernel / kernel.max() * 255).astype(np.uint8)
+    side, shortest = len(levels), min(like.shape[:2])
+    spare = [round(side * length / shortest) - side for length in like.shape[:2]]
+    levels = np.pad(levels, [(more // 2, more - more // 2) for more in spare])
+    return _enlarged(np.repeat(levels[:, :, None], 3, axis=2), like)
+
+
+def _enlarged(picture: NDArray[np.uint8], like: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = like.shape[:2]
+    if picture.shape == like.shape:
+        return picture
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized, dtype=np.uint8)

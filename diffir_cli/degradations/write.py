@@ -1,0 +1,69 @@
+"""Test sets: the degraded twin of a photo, by the seed and the photo's name alone."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffir_cli.degradations.kinds import MaskKind, SheetKind
+from diffir_cli.degradations.masks import random_mask
+from diffir_cli.degradations.preview import degraded_version
+from diffir_cli.errors import InputError
+from diffir_cli.imaging import Picture, read_picture, write_picture
+
+
+def write_twin(
+    source: Path, target: Path, kind: SheetKind, scale: int, seed: int, overwrite: bool
+) -> None:
+    """Write the degraded twin of a photo, or a mask for it.
+
+    A photo is cut to multiples of the scale before a kind that shrinks.
+
+    Args:
+        source: The photo.
+        target: The file to write.
+        kind: Which degradation.
+        scale: Of the kinds that shrink.
+        seed: With the photo's name, where all randomness comes from: a twin does not depend on
+            which other photos lie beside it.
+        overwrite: Whether the file may be replaced.
+
+    Raises:
+        InputError: when the photo cannot be read or is too small, or the file not be written.
+    """
+    photo = read_picture(source).rgb
+    draw = np.random.default_rng([seed, *_numbers(source.stem)])
+    smallest = _SMALLEST * (scale if kind in _SHRINK else 1)
+    if min(photo.shape[:2]) < smallest:
+        raise InputError(
+            f"{source} is too small to be degraded: {photo.shape[1]}×{photo.shape[0]} pixels",
+            f"leave out images with a side under {smallest} pixels",
+        )
+    write_picture(Picture(_twin(photo, kind, scale, draw)), target, overwrite)
+
+
+_SMALLEST = 16
+"""The shortest side of a twin in pixels."""
+_SHRINK = (SheetKind.BICUBIC, SheetKind.REALWORLD)
+"""The kinds that the scale is of."""
+
+
+def _numbers(name: str) -> list[int]:
+    digest = hashlib.sha256(name.encode("utf-8")).digest()
+    return [int.from_bytes(digest[at : at + 4], "big") for at in (0, 4, 8, 12)]
+
+
+def _twin(
+    photo: NDArray[np.uint8], kind: SheetKind, scale: int, draw: np.random.Generator
+) -> NDArray[np.uint8]:
+    if kind.value.startswith("mask-"):
+        height, width = photo.shape[:2]
+        mask = random_mask(draw, height, width, MaskKind(kind.value.removeprefix("mask-")))
+        return np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)
+    if kind in _SHRINK:
+        height, width = (side // scale * scale for side in photo.shape[:2])
+        photo = np.ascontiguousarray(photo[:height, :width])
+    return degraded_version(photo, kind, scale, draw)

@@ -1,0 +1,1 @@
+"""DiffIR (ICCV 2023): an image-restoration transformer steered by a vector from diffusion."""

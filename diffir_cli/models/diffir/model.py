@@ -1,0 +1,299 @@
+"""DiffIR as a family of networks: what the rest of the package runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diffir_cli.errors import DeviceError
+from diffir_cli.models.base import ModelInfo, Window
+from diffir_cli.models.cost import Cost, ModulePart
+from diffir_cli.models.diffir.checkpoint import (
+    load_checkpoint,
+    rebuild,
+    rebuild_stage2,
+    save_weights,
+)
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.cost import count_cost
+from diffir_cli.models.diffir.memory import (
+    condition_bytes,
+    condition_numbers,
+    needed_bytes,
+)
+from diffir_cli.models.diffir.module_parts import module_parts
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
+from diffir_cli.models.diffir.official_names import is_known
+from diffir_cli.models.diffir.priors.windows import guess_bytes, read_by
+from diffir_cli.models.diffir.streaming.condition import condition
+from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_numbers
+from diffir_cli.options import Engine, Task
+from diffir_cli.util.device_memory import available_bytes, format_bytes
+from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
+from diffir_cli.util.padding import pad
+from diffir_cli.util.transfer import to_device
+
+_log = logging.getLogger(__name__)
+
+_STRIPS = (1, 4, 16)
+"""By how much strips are made smaller when memory runs out."""
+
+
+@dataclass(frozen=True)
+class DiffIRContext:
+    """What DiffIR knows of a whole image."""
+
+    lq: Tensor
+    """(1, in_channels, H, W), padded: with the mask, or with the deconvolved guess behind."""
+    ipr: Tensor
+    """Z or Ẑ, (1, 4C′)."""
+
+
+class DiffIRModel:
+    """A DiffIR network of either stage.
+
+    Args:
+        network: The plain modules, in eval mode.
+        engine: How they are executed.
+        dtype: Number format of the DIRformer; CPEN and the denoiser always compute in fp32.
+    """
+
+    def __init__(
+        self,
+        network: DiffIRS1 | DiffIRS2,
+        engine: Engine = Engine.STREAMING,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.network, self.engine, self.dtype = network, engine, dtype
+        self.config: ModelConfig = network.config
+        self.info = info_of(network.config, isinstance(network, DiffIRS1))
+
+    def to(self, device: torch.device, dtype: torch.dtype, engine: Engine) -> DiffIRModel:
+        """The same weights on a device, in a number format, executed in one way."""
+        return DiffIRModel(self.network.to(device).eval(), engine, dtype)
+
+    def context(
+        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+    ) -> DiffIRContext:
+        """The IPR of a whole image, and the image as the DIRformer reads it.
+
+        Args:
+            lq: (1, 3, H, W) in [0, 1] on the CPU, (1, 4, H, W) with a mask, or (1, 6, H, W) with a
+                deconvolved guess, which is made here where it is missing.
+            seed: Where x_T comes from.
+            truth: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network.
+            budget: Bytes that this may take; None for no limit.
+
+        Raises:
+            DeviceError: when memory does not suffice for the guess.
+        """
+        config, device = self.config, next(self.network.parameters()).device
+        if config.in_channels == 6 and lq.shape[1] == 3:
+            lq = _with_guess(lq, config, budget if device.type == "cpu" else None)
+        padded = to_device(_padded(lq, config), device)
+        elements = condition_numbers(budget)
+        if isinstance(self.network, DiffIRS1):
+            if truth is None:
+                raise ValueError("a stage-1 network reads its IPR from the ground truth")
+            hq = _padded(truth, config, config.scale).to(device)
+            ipr = condition(self.network.cpen, stage1_input(padded, hq, config), elements)
+        else:
+            found = condition(self.network.cpen, stage2_input(padded, config), elements)
+            ipr = self.network.sample(found, initial_noise(config, seed).to(device))
+        return DiffIRContext(padded, ipr)
+
+    def restore(self, lq: Tensor, window: Window, context: DiffIRContext) -> Tensor:
+        """The DIRformer's result for a window; where memory runs out, by smaller strips.
+
+        Raises:
+            DeviceError: when the plain modules run out of memory.
+            RuntimeError: when strips do.
+        """
+        dirformer, ipr = self.network.dirformer, context.ipr
+        if self.engine is Engine.REFERENCE:
+            hq = unless_out_of_memory(partial(self._whole, lq, ipr))
+            if hq is None:
+                raise DeviceError(
+                    f"{lq.device} ran out of memory at {window.width}×{window.height} pixels",
+                    "use --engine streaming",
+                )
+            return hq
+        for smaller in _STRIPS[:-1]:
+            network = StreamingDIRformer(dirformer, self.dtype, strip_numbers() // smaller)
+            hq = unless_out_of_memory(partial(network, lq, ipr))
+            if hq is not None:
+                return hq
+            _log.warning(
+                "%d×%d pixels do not fit with strips of 1/%d", window.width, window.height, smaller
+            )
+            if lq.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return StreamingDIRformer(dirformer, self.dtype, strip_numbers() // _STRIPS[-1])(lq, ipr)
+
+    def _whole(self, lq: Tensor, ipr: Tensor) -> Tensor:
+        """The plain modules' result."""
+        half = self.dtype.itemsize < 4
+        with torch.autocast(lq.device.type, self.dtype) if half else nullcontext():
+            hq: Tensor = self.network.dirformer(
+                lq.contiguous(memory_format=torch.channels_last), ipr
+            )
+        return hq
+
+    def memory(self, width: int, height: int) -> int:
+        """Bytes that a window of so many LQ pixels takes, beside weights and pictures."""
+        itemsize = self.dtype.itemsize
+        return needed_bytes(self.config, width, height, self.engine, itemsize, strip_numbers())
+
+    def context_memory(self, width: int, height: int, budget: int | None) -> int:
+        """Bytes that CPEN takes for an image."""
+        return condition_bytes(self.config, width, height, condition_numbers(budget))
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        """CPEN, DIRformer, and the denoiser of stage 2."""
+        return dict(self.network.named_children())
+
+
+class DiffIRFamily:
+    """All networks of DiffIR."""
+
+    name = "diffir"
+
+    def check(self, component: str, path: Path, config: ModelConfig) -> None:
+        """Make sure that a file holds a stage-2 network of a configuration.
+
+        Raises:
+            CheckpointError: when it does not.
+        """
+        self.load({component: path}, config)
+
+    def fits(self, component: str, path: Path, config: ModelConfig) -> bool:
+        """Whether a file holds a network, of any stage, of a configuration.
+
+        Raises:
+            CheckpointError: when it cannot be read or trusted, or is no whole network.
+        """
+        return self.load({component: path}, any_stage=True).config == config
+
+    def rewrite(
+        self,
+        component: str,
+        source: Path,
+        target: Path,
+        config: ModelConfig,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Write a stage-2 network again as safetensors, with its configuration in the header.
+
+        Raises:
+            CheckpointError: when the source does not hold one, or the target cannot be written.
+        """
+        save_weights(target, self.load({component: source}, config).network, metadata)
+
+    def recognise(self, names: Sequence[str]) -> str | None:
+        """`model` where parameters have these names."""
+        return "model" if is_known(names) else None
+
+    def load(
+        self,
+        files: Mapping[str, Path],
+        config: ModelConfig | None = None,
+        any_stage: bool = False,
+    ) -> DiffIRModel:
+        """The network in a file.
+
+        Raises:
+            CheckpointError: when the file cannot be read or trusted, is of stage 1 unless any
+                stage will do, or does not fit.
+        """
+        checkpoint = load_checkpoint(files["model"], config)
+        return DiffIRModel((rebuild if any_stage else rebuild_stage2)(checkpoint))
+
+    def info(self, config: ModelConfig) -> ModelInfo:
+        """What may be asked of a stage-2 network of a configuration."""
+        return info_of(config)
+
+    def cost(self, config: ModelConfig, width: int, height: int) -> Cost:
+        """What a stage-2 network costs for an image of so many LQ pixels."""
+        return count_cost(config, width, height)
+
+    def module_parts(self, model: nn.Module) -> Iterator[tuple[str, nn.Module, ModulePart]]:
+        """The parts of a network of either stage, with their names in it."""
+        return module_parts(model)
+
+    def build(self, config: ModelConfig) -> DiffIRModel:
+        """A stage-2 network with random weights."""
+        return DiffIRModel(DiffIRS2(config).eval())
+
+
+FAMILY = DiffIRFamily()
+
+
+def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
+    """What may be asked of a network of a configuration."""
+    return ModelInfo(
+        family=FAMILY.name,
+        tasks=frozenset(_possible_tasks(config)),
+        scale=config.scale,
+        multiple=config.multiple,
+        takes_mask=config.in_channels == 4,
+        needs_truth=needs_truth,
+        channels=config.in_channels,
+        uncounted="the deconvolved guess" if config.in_channels == 6 else "",
+    )
+
+
+def _possible_tasks(config: ModelConfig) -> list[Task]:
+    """The tasks that a network can be for, told from its input and output."""
+    if config.in_channels == 4:
+        return [Task.INPAINT]
+    if config.in_channels == 6:
+        return [Task.DEBLUR]
+    return [Task.SR, Task.REALSR] if config.scale > 1 else [Task.REALSR, Task.DEBLUR]
+
+
+def initial_noise(config: ModelConfig, seed: int) -> Tensor:
+    """x_T of a seed, (1, 4C′), drawn on the CPU so that it is the same on every device."""
+    return torch.randn(1, config.ipr_dim, generator=torch.Generator().manual_seed(seed))
+
+
+def _padded(image: Tensor, config: ModelConfig, scale: int = 1) -> Tensor:
+    """An image mirrored to sides that the network can halve.
+
+    The released test code repeats the edge pixel where there is a mask, and only there.
+    """
+    return pad(image, config.multiple * scale, repeat_edge=config.in_channels == 4)
+
+
+def _with_guess(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
+    """A picture with its deconvolved guess behind it, which is made on the CPU.
+
+    Raises:
+        DeviceError: when memory does not suffice.
+    """
+    height, width = lq.shape[-2:]
+    if budget is None:
+        budget = available_bytes(torch.device("cpu"))
+    needed = guess_bytes(config, height, width)
+    if budget is not None and needed > budget:
+        raise DeviceError(
+            f"to look for the shake of {width}×{height} pixels takes about "
+            f"{format_bytes(needed)}, and {format_bytes(budget)} may be used",
+            "use a machine with more memory, or raise --max-memory",
+        )
+    try:
+        return read_by(config, lq, budget)
+    except (RuntimeError, MemoryError) as error:
+        if not (is_out_of_memory(error) or "start new thread" in str(error)):
+            raise
+    raise DeviceError(
+        f"no memory is left to look for the shake of {width}×{height} pixels",
+        "use --threads 1, a smaller picture, or a machine with more memory",
+    )

@@ -1,0 +1,87 @@
+"""The families of networks, each imported when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.errors import CheckpointError
+from diffir_cli.models.base import ModelConfig, ModelFamily
+
+
+@dataclass(frozen=True)
+class FamilyEntry:
+    """Where a family is found."""
+
+    config: str
+    """`module:class` of its configuration, which loads no torch."""
+    family: str
+    """`module:object` of the family."""
+    components: tuple[str, ...] = ("model",)
+    """Names of the files that a network consists of."""
+
+
+FAMILIES: dict[str, FamilyEntry] = {
+    "diffir": FamilyEntry(
+        "diffir_cli.models.diffir.config:ModelConfig", "diffir_cli.models.diffir.model:FAMILY"
+    ),
+}
+"""Known families by name; the first is that of registry entries which name none."""
+
+DEFAULT_FAMILY = "diffir"
+
+
+def config_of(name: str, values: Mapping[str, Any]) -> ModelConfig:
+    """The configuration of a network of a family, from a table of TOML or JSON.
+
+    Raises:
+        ValueError: when there is no such family, or the table has a fault.
+    """
+    kind: type[ModelConfig] = _imported(_entry(name).config)
+    return kind.from_dict(values)
+
+
+def components_of(name: str) -> tuple[str, ...]:
+    """Names of the files that a network of a family consists of.
+
+    Raises:
+        ValueError: when there is no such family.
+    """
+    return _entry(name).components
+
+
+def _entry(name: str) -> FamilyEntry:
+    if name not in FAMILIES:
+        raise ValueError(f"there is no family {name!r}, only {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def find_family(name: str) -> ModelFamily:
+    """The family of a name that is known."""
+    family: ModelFamily = _imported(FAMILIES[name].family)
+    return family
+
+
+def recognise(names: Sequence[str], path: Path) -> tuple[ModelFamily, str]:
+    """Family and component that have parameters of these names.
+
+    Raises:
+        CheckpointError: when none has.
+    """
+    for name in FAMILIES:
+        family = find_family(name)
+        component = family.recognise(names)
+        if component is not None:
+            return family, component
+    raise CheckpointError(
+        f"{path} holds the weights of no network that diffir knows",
+        f"known families are {', '.join(FAMILIES)}",
+    )
+
+
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

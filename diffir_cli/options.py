@@ -1,0 +1,84 @@
+"""What a user chooses, as values that need no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    """What is wrong with the picture."""
+
+    SR = "sr"
+    REALSR = "realsr"
+    DEBLUR = "deblur"
+    INPAINT = "inpaint"
+
+
+class Precision(StrEnum):
+    """The number format of the DIRformer; CPEN and the denoiser always compute in fp32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    TF32 = "tf32"
+    """fp32 whose products are rounded to 11 bits: CUDA only."""
+    BF16 = "bf16"
+    FP16 = "fp16"
+    """Not on a CPU."""
+
+
+class Engine(StrEnum):
+    """How a network is executed; the results are the same, rounding apart."""
+
+    STREAMING = "streaming"
+    """In strips: fast, and with little more memory than its feature maps."""
+    REFERENCE = "reference"
+    """The plain modules, whole: what training uses."""
+
+
+class AlphaMode(StrEnum):
+    """What becomes of transparency."""
+
+    LANCZOS = "lanczos"
+    """Resized."""
+    NETWORK = "network"
+    """Through the network, as a grey picture of its own."""
+    DROP = "drop"
+    """Left out: the picture becomes opaque."""
+
+
+class OnExist(StrEnum):
+    """What becomes of a picture whose result has the name of a file that no run has made."""
+
+    ERROR = "error"
+    """Nothing is begun."""
+    SKIP = "skip"
+    """It is left out."""
+    OVERWRITE = "overwrite"
+    """The file is replaced."""
+    RENAME = "rename"
+    """The result gets a number behind its name."""
+
+
+@dataclass(frozen=True)
+class MemoryLimits:
+    """What a user allows of memory, and wants of tiles."""
+
+    max_memory: int = 0
+    """Bytes that a run may take; 0 for a share of what is free."""
+    tile: int | None = None
+    """Side of tiles in LQ pixels; 0 for none ever, None for tiles only where nothing else fits."""
+    overlap: int = 32
+    """LQ pixels that two tiles share."""
+
+    def __post_init__(self) -> None:
+        if min(self.max_memory, self.tile or 0, self.overlap) < 0:
+            raise ValueError("neither memory nor tiles nor their overlap can be negative")
+        if self.tile and self.tile < max(2 * self.overlap, _SMALLEST_SIDE):
+            raise ValueError(
+                f"tiles of {self.tile} pixels are too small: at least {_SMALLEST_SIDE}, and twice "
+                f"their overlap of {self.overlap}"
+            )
+
+
+_SMALLEST_SIDE = 32

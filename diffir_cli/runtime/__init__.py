@@ -1,0 +1,1 @@
+"""One image through one model, as fast and as small as the machine allows."""

@@ -1,0 +1,101 @@
+"""What a run of a given size needs, and whether the machine has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from diffir_cli.errors import DeviceError
+from diffir_cli.models.base import ModelInfo, RestorationModel
+from diffir_cli.options import MemoryLimits
+from diffir_cli.util.device_memory import available_bytes, format_bytes
+
+_SHARE = 0.9
+"""Of what is free, how much is used unless a limit is given."""
+CANVAS_SHARE = 0.25
+"""Of the budget, how much the result of tiles may take before it is put into a file."""
+_SMALLEST_TILE = 64
+"""Smaller ones are not chosen, but can be asked for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an image will be executed."""
+
+    needed: int
+    """Bytes, beside weights and pictures."""
+    tile: int = 0
+    """Side of a tile in LQ pixels; 0 for the whole image at once."""
+    budget: int | None = None
+    """Bytes that may be used; None for no limit."""
+
+
+def plan_run(
+    model: RestorationModel,
+    width: int,
+    height: int,
+    device: torch.device,
+    limits: MemoryLimits,
+) -> Plan:
+    """The whole image where it fits, else the largest tiles that do.
+
+    Networks that are made for tiles get theirs, or smaller ones.
+
+    Raises:
+        DeviceError: when more is needed than there is, and tiles are not wanted or do not help.
+    """
+    info = model.info
+    available = available_bytes(device)
+    budget = limits.max_memory or (None if available is None else int(_SHARE * available))
+    context = model.context_memory(width, height, budget)
+
+    def need(side: int) -> int:
+        return max(model.memory(min(side, width), min(side, height)), context)
+
+    if limits.tile:
+        side = max(_multiple(limits.tile, info), info.multiple)
+        needed = need(side)
+        if limits.max_memory and needed > limits.max_memory:
+            raise DeviceError(
+                f"tiles of {side} pixels need about {format_bytes(needed)}, and --max-memory "
+                f"allows {format_bytes(limits.max_memory)}",
+                "use a smaller --tile, or raise --max-memory",
+            )
+        return Plan(needed, side, budget)
+    whole = need(max(width, height))
+    # What a network was made for holds unless the user wants no tiles at all.
+    wanted = info.tiling.tile if limits.tile is None else 0
+    if (budget is None or whole <= budget) and not 0 < wanted < max(width, height):
+        return Plan(whole, 0, budget)
+    lq, hq = (4 * width * height * channels for channels in (info.channels, 3 * info.scale**2))
+    # Beyond that share the result lies in a file.
+    canvas = lq + (hq if budget is None else min(hq, int(CANVAS_SHARE * budget)))
+    if limits.tile is None:
+        for side in _tile_sides(max(width, height), wanted, limits.overlap, info):
+            needed = max(canvas + model.memory(min(side, width), min(side, height)), context)
+            if budget is None or needed <= budget:
+                return Plan(needed, side, budget)
+    raise DeviceError(
+        f"an image of {width}×{height} pixels needs about {format_bytes(whole)} on {device}, "
+        f"and {format_bytes(budget or 0)} may be used",
+        "use a machine with more memory, or raise --max-memory"
+        if limits.tile is None
+        else "allow tiles with --tile auto",
+    )
+
+
+def _tile_sides(longest: int, wanted: int, overlap: int, info: ModelInfo) -> Iterator[int]:
+    """Sides of tiles to try, each three quarters of the one before."""
+    side = _multiple(longest, info)
+    if wanted:
+        side = _multiple(wanted, info)
+        yield side
+    while side > max(_SMALLEST_TILE, 2 * overlap):
+        side = _multiple(side * 3 // 4, info)
+        yield side
+
+
+def _multiple(side: int, info: ModelInfo) -> int:
+    return side // info.multiple * info.multiple

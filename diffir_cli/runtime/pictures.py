@@ -1,0 +1,135 @@
+"""A picture with all that belongs to it through a network: colours, transparency, metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diffir_cli.errors import InputError
+from diffir_cli.imaging import Picture
+from diffir_cli.imaging.source import PictureOptions, Source
+from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
+from diffir_cli.options import AlphaMode, Precision
+from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.version import __version__
+from diffir_cli.weights.locate import WeightFile
+
+
+@dataclass(frozen=True)
+class RestoredPicture:
+    """A restored picture and how it came about."""
+
+    picture: Picture
+    precision: Precision
+    """The number format of the network."""
+    tile: int
+    """Side of the tiles in LQ pixels; 0 where it was done whole."""
+    redone: int
+    """How often half precision overflowed, and fp32 took its place."""
+
+
+def restore_picture(
+    runner: ModelRunner,
+    picture: Picture,
+    seed: int = 0,
+    holes: NDArray[np.bool_] | None = None,
+    alpha: AlphaMode = AlphaMode.LANCZOS,
+    software: str = "",
+) -> RestoredPicture:
+    """Restore a picture.
+
+    Args:
+        runner: The network.
+        picture: What to restore.
+        seed: Where all noise comes from.
+        holes: (H, W), True where an inpainting network fills.
+        alpha: What becomes of transparency.
+        software: What made the result, for the file.
+
+    Raises:
+        DeviceError: when the picture does not fit into memory.
+        WeightsError: when the network's result is not finite.
+    """
+    rgb = picture.rgb
+    if picture.alpha is not None and holes is None:
+        rgb = bleed(rgb, picture.alpha)
+    found = runner.run(rgb, seed, mask=holes)
+    result = picture.restored(found.pixels, software)
+    if picture.alpha is not None and alpha is AlphaMode.DROP:
+        result = replace(result, alpha=None)
+    if picture.alpha is not None and alpha is AlphaMode.NETWORK:
+        result = replace(result, alpha=_through_network(runner, picture.alpha, seed, result))
+    return RestoredPicture(result, found.precision, found.tile, found.redone)
+
+
+def check_holes(runner: ModelRunner, given: bool, name: str) -> None:
+    """Refuse a mask for a network that takes none, and none for one that needs it.
+
+    Raises:
+        InputError: when they do not fit.
+    """
+    if runner.info.takes_mask and not given:
+        raise InputError(
+            f"the inpainting weights {name} need a mask", "add --mask FILE, or --mask-from-alpha"
+        )
+    if given and not runner.info.takes_mask:
+        raise InputError(f"the weights {name} take no mask", "leave --mask out")
+
+
+def restore_source(
+    runner: ModelRunner, source: Source, options: PictureOptions, weights: WeightFile
+) -> RestoredPicture:
+    """Restore a picture that was read and finish it: its size, background and metadata.
+
+    Raises:
+        DeviceError: when it does not fit into memory.
+        WeightsError: when the network's result is not finite.
+    """
+    origin = provenance(weights, options.seed)
+    found = restore_picture(
+        runner, source.picture, options.seed, source.holes, options.alpha, origin
+    )
+    result = found.picture.resized(source.size_of_result(options, runner.info.scale))
+    if options.background is not None:
+        result = result.over(options.background)
+    return replace(found, picture=result.stripped() if options.strip_metadata else result)
+
+
+def provenance(weights: WeightFile, seed: int) -> str:
+    """What a result says of how it was made."""
+    return f"diffir {__version__} ({weights.name}, sha256 {weights.sha256}, seed {seed})"
+
+
+def _through_network(
+    runner: ModelRunner, alpha: NDArray[Any], seed: int, result: Picture
+) -> NDArray[Any] | None:
+    """Alpha as a grey picture of its own; what a network would only trouble is resized instead."""
+    if runner.info.takes_mask or alpha.min() == alpha.max():
+        return result.alpha
+    planes = runner.restore(np.repeat(alpha[:, :, None], 3, axis=2), seed)
+    return np.rint(planes.mean(axis=2)).astype(alpha.dtype)
+
+
+def bleed(rgb: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    """Colours spread smoothly under what is fully transparent, where a file holds anything at all.
+
+    Else the edge to whatever lies hidden there would be restored, and show.
+
+    Args:
+        rgb: (H, W, 3) of uint8 or uint16.
+        alpha: (H, W) of the same kind.
+
+    Returns:
+        (H, W, 3), equal to `rgb` wherever anything is to be seen.
+    """
+    clear = alpha == 0
+    if not clear.any() or clear.all():
+        return rgb
+    image = torch.from_numpy(rgb.astype(np.float32)).permute(2, 0, 1)[None]
+    filled = smooth_fill(image, torch.from_numpy(clear)[None, None].float())
+    colours = filled[0].permute(1, 2, 0).round().numpy().astype(rgb.dtype)
+    return np.where(clear[:, :, None], colours, rgb)

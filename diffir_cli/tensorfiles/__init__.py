@@ -1,0 +1,1 @@
+"""Weights files to named tensors and back, without running what is in them."""

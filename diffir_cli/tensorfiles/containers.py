@@ -1,0 +1,191 @@
+"""Weights files to named tensors, whatever wraps them, without running any pickle.
+
+A pickle may name any function and have it called, so a weights file from the net is a program. Here
+it goes through an unpickler in which every name but torch's tensor builders stands for an object
+that does nothing (`tensorfiles/unpickler.py`); and what a file holds must not take much more room
+than itself.
+"""
+
+from __future__ import annotations
+
+import types
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from diffir_cli.errors import CheckpointError
+from diffir_cli.tensorfiles.unpickler import InertUnpickler, load_inert
+
+_OTHER_FILE = "is it the file you meant? training states and discriminators are no networks"
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file under their own names, and the header of a safetensors file.
+
+    Raises:
+        CheckpointError: when the file cannot be read, is damaged, or holds no tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {path}: {error.strerror}", "check its name and permissions"
+        ) from error
+    # A safetensors file starts with the length of its JSON header, 8 bytes, and then the header.
+    if start[8:9] == b"{":
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                return tensors, dict(file.metadata() or {})
+        except (SafetensorError, OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
+    content = _unpickle(path)
+    return _select(path, content), _header_of_state(content)
+
+
+def parameter_names(path: Path) -> list[str]:
+    """The names of the tensors in a file.
+
+    Raises:
+        CheckpointError: when the file cannot be read, is damaged, or holds no tensors.
+    """
+    return list(read_tensors(path)[0])
+
+
+def _unpickle(path: Path) -> Any:
+    """The content of a file that torch wrote, with nothing executed."""
+    _check_records(path)
+    inert = types.SimpleNamespace(Unpickler=InertUnpickler, load=load_inert, __name__="inert")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(
+                path, map_location="cpu", weights_only=False, pickle_module=inert, mmap=False
+            )
+    # A malformed file makes an unpickler raise almost anything.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_records(path: Path) -> None:
+    """Refuse a zip file that grows on reading: torch stores its records as they are."""
+    try:
+        # This too stumbles over what the end of a file says.
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as file:
+            packed = [record for record in file.infolist() if record.compress_type]
+            held = sum(record.file_size for record in file.infolist())
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if packed:
+        raise _unreadable(path, ValueError(f"its record {packed[0].filename!r} is compressed"))
+    if held > path.stat().st_size:
+        raise _unreadable(path, ValueError("its records overlap"))
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = _recognised(path) or (str(error).strip().splitlines() or ["it is cut off"])[0]
+    return CheckpointError(
+        f"{path} is no weights file, or a damaged one: {reason}",
+        "is it the file you meant? compare its size with that of the original",
+    )
+
+
+def _select(path: Path, content: Any) -> dict[str, Tensor]:
+    """The dict of tensors inside one of the official containers.
+
+    Raises:
+        CheckpointError: when there is none, or they are not plain numbers of the size of the file.
+    """
+    if isinstance(content, Mapping):
+        # A state of this program's training has a digest of its recipe.
+        levels = ("average",) if "digest" in content else ("params_ema", "params")
+        for level in levels:
+            if isinstance(content.get(level), Mapping):
+                content = content[level]
+                break
+        else:
+            if isinstance(content.get("state_dict"), Mapping):
+                prefix = "generator."
+                state = content["state_dict"]
+                content = {
+                    key.removeprefix(prefix): value
+                    for key, value in state.items()
+                    if isinstance(key, str) and key.startswith(prefix)
+                } or state
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not a dict of tensors", _OTHER_FILE
+        )
+    tensors = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors under a name this tool knows", _OTHER_FILE)
+    for key, value in tensors.items():
+        if not _is_plain(value):
+            raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
+    held = sum(value.numel() * value.element_size() for value in tensors.values())
+    if held > _TIMES * path.stat().st_size:
+        raise CheckpointError(f"{path} holds the same numbers again and again", _OTHER_FILE)
+    return tensors
+
+
+_TIMES = 4
+"""How often a number may stand in a file's tensors; in official files some stand twice."""
+
+
+_OTHERS = {
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"%PDF": "a PDF document",
+    b"\x1f\x8b": "packed by gzip",
+    b"7z\xbc\xaf": "packed by 7-Zip",
+    b"Rar!": "packed by RAR",
+}
+"""What else people take for weights, by its first bytes."""
+
+
+def _recognised(path: Path) -> str:
+    """What a file is that holds no weights; empty where that is not seen at once."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError:
+        return ""
+    if not start:
+        return "it is empty"
+    for mark, name in _OTHERS.items():
+        if start.startswith(mark):
+            return f"it is {name}"
+    if b"<html" in start.lower() or b"<!doctype" in start.lower():
+        return "it is a page of the web, saved in place of a download"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
+        return "it is a text"
+    return ""
+
+
+def _header_of_state(content: Any) -> dict[str, str]:
+    """What a training of this program says of its network."""
+    config = content.get("config") if isinstance(content, Mapping) else None
+    return {"config": config} if isinstance(config, str) else {}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether every element has its own number in memory, so that the file bounds its size."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and not tensor.is_complex()
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )

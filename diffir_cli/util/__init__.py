@@ -1,0 +1,1 @@
+"""What several packages need once: files, folders, tables, the process itself."""

@@ -1,0 +1,56 @@
+"""Tables of TOML or JSON as the fields of a dataclass, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+def parse_table(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Arguments for a dataclass from a TOML or JSON table, and what is wrong with the table.
+
+    The type of a field is that of its default: enumerations are given by value, tuples as lists.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    parsed, faults = {}, []
+    for name, value in values.items():
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            faults.append(f"no field {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+            continue
+        try:
+            parsed[name] = _parse(value, fields[name].default)
+        except ValueError as error:
+            faults.append(f"{name} {error}")
+    return parsed, faults
+
+
+def plain(value: Any) -> Any:
+    """A field's value as something that TOML and JSON can hold."""
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _parse(value: Any, like: Any) -> Any:
+    """`value` as the type of the default `like`, or ValueError."""
+    if isinstance(like, StrEnum):
+        kind = type(like)
+        if value not in list(kind):
+            raise ValueError(f"must be one of {', '.join(kind)}, not {value!r}")
+        return kind(value)
+    if isinstance(like, tuple):
+        if not isinstance(value, list | tuple):
+            raise ValueError(
+                f"must be a list such as {json.dumps([value], default=str)}, not {value!r}"
+            )
+        return tuple(_parse(item, like[0]) for item in value) if like else tuple(value)
+    if isinstance(like, float) and type(value) in (int, float):
+        return float(value)
+    if type(value) is not type(like):
+        raise ValueError(f"must be {type(like).__name__}, not {value!r}")
+    return value

@@ -1,0 +1,113 @@
+"""Overlapping tiles: pure geometry.
+
+They are for images whose features no budget can hold, and for what belongs to a neighbourhood, such
+as the kernel of a shake. Attention that sees a tile and not the image gives another result; a
+raised cosine across the overlap hides where one tile ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def starts(side: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin along a side: evenly, the last ending with it.
+
+    Args:
+        side: Pixels.
+        tile: Pixels of a tile.
+        overlap: Fewest pixels that two neighbours share, less than a tile.
+    """
+    if side <= tile:
+        return [0]
+    count = math.ceil((side - overlap) / (tile - overlap))
+    return [round(number * (side - tile) / (count - 1)) for number in range(count)]
+
+
+def ramp(length: int, overlap: int, at_start: bool, at_end: bool) -> Tensor:
+    """Weights of a tile along a side, (length,): a raised cosine where another tile overlaps."""
+    weights = torch.ones(length)
+    if not overlap:
+        return weights
+    rise = 0.5 - 0.5 * torch.cos(math.pi * (torch.arange(overlap) + 0.5) / overlap)
+    if at_start:
+        weights[:overlap] = rise
+    if at_end:
+        weights[-overlap:] *= rise.flip(0)
+    return weights
+
+
+def blended(
+    lq: Tensor,
+    scale: int,
+    tile: int,
+    overlap: int,
+    multiple: int,
+    restore: Callable[[Tensor, int, int], Tensor],
+    bound: float = math.inf,
+    mapped: Callable[..., Iterable[Tensor]] = map,
+) -> Tensor:
+    """Restore an image tile by tile and blend the results.
+
+    Args:
+        lq: (1, C, H, W); H and W multiples of `multiple`.
+        scale: Side of the result over side of `lq`.
+        tile: Side of a tile in LQ pixels, a multiple of `multiple`.
+        overlap: Fewest LQ pixels that two tiles share, less than a tile.
+        multiple: What the place of a tile is a multiple of.
+        restore: Restores one tile: (1, C, h, w), its left and its top → (1, 3, scale·h, scale·w).
+        bound: Bytes from which on the result lies in a file instead of memory.
+        mapped: What applies `restore` to all tiles, in their order; `map`, or that of an executor.
+
+    Returns:
+        (1, 3, scale·H, scale·W), fp32 on the CPU.
+    """
+    height, width = lq.shape[2:]
+    canvas = _canvas((1, 3, scale * height, scale * width), bound)
+    per_side = []
+    for side in (height, width):
+        cells = side // multiple, -(-tile // multiple), -(-overlap // multiple)
+        begins = [multiple * begin for begin in starts(*cells)]
+        total = torch.zeros(scale * side)
+        for begin in begins:
+            weights = _weights(begin, begins, side, tile, overlap, scale)
+            total[scale * begin :][: len(weights)] += weights
+        per_side.append((begins, total))
+    (tops, total_rows), (lefts, total_columns) = per_side
+    places = list(itertools.product(tops, lefts))
+    tiles = (lq[:, :, top : top + tile, left : left + tile] for top, left in places)
+    tops_of_tiles, lefts_of_tiles = zip(*places, strict=True)
+    results = mapped(restore, tiles, lefts_of_tiles, tops_of_tiles)
+    for (top, left), hq in zip(places, results, strict=True):
+        rows = _weights(top, tops, height, tile, overlap, scale)
+        columns = _weights(left, lefts, width, tile, overlap, scale)
+        area = canvas[:, :, scale * top :, scale * left :][:, :, : len(rows), : len(columns)]
+        area += hq.float().cpu() * rows[:, None] * columns
+    canvas /= total_rows[:, None]
+    canvas /= total_columns
+    return canvas
+
+
+def _weights(
+    begin: int, begins: list[int], side: int, tile: int, overlap: int, scale: int
+) -> Tensor:
+    """Weights of the tile that begins there, in HQ pixels."""
+    end = min(begin + tile, side)
+    return ramp(
+        scale * (end - begin), scale * overlap, at_start=begin > 0, at_end=begin != begins[-1]
+    )
+
+
+def _canvas(shape: tuple[int, ...], bound: float) -> Tensor:
+    """Zeros in memory, or beyond `bound` bytes in a file that vanishes with them."""
+    if math.prod(shape) * 4 <= bound:
+        return torch.zeros(shape)
+    with tempfile.TemporaryFile() as file:
+        return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))

@@ -1,0 +1,45 @@
+"""Tensors between host and device, and images as tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, by way of memory that CUDA reads without a copy."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """A tensor of the device on the host, by way of memory that CUDA writes without a copy."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor)
+
+
+KINDS = {"uint8": torch.uint8, "uint16": torch.int32, "float32": torch.float32}
+"""What torch counts the levels of an image in."""
+
+
+def white_level(image: NDArray[Any]) -> int:
+    """The number that stands for white.
+
+    Raises:
+        ValueError: when the numbers are of another kind.
+    """
+    if image.dtype.name not in KINDS:
+        raise ValueError(f"an image has numbers of {', '.join(KINDS)}, not {image.dtype}")
+    return 1 if image.dtype == np.float32 else int(np.iinfo(image.dtype).max)
+
+
+def to_tensor(image: NDArray[Any]) -> Tensor:
+    """(H, W, C) of uint8, uint16 or fractions in float32 to (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / white_level(image)

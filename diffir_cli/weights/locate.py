@@ -1,0 +1,110 @@
+"""From what a user calls weights to a file on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffir_cli.errors import WeightsError
+from diffir_cli.options import Task
+from diffir_cli.weights.cache import Installed, check_installed, file_sha256, find_installed
+from diffir_cli.weights.policy import PUBLISHED
+from diffir_cli.weights.registry import WeightSpec, default_weights, find_weights, read_registry
+
+Obtain = Callable[[WeightSpec], Path]
+"""Brings weights onto this machine, or says why not."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Weights that lie on this machine."""
+
+    name: str
+    """The registry's name, or the file's."""
+    path: Path
+    """Where they lie; of several files the first."""
+    sha256: str
+    """Hash of the file; of several files that of their hashes."""
+    config: Any
+    """What the registry says of the network; None for a file of the user's."""
+    family: str | None = None
+    """The registry's family of networks; None for a file of the user's."""
+
+    others: Mapping[str, Path] = field(default_factory=dict)
+    """Where each component lies, for a network of several files."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Where each component lies."""
+        return self.others or {"model": self.path}
+
+
+def locate_weights(
+    wish: str | None,
+    task: Task,
+    registry: Path | None = None,
+    obtain: Obtain | None = None,
+    scale: int | None = None,
+) -> WeightFile:
+    """The file for a registry name, a path, or by default the task's embedded weights.
+
+    Args:
+        wish: What the user wrote; None for the default.
+        task: What the weights must be for.
+        registry: The user's own registry; None for that of the environment.
+        obtain: Asked for weights that are not on this machine; None for a refusal.
+        scale: What the network must enlarge by, where nothing is named; None for the task's own.
+
+    Raises:
+        WeightsError: when the name is unknown, or the weights cannot be had.
+        ChecksumError: when a file is not what was promised.
+    """
+    if wish is None:
+        return _checked(default_weights(task, scale, registry), obtain)
+    path = Path(wish)
+    if wish not in (known := read_registry(registry)) and (path.is_file() or path.suffix):
+        if not path.is_file():
+            names = ", ".join(spec.name for spec in known.values() if spec.task is task)
+            raise WeightsError(f"no such weights file: {path}", f"known names: {names}")
+        return WeightFile(path.name, path, file_sha256(path), None)
+    spec = find_weights(wish, registry)
+    if spec.task is not task:
+        raise WeightsError(
+            f"the weights {spec.name!r} are for task {spec.task.value!r}, not {task.value!r}",
+            f"add --task {spec.task.value}",
+        )
+    return _checked(spec, obtain)
+
+
+def _checked(spec: WeightSpec, obtain: Obtain | None) -> WeightFile:
+    paths, hashes = {}, []
+    for part in spec.parts:
+        found = _installed(part, obtain)
+        paths[part.component] = found.path
+        hashes.append(check_installed(part, found))
+    first = next(iter(paths.values()))
+    if not spec.files:
+        return WeightFile(spec.name, first, hashes[0], spec.model, spec.family)
+    sha256 = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    return WeightFile(spec.name, first, sha256, spec.model, spec.family, paths)
+
+
+def _installed(spec: WeightSpec, obtain: Obtain | None) -> Installed:
+    """A file of the registry on this machine, brought there where that is allowed.
+
+    Raises:
+        WeightsError: when it cannot be had.
+    """
+    found = find_installed(spec)
+    if found is None and obtain is None:
+        raise WeightsError(
+            f"the weights {spec.owner or spec.name!r} are not on this machine", spec.command
+        )
+    if obtain and (found is None or found.sha256 is None or spec.accept):
+        obtained = obtain(spec)
+        found = find_installed(spec) or Installed(obtained, PUBLISHED, None)
+    assert found is not None
+    return found

@@ -1,0 +1,14 @@
+"""Networks of tests as the package runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffir_cli.models.diffir.model import DiffIRModel
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.runtime.runner import ModelRunner
+
+
+def runner_of(network: DiffIRS1 | DiffIRS2, *args: Any, **kwargs: Any) -> ModelRunner:
+    """A plain network on a device; arguments as those of `ModelRunner` behind its first."""
+    return ModelRunner(DiffIRModel(network.eval()), *args, **kwargs)
