@@ -142,8 +142,12 @@ def _picture(image: NDArray[Any]) -> Picture:
 def _to_pillow(picture: Picture) -> Image.Image:
     channels = picture.channels()
     image = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
-    said = picture.metadata
-    for key, value in (("icc_profile", said.icc), ("exif", said.exif), ("xmp", said.xmp)):
+    metadata = picture.metadata
+    for key, value in (
+        ("icc_profile", metadata.icc),
+        ("exif", metadata.exif),
+        ("xmp", metadata.xmp),
+    ):
         if value:
             image.info[key] = value
     return image

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffir_cli.benchmark.timing import roof, seconds
+from diffir_cli.benchmark.timing import peak, seconds
 from diffir_cli.models.diffir.networks import DIRformer
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer
 from diffir_cli.weights.registry import read_registry
@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dtype = torch.bfloat16 if options.bf16 else torch.float32
-    limit = roof(torch.device("cpu")) / 1e9
+    limit = peak(torch.device("cpu")) / 1e9
     print(f"{options.threads} threads, {dtype}, GEMM {limit:.0f} GFLOP/s\n")
     print("| network | input | GFLOP | plain (s) | strips (s) | ratio | GFLOP/s | of the roof |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")

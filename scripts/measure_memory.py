@@ -12,7 +12,7 @@ from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.subject import subjects_of
 from diffir_cli.benchmark.timing import seconds
-from diffir_cli.models.diffir.streaming.dirformer import strip_numbers
+from diffir_cli.models.diffir.streaming.dirformer import strip_elements
 from diffir_cli.options import Engine, Precision
 from diffir_cli.runtime.memory import needed_bytes
 
@@ -36,10 +36,12 @@ def main() -> None:
         lambda: taken.append(seconds(lambda: restorer.restore(**picture))), restorer.device
     )
     itemsize = restorer.dtype.itemsize
-    said = needed_bytes(subject.config, width, height, options.engine, itemsize, strip_numbers())
+    message = needed_bytes(
+        subject.config, width, height, options.engine, itemsize, strip_elements()
+    )
     print(
         f"| {options.name} | {width}×{height} | {options.engine.value} | {restorer.precision} "
-        f"| {(memory.resident or 0) / 2**30:.2f} | {said / 2**30:.2f} | {taken[0]:.0f} |"
+        f"| {(memory.resident or 0) / 2**30:.2f} | {message / 2**30:.2f} | {taken[0]:.0f} |"
     )
 
 

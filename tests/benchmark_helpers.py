@@ -14,7 +14,7 @@ from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.machine import Machine
-from diffir_cli.benchmark.run import Result, Roofs, Settings
+from diffir_cli.benchmark.run import PeakRates, Result, Settings
 from diffir_cli.benchmark.subject import Subject, subjects_of
 from diffir_cli.benchmark.timing import Timing
 from diffir_cli.models.diffir.cost import count_cost
@@ -33,16 +33,18 @@ def subject(s2_file: Path) -> Subject:
 
 
 @pytest.fixture
-def roofs() -> Roofs:
-    return Roofs(CPU, side=64)
+def peaks() -> PeakRates:
+    return PeakRates(CPU, side=64)
 
 
 def settings_of(*variants: Variant, **others: Any) -> Settings:
-    return Settings("cpu", variants or (STREAMING,), **{"repeats": 2, "fresh": False, **others})
+    return Settings(
+        "cpu", variants or (STREAMING,), **{"repeats": 2, "in_subprocess": False, **others}
+    )
 
 
 @pytest.fixture
-def small_roof(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_CPU_SIDE", 64)
 
 
@@ -53,8 +55,8 @@ def bench(s2_file: Path) -> Callable[..., Outcome]:
     def run(*arguments: object) -> Outcome:
         sized = [] if "--sweep" in arguments else ["--size", "16x24"]
         fixed = ["benchmark", "-w", s2_file, "-d", "cpu", "--repeats", 2, *sized]
-        fresh = [] if "--sweep" in arguments else ["--no-fresh"]
-        return run_cli(*fixed, *fresh, *arguments)
+        in_subprocess = [] if "--sweep" in arguments else ["--no-subprocess"]
+        return run_cli(*fixed, *in_subprocess, *arguments)
 
     return run
 
@@ -72,4 +74,4 @@ def never_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def result_of(name: str, side: int, seconds: float, variant: Variant = STREAMING) -> Result:
     (subject,) = subjects_of([name])
     cost = count_cost(subject.config, side, side)
-    return Result(Case(subject, side, side, variant, "cpu"), cost, Timing((seconds,) * 3), roof=1e9)
+    return Result(Case(subject, side, side, variant, "cpu"), cost, Timing((seconds,) * 3), peak=1e9)

@@ -200,9 +200,9 @@ def store_environment(address: str) -> dict[str, str]:
 
 
 def noise_image(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     shape = (height, width, channels) if channels > 1 else (height, width)
-    return draw.integers(0, 256, shape, dtype=np.uint8)
+    return rng.integers(0, 256, shape, dtype=np.uint8)
 
 
 def run_cli(*arguments: object) -> Result:

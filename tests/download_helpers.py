@@ -17,13 +17,13 @@ from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.models.diffir.official_names import schedule_buffers
 from diffir_cli.options import Task
-from diffir_cli.weights.download import Means, obtain
+from diffir_cli.weights.download import DownloadPolicy, obtain
 from diffir_cli.weights.registry import WeightSpec
-from diffir_cli.weights.transfer import Patience
+from diffir_cli.weights.transfer import RetryPolicy
 from tests.conftest import run_cli
 from tests.web import ENVIRONMENT, Web, served
 
-HASTY = Patience(connect=2, read=0.4, attempts=3, pause=0.01, slowest=1000, window=0.3)
+HASTY = RetryPolicy(connect=2, read=0.4, attempts=3, pause=0.01, slowest=1000, window=0.3)
 """So that tests of what goes on for ever end soon."""
 
 
@@ -124,4 +124,4 @@ def by(spec: WeightSpec, *urls: str, **changes: Any) -> WeightSpec:
 
 
 def get(spec: WeightSpec, **how: Any) -> Path:
-    return obtain(spec, Means(patience=HASTY, **how))
+    return obtain(spec, DownloadPolicy(retry=HASTY, **how))

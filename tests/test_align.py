@@ -62,8 +62,8 @@ def test_scores_at_the_best_shift_say_so_and_never_move_further(tmp_path: Path) 
     assert [found["align"] for found in (plain, near, far)] == [0, 2, 3]
     assert far["methods"]["results"]["images"][0]["psnr"] is None, "equal within the edges"
     assert near["methods"]["results"]["mean"]["psnr"] < 30
-    told = run_cli(*arguments[:-1], "--align", "3").stdout
-    assert "at the best shift of up to 3 pixels" in told
+    reporter = run_cli(*arguments[:-1], "--align", "3").stdout
+    assert "at the best shift of up to 3 pixels" in reporter
     for folder in ("out", "gt"):
         Image.fromarray(truth[:40]).save(tmp_path / folder / "a.png")
     refused = run_cli(*arguments, "--align", "15")

@@ -19,7 +19,7 @@ from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.errors import RecipeError
 from diffir_cli.training.data import Crops
 from diffir_cli.training.recipe import Augment
-from diffir_cli.training.sources import FreshPairs
+from diffir_cli.training.sources import GeneratedPairs
 from tests.conftest import noise_image
 from tests.training_helpers import make_recipe
 
@@ -50,7 +50,7 @@ def test_the_truth_is_the_frame_behind_half_of_them(count: int) -> None:
     gt = np.zeros((256, 256, 3), np.uint8)
     gt[127:130, 127:130] = 255
     ranges = replace(STILL, frames=(count, count), length=(110, 110))
-    told = 0
+    reporter = 0
     for seed in range(12):
         seen = averaged_frames(gt, np.random.default_rng(seed), ranges)[:, :, 0]
         spots, _, _, middles = cv2.connectedComponentsWithStats((seen > 9).astype(np.uint8))
@@ -63,8 +63,8 @@ def test_the_truth_is_the_frame_behind_half_of_them(count: int) -> None:
         number = int(np.abs(along).argmin())
         assert abs(along[number]) < 1.5
         assert number in (count // 2, count - 1 - count // 2)
-        told += 1
-    assert told >= 6
+        reporter += 1
+    assert reporter >= 6
 
 
 def test_a_camera_that_rolls_blurs_the_corners_and_not_the_middle() -> None:
@@ -94,7 +94,7 @@ def test_a_window_is_cut_from_a_picture_each_part_of_which_is_blurred_its_own_wa
 ) -> None:
     photo = noise_image(150, 220)
     monkeypatch.setattr("diffir_cli.training.sources.sharp_frame", lambda photo, _: photo)
-    source = FreshPairs([photo], Degradation.FRAMES, 1, 64, Augment.NONE)
+    source = GeneratedPairs([photo], Degradation.FRAMES, 1, 64, Augment.NONE)
     windows, whole = source.windows(np.random.default_rng(3), 64)
     assert whole.shape == photo.shape and len(windows) == source.per_picture == 2
     found = set()
@@ -122,7 +122,7 @@ def test_the_truth_is_as_soft_as_a_single_frame_is() -> None:
         for s in (0.3, 0.6, 0.9)
     ]
     assert photo.std() > spreads[0] > spreads[1] > spreads[2]
-    source = FreshPairs([photo], Degradation.FRAMES, 1, 32, Augment.NONE)
+    source = GeneratedPairs([photo], Degradation.FRAMES, 1, 32, Augment.NONE)
     truths = [source.crop(np.random.default_rng(seed), 32)[1] for seed in range(8)]
     assert np.mean([truth.std() for truth in truths]) < 0.8 * photo.std()
 

@@ -242,9 +242,9 @@ def test_a_signal_finishes_what_actors_are_at(
         while len(tree(out)) < 3 and run.poll() is None:
             time.sleep(0.005)
         run.send_signal(kind)
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == 130, said
-    assert "not begun" in said
+        _, wording = run.communicate(timeout=60)
+    assert run.returncode == 130, wording
+    assert "not begun" in wording
     assert 3 <= len(tree(out)) < PICTURES
     assert not list(out.glob("*.part"))
 

@@ -29,7 +29,7 @@ def test_the_same_command_again_does_nothing(album: Path, batch: Any, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "wording"),
     [
         ("source", "the picture has changed"),
         ("seed", "other options"),
@@ -37,7 +37,7 @@ def test_the_same_command_again_does_nothing(album: Path, batch: Any, tmp_path: 
     ],
 )
 def test_what_has_changed_is_done_again_and_said_so(
-    change: str, said: str, album: Path, batch: Any, s2_file: Path, tmp_path: Path
+    change: str, wording: str, album: Path, batch: Any, s2_file: Path, tmp_path: Path
 ) -> None:
     out, extra = tmp_path / "out", []
     assert batch(album, "-o", out).exit_code == 0
@@ -54,7 +54,7 @@ def test_what_has_changed_is_done_again_and_said_so(
         extra = ["-w", str(copy)]
     result = batch(album, "-o", out, *extra)
     assert result.exit_code == 0, result.output
-    assert said in result.stderr
+    assert wording in result.stderr
     again = [line for line in result.stderr.splitlines() if "made again" in line]
     assert len(again) == (1 if change == "source" else 3)
     assert tree(out)["a.png"] != before["a.png"]

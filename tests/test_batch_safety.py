@@ -301,6 +301,6 @@ def test_a_plan_says_what_it_would_replace(album: Path, batch: Any, tmp_path: Pa
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"mine")
     result = batch(album, "-o", tmp_path / "out", "--dry-run", "--json", "--on-exist", "overwrite")
-    said = {Path(line["output"]).name: line for line in lines(result) if "output" in line}
-    assert said["a.png"]["state"] == "replaces"
-    assert said["b.jpg"]["state"] == "new"
+    wording = {Path(line["output"]).name: line for line in lines(result) if "output" in line}
+    assert wording["a.png"]["state"] == "replaces"
+    assert wording["b.jpg"]["state"] == "new"

@@ -21,8 +21,8 @@ def test_bad_objects_fail_alone(uploaded: str, store: Any, batch: Any) -> None:
     store.pipe_file(f"{BUCKET}/album/cut.png", whole[: len(whole) // 2])
     result = batch(uploaded, "-o", f"s3://{BUCKET}/out", "--json")
     assert result.exit_code == 3
-    said = lines(result)
-    failed = {Path(line["input"]).name: line["error"] for line in said if "error" in line}
+    wording = lines(result)
+    failed = {Path(line["input"]).name: line["error"] for line in wording if "error" in line}
     assert set(failed) == {"empty.png", "text.png", "cut.png"}
     assert "no image" in failed["text.png"]
     assert "no image" in failed["empty.png"]
@@ -30,7 +30,7 @@ def test_bad_objects_fail_alone(uploaded: str, store: Any, batch: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "wording"),
     [
         ("s3://no-such-bucket/in", "no such file or folder: s3://no-such-bucket/in"),
         ("s3://pictures/nothing", "no such file or folder: s3://pictures/nothing"),
@@ -40,12 +40,12 @@ def test_bad_objects_fail_alone(uploaded: str, store: Any, batch: Any) -> None:
     ],
 )
 def test_what_cannot_be_reached_is_one_error(
-    place: str, said: str, store: Any, batch: Any, tmp_path: Path
+    place: str, wording: str, store: Any, batch: Any, tmp_path: Path
 ) -> None:
     assert store
     result = batch(place, "-o", tmp_path / "out")
     assert result.exit_code == 3, result.output
-    assert said in result.stderr
+    assert wording in result.stderr
     assert result.stderr.startswith("error: ")
 
 

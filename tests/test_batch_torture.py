@@ -87,16 +87,16 @@ def test_killed_at_any_moment_and_resumed_the_folder_is_that_of_an_undisturbed_r
     assert _wait(_forked(*command(undisturbed))) == 0
     expected = tree(undisturbed)
     assert len(expected) == PICTURES
-    draw = random.Random(0)
+    rng = random.Random(0)
     done = 0
     for number in range(KILLS):
         child = _forked(*command(out))
         # A moment at which some more are done, anywhere in the work on one of them.
-        goal = done + draw.randint(0, max(1, 2 * PICTURES // KILLS - 2))
+        goal = done + rng.randint(0, max(1, 2 * PICTURES // KILLS - 2))
         deadline = time.monotonic() + 20
         while len(tree(out)) < min(goal, PICTURES - 1) and time.monotonic() < deadline:
             time.sleep(0.001)
-        time.sleep(draw.random() * 0.02)
+        time.sleep(rng.random() * 0.02)
         os.kill(child, signal.SIGKILL)
         _wait(child)
         _whole(out, expected)
@@ -180,10 +180,10 @@ def test_a_worker_that_is_killed_is_replaced_and_its_pictures_done(
         workers = [child for child in _children(run.pid) if "spawn_main" in _command(child)]
         assert workers
         os.kill(workers[0], signal.SIGKILL)
-        _, said = run.communicate(timeout=60)
-    assert run.returncode == 0, said
+        _, wording = run.communicate(timeout=60)
+    assert run.returncode == 0, wording
     assert len(tree(out)) == PICTURES
-    assert b"died" in said
+    assert b"died" in wording
 
 
 def test_a_killed_run_with_workers_leaves_no_orphan_and_goes_on(

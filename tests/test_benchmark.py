@@ -1,4 +1,4 @@
-"""Measuring: what is timed by turns, in fresh processes, by parts, and until a budget ends."""
+"""Measuring: what is timed by turns, in new processes, by parts, and until a budget ends."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from diffir_cli.benchmark.machine import (
 )
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.parts import time_parts
-from diffir_cli.benchmark.run import Result, Roofs, Settings
+from diffir_cli.benchmark.run import PeakRates, Result, Settings
 from diffir_cli.benchmark.sizes import sweep_sizes
 from diffir_cli.benchmark.subject import Subject, subjects_of
-from diffir_cli.benchmark.subprocess_run import measure_fresh
+from diffir_cli.benchmark.subprocess_run import measure_in_subprocess
 from diffir_cli.benchmark.timing import Timing, seconds
 from diffir_cli.errors import DeviceError, DiffIRError, WeightsError
 from diffir_cli.models.cost import ModulePart
@@ -42,9 +42,9 @@ from diffir_cli.weights.registry import find_weights
 from tests.benchmark_helpers import CPU, REFERENCE, STREAMING, settings_of
 
 
-def test_each_case_has_a_time_a_roof_and_a_cost(subject: Subject, roofs: Roofs) -> None:
+def test_each_case_has_a_time_a_peak_rate_and_a_cost(subject: Subject, peaks: PeakRates) -> None:
     settings = settings_of(STREAMING, REFERENCE)
-    found = list(running.measure(subject, [(24, 16), (32, 32)], settings, roofs))
+    found = list(running.measure(subject, [(24, 16), (32, 32)], settings, peaks))
     assert [(each.case.width, each.case.height, each.case.variant) for each in found] == [
         (24, 16, STREAMING),
         (24, 16, REFERENCE),
@@ -52,15 +52,15 @@ def test_each_case_has_a_time_a_roof_and_a_cost(subject: Subject, roofs: Roofs) 
         (32, 32, REFERENCE),
     ]
     for result in found:
-        assert result.timing and len(result.timing.seconds) == 2 and result.roof > 0
+        assert result.timing and len(result.timing.seconds) == 2 and result.peak > 0
         assert result.flops == pytest.approx(2 * result.cost.exact / result.timing.p50)
-        assert result.share == pytest.approx(result.flops / result.roof)
+        assert result.share == pytest.approx(result.flops / result.peak)
         assert (result.ratio is None) == (result.case.variant == STREAMING)
-        assert not result.fresh and not result.parts and not result.notes
+        assert not result.in_subprocess and not result.parts and not result.notes
 
 
 def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
-    subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, peaks: PeakRates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = ModelRunner.run
 
@@ -71,7 +71,7 @@ def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
 
     monkeypatch.setattr(ModelRunner, "run", run)
     settings = settings_of(REFERENCE, STREAMING)
-    failed, ran = running.measure(subject, [(16, 16)], settings, roofs)
+    failed, ran = running.measure(subject, [(16, 16)], settings, peaks)
     assert failed.error == "no room" and failed.timing is None and failed.flops == 0
     assert ran.timing and not ran.error
     # No other variant becomes the one that ratios are over.
@@ -79,17 +79,17 @@ def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
 
 
 def test_a_network_that_cannot_be_built_is_an_error_of_each_of_its_cases(
-    subject: Subject, roofs: Roofs, s2_file: Path
+    subject: Subject, peaks: PeakRates, s2_file: Path
 ) -> None:
     s2_file.write_bytes(b"nothing")
-    found = list(running.measure(subject, [(16, 16), (8, 8)], settings_of(), roofs))
+    found = list(running.measure(subject, [(16, 16), (8, 8)], settings_of(), peaks))
     assert [result.case.width for result in found] == [16, 8]
     assert all("tiny.safetensors" in result.error for result in found)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no kernel"), MemoryError()])
 def test_a_fault_in_a_turn_or_in_the_parts_costs_no_more_than_that(
-    error: Exception, subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
+    error: Exception, subject: Subject, peaks: PeakRates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = ModelRunner.run
     calls: list[Engine] = []
@@ -103,36 +103,36 @@ def test_a_fault_in_a_turn_or_in_the_parts_costs_no_more_than_that(
 
     monkeypatch.setattr(ModelRunner, "run", run)
     settings = settings_of(STREAMING, REFERENCE, parts=True)
-    ran, failed = running.measure(subject, [(16, 16)], settings, roofs)
+    ran, failed = running.measure(subject, [(16, 16)], settings, peaks)
     why = "RuntimeError: no kernel" if str(error) else "the machine ran out of memory"
     assert failed.error == why and ran.timing and ran.notes == (f"no times of parts: {why}",)
 
 
 def test_an_interrupted_run_gives_what_was_timed(
-    subject: Subject, roofs: Roofs, monkeypatch: pytest.MonkeyPatch
+    subject: Subject, peaks: PeakRates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(_case: Case) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "measure_fresh", interrupt)
+    monkeypatch.setattr(running, "measure_in_subprocess", interrupt)
     found: list[Result] = []
     with pytest.raises(KeyboardInterrupt):
-        for result in running.measure(subject, [(8, 8)], settings_of(fresh=True), roofs):
+        for result in running.measure(subject, [(8, 8)], settings_of(in_subprocess=True), peaks):
             found.append(result)
     assert [bool(result.timing) for result in found] == [True]
 
 
-def test_all_results_of_a_format_are_held_against_its_best_roof(subject: Subject) -> None:
+def test_all_results_of_a_format_are_held_against_its_best_peak(subject: Subject) -> None:
     def result(precision: Precision, timing: Timing | None) -> Result:
         case = Case(subject, 8, 8, Variant(Engine.STREAMING, precision), "cpu")
-        return Result(case, count_cost(subject.config, 8, 8), timing, roof=1.0 if timing else 0.0)
+        return Result(case, count_cost(subject.config, 8, 8), timing, peak=1.0 if timing else 0.0)
 
-    roofs = Roofs(CPU)
-    roofs.found = {Precision.FP32: 5.0, Precision.BF16: 3.0}
+    peaks = PeakRates(CPU)
+    peaks.found = {Precision.FP32: 5.0, Precision.BF16: 3.0}
     timing = Timing((1.0,))
     cases = [(Precision.FP32, timing), (Precision.BF16, timing), (Precision.FP32, None)]
-    held = roofs.hold([result(*each) for each in cases])
-    assert [each.roof for each in held] == [5.0, 3.0, 0.0]
+    locked = peaks.hold([result(*each) for each in cases])
+    assert [each.peak for each in locked] == [5.0, 3.0, 0.0]
 
 
 def test_tiles_and_overflow_are_told(subject: Subject) -> None:
@@ -142,10 +142,10 @@ def test_tiles_and_overflow_are_told(subject: Subject) -> None:
     assert "tiles of 64" in tiles and "bf16 overflowed" in overflow
 
 
-def test_weights_that_are_not_at_hand_are_random_and_restore_all_the_same(roofs: Roofs) -> None:
+def test_weights_that_are_not_at_hand_are_random_and_restore_all_the_same(peaks: PeakRates) -> None:
     (subject,) = subjects_of(["inpaint-celeba"])
     assert subject.path is None
-    (result,) = running.measure(subject, [(8, 8)], settings_of(repeats=1), roofs)
+    (result,) = running.measure(subject, [(8, 8)], settings_of(repeats=1), peaks)
     assert result.timing and result.cost == count_cost(subject.config, 8, 8)
 
 
@@ -247,16 +247,16 @@ def _places(restorer: ModelRunner) -> Any:
     return module_parts(nn.ModuleDict(restorer.model.parts()))
 
 
-def test_the_times_of_parts_go_with_the_first_variant(subject: Subject, roofs: Roofs) -> None:
+def test_the_times_of_parts_go_with_the_first_variant(subject: Subject, peaks: PeakRates) -> None:
     settings = settings_of(STREAMING, REFERENCE, repeats=1, parts=True)
-    first, second = running.measure(subject, [(16, 16)], settings, roofs)
+    first, second = running.measure(subject, [(16, 16)], settings, peaks)
     assert first.parts and not second.parts
 
 
-def test_the_parts_are_timed_once_in_each_format(subject: Subject, roofs: Roofs) -> None:
+def test_the_parts_are_timed_once_in_each_format(subject: Subject, peaks: PeakRates) -> None:
     half = Variant(Engine.STREAMING, Precision.BF16)
     settings = settings_of(STREAMING, REFERENCE, half, repeats=1, parts=True)
-    found = running.measure(subject, [(16, 16)], settings, roofs)
+    found = running.measure(subject, [(16, 16)], settings, peaks)
     assert [bool(result.parts) for result in found] == [True, False, True]
 
 
@@ -291,15 +291,15 @@ def test_a_call_that_takes_memory_raises_the_peak_whatever_was_before() -> None:
     assert allocated is None and reserved is None
 
 
-def test_fresh_processes_tell_cold_start_and_the_memory_that_was_predicted(
+def test_new_processes_measure_cold_start_and_the_memory_that_was_predicted(
     subject: Subject, tiny: ModelConfig
 ) -> None:
     case = Case(subject, 256, 256, REFERENCE, "cpu")
-    fresh = measure_fresh(case)
-    assert 0.2 < fresh.cold < 120
+    in_subprocess = measure_in_subprocess(case)
+    assert 0.2 < in_subprocess.cold_start < 120
     predicted = needed_bytes(tiny, 256, 256, Engine.REFERENCE)
-    assert fresh.memory.resident is not None
-    assert 0.3 * predicted < fresh.memory.resident < 2 * predicted
+    assert in_subprocess.memory.resident is not None
+    assert 0.3 * predicted < in_subprocess.memory.resident < 2 * predicted
 
 
 def test_lines_that_libraries_print_are_not_taken_for_an_answer() -> None:
@@ -309,11 +309,11 @@ def test_lines_that_libraries_print_are_not_taken_for_an_answer() -> None:
     }
 
 
-def test_a_fresh_process_that_fails_says_why(subject: Subject, s2_file: Path) -> None:
+def test_a_new_process_that_fails_says_why(subject: Subject, s2_file: Path) -> None:
     case = Case(subject, 16, 16, STREAMING, "cpu")
     s2_file.write_bytes(b"nothing")
-    with pytest.raises(DiffIRError, match=r"a fresh process failed: .*tiny\.safetensors"):
-        measure_fresh(case)
+    with pytest.raises(DiffIRError, match=r"a new process failed: .*tiny\.safetensors"):
+        measure_in_subprocess(case)
 
 
 def test_sweeps_double_and_end_with_the_last_size() -> None:
@@ -322,13 +322,13 @@ def test_sweeps_double_and_end_with_the_last_size() -> None:
 
 
 def test_a_sweep_ends_with_its_budget_but_never_before_its_first_size(
-    subject: Subject, roofs: Roofs
+    subject: Subject, peaks: PeakRates
 ) -> None:
     sizes = sweep_sizes(8, 32)
     settings = settings_of(STREAMING, REFERENCE)
-    found = running.sweep(subject, sizes, settings, roofs, budget=0)
+    found = running.sweep(subject, sizes, settings, peaks, budget=0)
     assert [result.case.width for result in found] == [8, 8]
-    found = running.sweep(subject, sizes, settings, roofs, budget=1000)
+    found = running.sweep(subject, sizes, settings, peaks, budget=1000)
     assert [result.case.width for result in found] == [8, 8, 16, 16, 32, 32]
 
 
@@ -362,6 +362,8 @@ def test_a_gpu_is_timed_by_its_events_and_its_memory_is_told(subject: Subject) -
     assert memory.allocated == 64 * 2**20 and (memory.reserved or 0) >= memory.allocated
     machine = describe_machine(device)
     assert machine.gpu and machine.driver
-    settings = Settings("cuda:0", (Variant(Engine.STREAMING, Precision.BF16),), 2, fresh=False)
-    (result,) = running.measure(subject, [(64, 64)], settings, Roofs(device))
+    settings = Settings(
+        "cuda:0", (Variant(Engine.STREAMING, Precision.BF16),), 2, in_subprocess=False
+    )
+    (result,) = running.measure(subject, [(64, 64)], settings, PeakRates(device))
     assert result.timing and math.isfinite(result.share)

@@ -17,7 +17,7 @@ from diffir_cli.benchmark.memory import Memory
 from diffir_cli.benchmark.report import remarks
 from diffir_cli.benchmark.run import Result
 from diffir_cli.benchmark.subject import Subject, subjects_of
-from diffir_cli.benchmark.subprocess_run import Fresh
+from diffir_cli.benchmark.subprocess_run import SubprocessResult
 from diffir_cli.benchmark.tables import latency_table
 from diffir_cli.benchmark.timing import Timing
 from diffir_cli.errors import DeviceError, InputError
@@ -26,7 +26,7 @@ from diffir_cli.options import Engine, Precision
 from tests.benchmark_helpers import MACHINE, result_of
 from tests.conftest import run_cli
 
-pytestmark = pytest.mark.usefixtures("small_roof")
+pytestmark = pytest.mark.usefixtures("small_peak")
 
 
 def test_one_object_of_json_tells_everything(bench: Callable[..., Outcome], s2_file: Path) -> None:
@@ -59,7 +59,7 @@ def test_tables_for_people_stand_on_stdout_and_doubts_on_stderr(
     monkeypatch.setattr("os.getloadavg", lambda: (64.0, 1.0, 1.0))
     outcome = bench("--modules")
     assert outcome.exit_code == 0, outcome.output
-    for word in ("torch ", "Mult-Adds", "Latency", "p50 (ms)", "of roof", "level 3 up", "DGFN"):
+    for word in ("torch ", "Mult-Adds", "Latency", "p50 (ms)", "of peak", "level 3 up", "DGFN"):
         assert word in outcome.stdout, word
     assert "warning: the machine was busy, with a load of 64.00" in outcome.stderr
     assert "warning" not in outcome.stdout
@@ -147,14 +147,14 @@ def test_one_device_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from diffir_cli.cli.benchmark import _settings
 
-    for wish, name in (("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("mps", "mps")):
+    for requested, name in (("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("mps", "mps")):
         monkeypatch.setattr("diffir_cli.runtime.device.choose_device", torch.device)
-        settings = _settings(wish, [Engine.STREAMING], [Precision.FP32], 1, False, False)
+        settings = _settings(requested, [Engine.STREAMING], [Precision.FP32], 1, False, False)
         assert settings.device == name
 
 
 def test_random_weights_are_said() -> None:
-    arguments = ("-w", "inpaint-celeba", "--size", "8x8", "--repeats", 1, "--no-fresh")
+    arguments = ("-w", "inpaint-celeba", "--size", "8x8", "--repeats", 1, "--no-subprocess")
     outcome = run_cli("benchmark", *arguments)
     assert outcome.exit_code == 0, outcome.output
     assert "inpaint-celeba (random)" in outcome.stdout
@@ -199,7 +199,7 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
         (["--sweep", "128-256"], "--sweep must be such as 128..2048"),
         (["--sweep", "256..128"], "--sweep must grow"),
         (["--sweep", "8..16", "--size", "8x8"], "give --size or --sweep, not both"),
-        (["--sweep", "8..16", "--no-fresh"], "--no-fresh has no use with --sweep"),
+        (["--sweep", "8..16", "--no-subprocess"], "--no-subprocess has no use with --sweep"),
         (["--engine", "streaming,fast"], "must be of streaming, reference, not 'fast'"),
         (["--precision", "fp8"], "--precision must be of auto, fp32"),
         (["--task", "sr", "--all"], "give --task or --all, not both"),
@@ -227,8 +227,8 @@ def test_options_that_cannot_be_meant_are_refused_before_anything_is_measured(
     outcome = run_cli("benchmark", *arguments)
     assert outcome.exit_code == 2
     # Typer breaks lines in a frame.
-    said = " ".join(outcome.stderr.replace("│", " ").split())
-    assert message in said
+    wording = " ".join(outcome.stderr.replace("│", " ").split())
+    assert message in wording
 
 
 @pytest.mark.parametrize(
@@ -332,9 +332,12 @@ def test_a_wide_spread_is_a_warning_and_a_narrow_one_is_none() -> None:
 
 def test_memory_of_a_gpu_has_columns_only_where_there_is_one() -> None:
     result = result_of("sr-x4-lite", 64, 1.0)
-    on_cpu = dataclasses.replace(result, fresh=Fresh(2.5, Memory(2**20 * 7)))
+    on_cpu = dataclasses.replace(result, in_subprocess=SubprocessResult(2.5, Memory(2**20 * 7)))
     table = latency_table([on_cpu])
-    assert table.header[-2:] == ["cold (s)", "RSS (MiB)"] and table.rows[0][-2:] == ["2.50", "7"]
-    on_gpu = dataclasses.replace(result, fresh=Fresh(2.5, Memory(1, 2**20 * 8, 2**20 * 9)))
+    assert table.header[-2:] == ["cold start (s)", "RSS (MiB)"]
+    assert table.rows[0][-2:] == ["2.50", "7"]
+    on_gpu = dataclasses.replace(
+        result, in_subprocess=SubprocessResult(2.5, Memory(1, 2**20 * 8, 2**20 * 9))
+    )
     table = latency_table([on_gpu])
     assert table.header[-2:] == ["allocated", "reserved"] and table.rows[0][-2:] == ["8", "9"]

@@ -14,7 +14,7 @@ from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark.compare import Change, compare
 from tests.conftest import run_cli
 
-pytestmark = pytest.mark.usefixtures("small_roof")
+pytestmark = pytest.mark.usefixtures("small_peak")
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def test_memory_that_was_nothing_is_worse_when_it_is_much(bench: Callable[..., O
     found = json.loads(bench("--json").stdout)
     (result,) = found["results"]
     old, new = ({**found, "results": [{**result, "memory": each}]} for each in (was, now))
-    told = compare(old, new, 0.2).to_dict()
-    worse = {each["figure"]: each["worse"] for each in told["changes"]}
+    reporter = compare(old, new, 0.2).to_dict()
+    worse = {each["figure"]: each["worse"] for each in reporter["changes"]}
     assert not worse["RSS growth"] and not worse["GPU allocated"] and worse["GPU reserved"]
-    assert told["tolerance"] == 0.2 and told["changes"][-2]["ratio"] is None
+    assert reporter["tolerance"] == 0.2 and reporter["changes"][-2]["ratio"] is None
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "true", "1" + "0" * 400, '"1"'])

@@ -19,7 +19,7 @@ from diffir_cli.errors import InputError
 from tests.benchmark_helpers import REFERENCE, STREAMING, result_of
 from tests.conftest import run_cli
 
-pytestmark = pytest.mark.usefixtures("small_roof")
+pytestmark = pytest.mark.usefixtures("small_peak")
 
 
 def _evaluated(path: Path, name: str, psnr: float | None, protocol: str = "sr") -> Path:
@@ -115,8 +115,8 @@ def test_names_of_networks_of_one_cost_stand_in_different_corners(tmp_path: Path
 
 def test_networks_of_one_name_have_lines_of_their_own() -> None:
     result = result_of("sr-x4-lite", 32, 0.1)
-    twin = dataclasses.replace(result.case.subject, sha256="1")
-    other = dataclasses.replace(result, case=dataclasses.replace(result.case, subject=twin))
+    partner = dataclasses.replace(result.case.subject, sha256="1")
+    other = dataclasses.replace(result, case=dataclasses.replace(result.case, subject=partner))
     (panel,) = panels_of([result, other]).axes
     assert len(panel.containers) == 2
 

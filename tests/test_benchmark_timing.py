@@ -1,4 +1,4 @@
-"""Seconds, ratios, roofs, and the machine that they were measured on."""
+"""Seconds, ratios, peak rates, and the machine that they were measured on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from diffir_cli.benchmark.machine import (
     parse_cpu_info,
     parse_cpu_quota,
 )
-from diffir_cli.benchmark.run import Roofs
-from diffir_cli.benchmark.timing import Ratio, Timing, by_turns, roof, seconds
+from diffir_cli.benchmark.run import PeakRates
+from diffir_cli.benchmark.timing import Ratio, Timing, by_turns, peak, seconds
 from diffir_cli.options import Precision
 from tests.benchmark_helpers import CPU
 
@@ -61,23 +61,23 @@ def test_a_call_that_fails_in_a_turn_is_not_made_again_and_the_others_go_on() ->
     assert isinstance(good, Timing) and len(good.seconds) == 3 and isinstance(bad, RuntimeError)
 
 
-def test_the_roof_is_the_work_of_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_the_work_of_the_best_product(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = iter([0.001, 8.0, 4.0, 2.0, 4.0, 8.0])
     monkeypatch.setattr(clock, "seconds", lambda _run, _device: next(taken))
     # The first does not count: it warms up.
-    assert roof(CPU, side=64) == 2 * 64**3 / 2.0
+    assert peak(CPU, side=64) == 2 * 64**3 / 2.0
 
 
-def test_the_roof_of_a_run_is_the_best_of_all_its_measurements(
+def test_the_peak_of_a_run_is_the_best_of_all_its_measurements(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = iter([3.0, 5.0, 4.0])
-    monkeypatch.setattr(running, "roof", lambda *_how: next(found))
-    roofs = Roofs(CPU)
+    monkeypatch.setattr(running, "peak", lambda *_how: next(found))
+    peaks = PeakRates(CPU)
     seen = []
     for _ in range(3):
-        roofs.measure(Precision.FP32)
-        seen.append(roofs.found[Precision.FP32])
+        peaks.measure(Precision.FP32)
+        seen.append(peaks.found[Precision.FP32])
     assert seen == [3.0, 5.0, 5.0]
 
 

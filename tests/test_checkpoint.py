@@ -172,12 +172,12 @@ def test_the_configuration_is_inferred_from_names_and_shapes(name: str) -> None:
         assert infer_config(shapes, {}, Path(name)) == config
 
 
-@pytest.mark.parametrize("guess", [{}, {"in_channels": 6}, {"in_channels": 6, "gated": True}])
+@pytest.mark.parametrize("prior", [{}, {"in_channels": 6}, {"in_channels": 6, "gated": True}])
 @pytest.mark.parametrize("tail", list(Tail))
 def test_the_tail_the_guess_and_the_gate_are_inferred_from_shapes(
-    tail: Tail, guess: dict[str, Any]
+    tail: Tail, prior: dict[str, Any]
 ) -> None:
-    config = dataclasses.replace(TINY, tail=tail, scale=1, **guess)
+    config = dataclasses.replace(TINY, tail=tail, scale=1, **prior)
     with torch.device("meta"):
         shapes = DiffIRS2(config).state_dict()
     found = infer_config(shapes, {}, Path("file"))

@@ -25,7 +25,7 @@ from diffir_cli.training.data import (
 )
 from diffir_cli.training.diffir.stage1 import stage1_losses
 from diffir_cli.training.recipe import Augment
-from diffir_cli.training.sources import FreshPairs, StoredPairs
+from diffir_cli.training.sources import GeneratedPairs, StoredPairs
 from tests.conftest import noise_image
 from tests.training_helpers import log_rows, make_recipe, run_training
 
@@ -87,7 +87,7 @@ def test_a_batch_made_ahead_is_the_batch_itself(photos: Path) -> None:
 @pytest.mark.parametrize("kind", [Degradation.REALWORLD, Degradation.SHAKE, Degradation.HOLES])
 def test_fresh_pairs_are_degraded_anew_by_the_seed_alone(kind: Degradation, photos: Path) -> None:
     scale = 4 if kind is Degradation.REALWORLD else 1
-    source = FreshPairs(load_photos([str(photos)]), kind, scale, 16, augment=Augment.ALL)
+    source = GeneratedPairs(load_photos([str(photos)]), kind, scale, 16, augment=Augment.ALL)
     crops = Crops([(source, 1.0)], 0)
     batch = crops.batch(3, 16, 2)
     assert batch.lq.shape == (2, 4 if kind is Degradation.HOLES else 3, 16, 16)
@@ -106,8 +106,10 @@ def test_real_pairs_take_their_share(photos: Path, tmp_path: Path) -> None:
     for path in photos.iterdir():
         Image.new("RGB", Image.open(path).size).save(black / path.name)
     real = StoredPairs(load_pairs([str(black)], [str(photos)], 1), 1, 16, augment=Augment.ALL)
-    fresh = FreshPairs(load_photos([str(photos)]), Degradation.SHAKE, 1, 16, augment=Augment.ALL)
-    batch = Crops([(fresh, 0.7), (real, 0.3)], 0).batch(0, 16, 200)
+    in_subprocess = GeneratedPairs(
+        load_photos([str(photos)]), Degradation.SHAKE, 1, 16, augment=Augment.ALL
+    )
+    batch = Crops([(in_subprocess, 0.7), (real, 0.3)], 0).batch(0, 16, 200)
     share = float((batch.lq.flatten(1).amax(dim=1) == 0).float().mean())
     assert share == pytest.approx(0.3, abs=0.1)
 
@@ -135,17 +137,17 @@ def test_crops_grow_at_their_shares_of_the_schedule(
 def test_blur_reaches_into_a_crop_from_its_surroundings(photos: Path) -> None:
     """A crop's LQ is that of a larger picture, not of the crop with its border mirrored."""
     (photo,) = load_photos([str(photos)], 1)
-    source = FreshPairs([photo], Degradation.SHAKE, 1, 64, augment=Augment.NONE)
+    source = GeneratedPairs([photo], Degradation.SHAKE, 1, 64, augment=Augment.NONE)
     side = 64 + 2 * source.margin
     assert source.margin >= 16
     lq, gt, *_ = source.crop(np.random.default_rng(5), 64)
-    draw = np.random.default_rng(5)
-    draw.choice(1, p=[1.0])
-    top, left = (int(draw.integers(length - side + 1)) for length in photo.shape[:2])
+    rng = np.random.default_rng(5)
+    rng.choice(1, p=[1.0])
+    top, left = (int(rng.integers(length - side + 1)) for length in photo.shape[:2])
     around = photo[top : top + side, left : left + side]
     inside = slice(source.margin, side - source.margin)
     np.testing.assert_array_equal(gt, around[inside, inside])
-    np.testing.assert_array_equal(lq, shake(around, draw)[inside, inside])
+    np.testing.assert_array_equal(lq, shake(around, rng)[inside, inside])
 
 
 def test_photos_that_are_left_out_are_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -178,7 +180,7 @@ def test_pairs_called_alike_in_several_folders_belong_together_folder_by_folder(
         Image.new("L", (16, 16)).save(tmp_path / name / "gt" / f"spare{number}.png")
     lq, gt = ([str(tmp_path / name / half) for name in "ab"] for half in ("lq", "gt"))
     pairs = load_pairs(lq, gt, 1)
-    assert [(int(first[0, 0, 0]), int(twin[0, 0, 0])) for first, twin in pairs] == [
+    assert [(int(first[0, 0, 0]), int(partner[0, 0, 0])) for first, partner in pairs] == [
         (50, 55),
         (100, 105),
     ]
@@ -295,6 +297,6 @@ def test_what_does_not_go_together_is_refused(
 def test_crops_are_seen_in_the_orientations_that_the_recipe_names(augment: str, seen: int) -> None:
     photo = np.arange(16 * 16 * 3, dtype=np.uint16).astype(np.uint8).reshape(16, 16, 3)
     photo[0, 0] = 255
-    source = FreshPairs([photo], Degradation.BICUBIC, 1, 16, augment=Augment(augment))
+    source = GeneratedPairs([photo], Degradation.BICUBIC, 1, 16, augment=Augment(augment))
     crops = {source.crop(np.random.default_rng(n), 16)[1].tobytes() for n in range(200)}
     assert len(crops) == seen

@@ -19,15 +19,15 @@ from diffir_cli.models.diffir.priors.deconvolution import (
     _cleaned,
     _enlarged,
     _sizes,
+    deconvolve_tv,
     deconvolved,
-    extent_of,
+    kernel_size_of,
     shake_kernel,
-    undone,
 )
 from diffir_cli.models.diffir.priors.fourier import fast_length
 from tests.guess_helpers import CALM, PHOTO, levels, tensor
 
-_EXTENT = extent_of(*PHOTO.shape[:2])
+_KERNEL_SIZE = kernel_size_of(*PHOTO.shape[:2])
 
 
 def test_most_shaken_photos_come_closer_to_the_truth() -> None:
@@ -42,9 +42,9 @@ def test_most_shaken_photos_come_closer_to_the_truth() -> None:
 def test_a_kernel_is_never_negative_sums_to_one_and_lies_around_its_middle() -> None:
     lq = shake(PHOTO, np.random.default_rng(1), CALM)
     kernel = shake_kernel(tensor(lq).mean(dim=0))
-    assert kernel is not None and kernel.shape == (_EXTENT, _EXTENT)
+    assert kernel is not None and kernel.shape == (_KERNEL_SIZE, _KERNEL_SIZE)
     assert float(kernel.min()) >= 0 and float(kernel.sum()) == pytest.approx(1, abs=1e-5)
-    places = torch.arange(_EXTENT) - _EXTENT // 2
+    places = torch.arange(_KERNEL_SIZE) - _KERNEL_SIZE // 2
     for axis in (0, 1):
         assert abs(float(kernel.sum(axis) @ places.float())) <= 0.51
 
@@ -57,7 +57,8 @@ def test_a_kernel_that_is_known_is_undone() -> None:
         torch.nn.functional.pad(sharp, (4, 4, 4, 4), mode="reflect")[:, None], kernel[None, None]
     )[:, 0]
     before, after = (
-        float((image - sharp).square().mean()) for image in (blurred, undone(blurred, kernel))
+        float((image - sharp).square().mean())
+        for image in (blurred, deconvolve_tv(blurred, kernel))
     )
     # Little variation costs the finest detail, which a kernel that is only guessed would garble.
     assert after < 0.6 * before
@@ -78,52 +79,52 @@ def test_a_guess_of_any_size_is_finite_and_in_range(
     height: int, width: int, reduced: float, seed: int
 ) -> None:
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
-    guess = deconvolved(image, reduced)
-    assert guess.shape == image.shape and torch.isfinite(guess).all()
-    assert guess.min() >= 0 and guess.max() <= 1
+    prior = deconvolved(image, reduced)
+    assert prior.shape == image.shape and torch.isfinite(prior).all()
+    assert prior.min() >= 0 and prior.max() <= 1
 
 
 def test_the_kernel_of_a_large_picture_is_found_in_a_smaller_one() -> None:
     large = np.kron(PHOTO, np.ones((2, 2, 1), np.uint8))
     lq = shake(large, np.random.default_rng(0), dataclasses.replace(CALM, length=(14.0, 14.0)))
-    guess = levels(deconvolved(tensor(lq), reduced=2))
-    assert psnr(guess, large) > psnr(lq, large) + 0.5
+    prior = levels(deconvolved(tensor(lq), reduced=2))
+    assert psnr(prior, large) > psnr(lq, large) + 0.5
 
 
 def test_the_guess_lies_where_the_picture_does_wherever_its_kernel_lies() -> None:
     kernel = torch.zeros(15, 15)
     kernel[7, 4:11] = 1 / 7
     image = tensor(PHOTO)
-    here = undone(image, kernel)
+    here = deconvolve_tv(image, kernel)
     between = (kernel + kernel.roll(1, 1)) / 2
-    there = undone(image, between.roll((3, 1), (0, 1)))
-    torch.testing.assert_close(there, undone(image, between), atol=1e-3, rtol=0)
+    there = deconvolve_tv(image, between.roll((3, 1), (0, 1)))
+    torch.testing.assert_close(there, deconvolve_tv(image, between), atol=1e-3, rtol=0)
     inside = slice(24, -24)
     moved = torch.stack([here.roll(step, 2)[:, inside, inside] for step in (-1, 0, 1)])
-    errors = (moved - undone(image, between)[:, inside, inside]).square().mean(dim=(1, 2, 3))
+    errors = (moved - deconvolve_tv(image, between)[:, inside, inside]).square().mean(dim=(1, 2, 3))
     assert errors[1] < errors[0] and errors[1] < errors[2]
 
 
 def test_longer_shakes_are_looked_for_in_larger_pictures() -> None:
-    assert extent_of(1023, 700) < extent_of(700, 1024) == extent_of(1536, 2048)
-    assert extent_of(4000, 127) == extent_of(1023, 700)
+    assert kernel_size_of(1023, 700) < kernel_size_of(700, 1024) == kernel_size_of(1536, 2048)
+    assert kernel_size_of(4000, 127) == kernel_size_of(1023, 700)
     lq = tensor(shake(PHOTO, np.random.default_rng(0), CALM)).mean(dim=0)
-    kernel = shake_kernel(lq, extent_of(1536, 2048))
-    assert kernel is not None and len(kernel) == extent_of(1536, 2048)
+    kernel = shake_kernel(lq, kernel_size_of(1536, 2048))
+    assert kernel is not None and len(kernel) == kernel_size_of(1536, 2048)
 
 
 def test_no_margin_is_wider_than_the_picture_that_it_mirrors() -> None:
     for side in range(SMALLEST_WINDOW, 400):
-        extent = extent_of(side, 2048)
-        for level in range(_sizes(extent)):
+        kernel_size = kernel_size_of(side, 2048)
+        for level in range(_sizes(kernel_size)):
             length = max(16, round(0.5 ** (level / 2) * side)) if level else side
-            kernel = max(3, math.ceil(extent * 0.5 ** (level / 2))) // 2 * 2 + 1
+            kernel = max(3, math.ceil(kernel_size * 0.5 ** (level / 2))) // 2 * 2 + 1
             margin = min(kernel, length - 1)
             assert fast_length(length + 2 * margin) - length - margin < length, (side, level)
 
 
 def test_a_kernel_grows_with_its_picture_and_by_no_more() -> None:
-    kernel = torch.rand(_EXTENT, _EXTENT, generator=torch.Generator().manual_seed(1))
+    kernel = torch.rand(_KERNEL_SIZE, _KERNEL_SIZE, generator=torch.Generator().manual_seed(1))
     kernel = kernel / kernel.sum()
     for factor in (1.0005, 1.46, 2.0, 5.3):
         larger = _enlarged(kernel, factor)
@@ -139,13 +140,13 @@ def _deviation(kernel: Tensor) -> float:
 
 
 def test_what_leaves_a_kernel_when_it_is_centred_does_not_come_back() -> None:
-    kernel = torch.zeros(_EXTENT, _EXTENT)
+    kernel = torch.zeros(_KERNEL_SIZE, _KERNEL_SIZE)
     kernel[17, 2:5] = 1
     kernel[17, 5:] = 0.1
     found = _cleaned(kernel)
     assert float(found.sum()) == pytest.approx(1)
     columns = found[17].nonzero().flatten()
-    assert torch.equal(columns, torch.arange(int(columns[0]), _EXTENT))
+    assert torch.equal(columns, torch.arange(int(columns[0]), _KERNEL_SIZE))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e20])

@@ -19,7 +19,7 @@ from diffir_cli.degradations.kernels import (
     random_kernel,
     sinc_kernel,
 )
-from diffir_cli.degradations.kinds import MaskKind, SheetKind
+from diffir_cli.degradations.kinds import MaskKind, PreviewKind
 from diffir_cli.degradations.masks import _BOXES, _THICK, mask_for_crop, random_mask
 from diffir_cli.degradations.motion_blur import ShakeRanges, random_shake_kernel, shake
 from diffir_cli.degradations.preview import contact_sheet
@@ -166,8 +166,10 @@ def test_narrow_holes_are_thinner_than_wide_ones() -> None:
     assert depth[MaskKind.NARROW] * 2 < depth[MaskKind.WIDE]
 
 
-@pytest.mark.parametrize("kind", SheetKind)
-def test_a_contact_sheet_shows_the_photo_and_its_versions(kind: SheetKind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", PreviewKind)
+def test_a_contact_sheet_shows_the_photo_and_its_versions(
+    kind: PreviewKind, tmp_path: Path
+) -> None:
     out = tmp_path / "sheet.png"
     result = run_cli(
         "degrade", DATA / "lighthouse.png", "-o", out, "--kind", kind.value, "--count", 5
@@ -186,7 +188,7 @@ def test_kernels_keep_their_proportions_on_a_sheet(monkeypatch: pytest.MonkeyPat
     )
     for height, width in ((90, 150), (150, 90), (90, 90)):
         photo = noise_image(height, width)
-        sheet = contact_sheet(photo, SheetKind.SHAKE_KERNELS, 1, 0)
+        sheet = contact_sheet(photo, PreviewKind.SHAKE_KERNELS, 1, 0)
         drawn = sheet[: photo.shape[0] // 4 * 4, -(photo.shape[1] // 4 * 4) :, 0]
         rows, columns = np.nonzero(drawn)
         assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=2)
@@ -205,9 +207,9 @@ def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     assert not out.exists()
 
 
-@pytest.mark.parametrize("kind", [SheetKind.REALWORLD, SheetKind.MASK_WIDE])
+@pytest.mark.parametrize("kind", [PreviewKind.REALWORLD, PreviewKind.MASK_WIDE])
 def test_a_folder_of_twins_depends_on_seed_and_names_alone(
-    kind: SheetKind, photos: Path, tmp_path: Path
+    kind: PreviewKind, photos: Path, tmp_path: Path
 ) -> None:
     def degraded(name: str, seed: int = 0) -> dict[str, bytes]:
         options = ("--kind", kind.value, "--seed", seed, "-q")
@@ -216,7 +218,7 @@ def test_a_folder_of_twins_depends_on_seed_and_names_alone(
 
     first = degraded("first")
     assert set(first) == {"0.png", "1.png", "2.png"}
-    size = (48, 40) if kind is SheetKind.REALWORLD else (192, 160)
+    size = (48, 40) if kind is PreviewKind.REALWORLD else (192, 160)
     assert Image.open(tmp_path / "first" / "0.png").size == size
     assert degraded("other seed", 1)["1.png"] != first["1.png"]
     (photos / "0.png").unlink()

@@ -124,8 +124,8 @@ def test_whatever_a_check_raises_is_a_finding(error: Exception) -> None:
 
     found = tried("section", "name", check)
     assert found.state is State.FAILED and found.line().startswith("name: failed: ")
-    said = "no luck" if isinstance(error, DiffIRError) else type(error).__name__
-    assert said in found.text
+    wording = "no luck" if isinstance(error, DiffIRError) else type(error).__name__
+    assert wording in found.text
 
 
 def test_a_number_format_that_computes_nonsense_is_a_failure(
@@ -193,14 +193,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert state is State.FAILED and text.startswith(f"{tmp_path / 'file' / 'weights'}: ")
 
 
-@pytest.mark.parametrize(("wish", "state"), [("cpu", State.OK), ("cuda:99", State.FAILED)])
+@pytest.mark.parametrize(("requested", "state"), [("cpu", State.OK), ("cuda:99", State.FAILED)])
 def test_the_device_that_a_user_configured_is_tried(
-    wish: str, state: State, monkeypatch: pytest.MonkeyPatch
+    requested: str, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DIFFIR_DEVICE", wish)
+    monkeypatch.setenv("DIFFIR_DEVICE", requested)
     monkeypatch.setattr(doctor_checks, "_PRECISIONS", [])
     checks = {check.name: check for check in doctor_checks.check_devices()}
-    assert checks["DIFFIR_DEVICE"].state is state and wish in checks["DIFFIR_DEVICE"].text
+    assert checks["DIFFIR_DEVICE"].state is state and requested in checks["DIFFIR_DEVICE"].text
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def test_an_installation_without_torch_is_told_to_the_end(
     checks = list(run_checks())
     failed = {(check.section, check.name) for check in checks if check.state is State.FAILED}
     assert {("versions", "torch"), ("devices", "auto"), ("restorations", "sr-x4-lite")} <= failed
-    told = {check.text.partition(":")[0] for check in failures(checks) if check.name != "torch"}
-    assert told == {"could not be tried"}
+    reporter = {check.text.partition(":")[0] for check in failures(checks) if check.name != "torch"}
+    assert reporter == {"could not be tried"}
     assert ("weights", "sr-x4-lite") not in failed
     assert checks[-1].section == "restorations"

@@ -93,8 +93,8 @@ def test_an_official_name_without_a_link_says_what_to_do_by_hand(tmp_path: Path)
 def test_one_that_cannot_be_had_does_not_stop_the_others(registry: Path) -> None:
     result = download("--task", "sr", "--registry", registry, "--json")
     assert result.exit_code == 4
-    said = [json.loads(line) for line in result.stdout.splitlines()]
-    assert {line["name"]: "path" in line for line in said} == {
+    wording = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {line["name"]: "path" in line for line in wording} == {
         "sr-x4-lite": True,
         "sr-x4": False,
         "sr-x2": False,

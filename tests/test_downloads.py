@@ -21,16 +21,16 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_a_download_is_whole_and_has_its_name_last(spec: WeightSpec, web: Web) -> None:
-    told: list[tuple[int, int]] = []
+    reporter: list[tuple[int, int]] = []
     path = weights_folder(spec) / "tiny.pth"
 
-    def tell(here: int, whole: int) -> None:
+    def notify(here: int, whole: int) -> None:
         assert not path.exists()
-        told.append((here, whole))
+        reporter.append((here, whole))
 
-    assert get(by(spec, web.url("ok")), tell=tell) == path
+    assert get(by(spec, web.url("ok")), notify=notify) == path
     assert path.read_bytes() == web.content
-    assert told[-1] == (len(web.content), len(web.content))
+    assert reporter[-1] == (len(web.content), len(web.content))
     assert {file.name for file in path.parent.iterdir()} == {"tiny.pth"}
 
 
@@ -76,7 +76,7 @@ def test_a_process_that_dies_leaves_a_part_with_which_the_next_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        get(by(spec, web.url("dropping")), tell=die)
+        get(by(spec, web.url("dropping")), notify=die)
     part = weights_folder(spec) / "tiny.pth.part"
     size = part.stat().st_size
     assert 0 < size < len(web.content)
@@ -92,14 +92,14 @@ def test_a_part_that_was_tampered_with_is_fetched_again(spec: WeightSpec, web: W
 
     found = by(spec, web.url("dropping"))
     with pytest.raises(KeyboardInterrupt):
-        get(found, tell=die)
+        get(found, notify=die)
     part = weights_folder(spec) / "tiny.pth.part"
     part.write_bytes(bytes(part.stat().st_size))
     assert get(found).read_bytes() == web.content
 
 
 @pytest.mark.parametrize(
-    ("way", "said"),
+    ("way", "wording"),
     [
         ("dead", "the connection broke off"),
         ("dripping", "too slow"),
@@ -119,10 +119,10 @@ def test_a_part_that_was_tampered_with_is_fetched_again(spec: WeightSpec, web: W
     ],
 )
 def test_what_cannot_be_made_good_is_one_error_and_nothing_is_left(
-    way: str, said: str, spec: WeightSpec, web: Web
+    way: str, wording: str, spec: WeightSpec, web: Web
 ) -> None:
     started = time.monotonic()
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=wording) as caught:
         get(by(spec, web.url(way)))
     # Some seconds by the limits of `HASTY`; a busy machine may take many times as long.
     assert time.monotonic() - started < 120

@@ -12,7 +12,7 @@ import pytest
 
 from diffir_cli.errors import ChecksumError, WeightsError
 from diffir_cli.weights.cache import State, state_of, weights_folder
-from diffir_cli.weights.download import Means, obtain
+from diffir_cli.weights.download import DownloadPolicy, obtain
 from diffir_cli.weights.policy import pinned
 from diffir_cli.weights.registry import WeightSpec
 from tests.download_helpers import by, get
@@ -81,7 +81,7 @@ def test_offline_says_all_that_is_needed_to_do_it_by_hand(
 ) -> None:
     monkeypatch.setenv(name, "1")
     with pytest.raises(WeightsError, match="nothing may be downloaded") as caught:
-        obtain(by(spec, web.url("ok")), Means())
+        obtain(by(spec, web.url("ok")), DownloadPolicy())
     for fact in (spec.file, f"{spec.size:,}", spec.sha256, spec.source, str(weights_folder(spec))):
         assert fact in caught.value.hint
     assert not web.asked
@@ -93,7 +93,7 @@ def test_a_file_that_was_put_there_by_hand_is_found_offline(
     folder = weights_folder(spec)
     folder.mkdir(parents=True)
     (folder / spec.file).write_bytes(content)
-    assert obtain(spec, Means(offline=True)) == folder / spec.file
+    assert obtain(spec, DownloadPolicy(offline=True)) == folder / spec.file
 
 
 def test_a_licence_that_has_to_be_agreed_to_is(spec: WeightSpec, web: Web) -> None:

@@ -32,10 +32,10 @@ def _exif() -> bytes:
 
 def _picture(channels: int, kind: Any) -> Picture:
     white = int(np.iinfo(kind).max)
-    draw = np.random.default_rng(channels).integers(0, white + 1, (9, 13, 4)).astype(kind)
+    rng = np.random.default_rng(channels).integers(0, white + 1, (9, 13, 4)).astype(kind)
     grey = channels < 3
-    rgb = np.repeat(draw[:, :, :1], 3, axis=2) if grey else draw[:, :, :3]
-    alpha = None if channels % 2 else draw[:, :, 3]
+    rgb = np.repeat(rng[:, :, :1], 3, axis=2) if grey else rng[:, :, :3]
+    alpha = None if channels % 2 else rng[:, :, 3]
     return Picture(rgb, alpha, grey, Metadata(ICC, _exif(), XMP, "diffir test"))
 
 
@@ -54,8 +54,8 @@ def test_a_tiff_loses_neither_pixels_nor_what_is_said(
     if before.alpha is not None:
         assert after.alpha is not None
         np.testing.assert_array_equal(after.alpha, before.alpha)
-    said = after.metadata
-    assert said.icc == ICC and said.xmp == XMP
+    wording = after.metadata
+    assert wording.icc == ICC and wording.xmp == XMP
     with Image.open(path) as image:
         exif = image.getexif()
         assert exif[ExifTags.Base.Make] == "Kamera"
@@ -133,7 +133,7 @@ def test_the_format_wished_for_goes_before_a_missing_ending(tmp_path: Path, s2_f
 
 
 @pytest.mark.parametrize(
-    ("name", "wish", "said"),
+    ("name", "requested", "wording"),
     [
         ("out.jpg", "png", "would not be what its ending says"),
         ("out.png", "gif", "no format 'gif' can be written"),
@@ -141,9 +141,11 @@ def test_the_format_wished_for_goes_before_a_missing_ending(tmp_path: Path, s2_f
         ("out", None, "its name has no ending"),
     ],
 )
-def test_a_format_that_makes_no_sense_is_refused(name: str, wish: str | None, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        format_of(Path(name), wish)
+def test_a_format_that_makes_no_sense_is_refused(
+    name: str, requested: str | None, wording: str
+) -> None:
+    with pytest.raises(InputError, match=wording):
+        format_of(Path(name), requested)
 
 
 def test_what_cannot_be_written_like_its_source_becomes_png() -> None:
@@ -152,7 +154,7 @@ def test_what_cannot_be_written_like_its_source_becomes_png() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "deep", "alpha", "said"),
+    ("ending", "deep", "alpha", "wording"),
     [
         (".jpg", True, False, "16 bits"),
         (".avif", True, False, "16 bits"),
@@ -160,13 +162,13 @@ def test_what_cannot_be_written_like_its_source_becomes_png() -> None:
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(
-    ending: str, deep: bool, alpha: bool, said: str, tmp_path: Path
+    ending: str, deep: bool, alpha: bool, wording: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as caught:
         write_picture(
             _picture(4 if alpha else 3, np.uint16 if deep else np.uint8), tmp_path / f"o{ending}"
         )
-    assert said in f"{caught.value.message} {caught.value.hint}"
+    assert wording in f"{caught.value.message} {caught.value.hint}"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -304,8 +306,8 @@ def test_a_device_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_the_sheet_of_both_says_no_more_than_the_result(s2_file: Path, tmp_path: Path) -> None:
-    said = Metadata(ICC, _exif(), XMP)
-    write_picture(Picture(noise_image(8, 8), metadata=said), tmp_path / "in.jpg")
+    wording = Metadata(ICC, _exif(), XMP)
+    write_picture(Picture(noise_image(8, 8), metadata=wording), tmp_path / "in.jpg")
     command = ("restore", tmp_path / "in.jpg", "-w", s2_file, "-o", tmp_path / "out.png")
     sheet = tmp_path / "sheet.png"
     assert run_cli(*command, "--compare", sheet, "--strip-metadata").exit_code == 0

@@ -92,7 +92,7 @@ def test_a_run_that_never_collapses_is_not_slowed_down(photos: Path, tmp_path: P
     """Over more iterations than the guard needs before it judges."""
     changes = {"iterations": 60, "validation": {"every": 60}}
     run_training(make_recipe(photos, **changes), tmp_path / "guarded")
-    run_training(make_recipe(photos, spike=0, **changes), tmp_path / "unguarded")
+    run_training(make_recipe(photos, loss_spike_ratio=0, **changes), tmp_path / "unguarded")
     assert (
         log_rows(tmp_path / "guarded")[-1]["loss"] == log_rows(tmp_path / "unguarded")[-1]["loss"]
     )
@@ -178,11 +178,11 @@ def test_a_loss_of_decibels_beyond_all_bounds_is_a_collapse_and_no_crash() -> No
 def test_a_return_is_forgiven_when_the_run_goes_well_for_long(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffir_cli.training.loop._FORGIVEN_AFTER", 5)
+    monkeypatch.setattr("diffir_cli.training.loop._ROLLBACKS_DECAY_AFTER", 5)
     trainer = Trainer(make_recipe(photos), tmp_path, "cpu")
-    trainer.returned, trainer.returned_at = 2, 0
+    trainer.returned, trainer.rolled_back_at = 2, 0
     trainer.fit()
-    assert (trainer.returned, trainer.returned_at) == (0, 10)
+    assert (trainer.returned, trainer.rolled_back_at) == (0, 10)
 
 
 @pytest.mark.parametrize("place", ["weights", "gradient"])
@@ -190,7 +190,7 @@ def test_a_run_that_goes_wrong_again_and_again_stops_and_keeps_its_last_good_sta
     place: str, photos: Path, tmp_path: Path
 ) -> None:
     """Whether the fault shows in the loss or in the gradient alone, and between two reports."""
-    recipe = make_recipe(photos, save_every=3, log_every=5, returns=2)
+    recipe = make_recipe(photos, save_every=3, log_every=5, max_rollbacks=2)
     trainer = Trainer(recipe, tmp_path / "run", "cpu")
     iterate = trainer._iterate
 

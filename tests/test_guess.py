@@ -22,9 +22,9 @@ from diffir_cli.models.diffir.priors.deconvolution import (
 )
 from diffir_cli.models.diffir.priors.windows import (
     _threads,
-    guess_bytes,
-    guesses_of_windows,
-    with_guess,
+    prior_bytes,
+    priors_of_windows,
+    with_prior,
 )
 from diffir_cli.options import Engine, MemoryLimits, Precision, Task
 from tests.conftest import TINY, noise_image
@@ -43,12 +43,12 @@ def test_each_window_has_a_kernel_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     wide = LARGE[300:556]
     halves = [shake(wide, np.random.default_rng(seed), CALM) for seed in (0, 1)]
     lq = np.concatenate([halves[0][:, :256], halves[1][:, 256:]], axis=1)
-    found = with_guess(tensor(lq)[None])
+    found = with_prior(tensor(lq)[None])
     assert found.shape == (1, 6, *lq.shape[:2])
     assert torch.equal(found[0, :3], tensor(lq))
-    guess = levels(found[0, 3:])
+    prior = levels(found[0, 3:])
     for part in (slice(0, 128), slice(384, 512)):
-        assert psnr(guess[:, part], wide[:, part]) > psnr(lq[:, part], wide[:, part]) + 0.5
+        assert psnr(prior[:, part], wide[:, part]) > psnr(lq[:, part], wide[:, part]) + 0.5
 
 
 def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,13 +56,13 @@ def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.Monk
     monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._OVERLAP", 16)
     whole = tensor(shake(PHOTO, np.random.default_rng(0), CALM)[:128])
     window = whole[:, :, :128].contiguous()
-    (guess,) = guesses_of_windows([window], whole)
-    assert not torch.equal(guess, guesses_of_windows([window], window)[0])
-    assert torch.equal(guess, guesses_of_windows([whole[:, :, -128:], window], whole)[1])
+    (prior,) = priors_of_windows([window], whole)
+    assert not torch.equal(prior, priors_of_windows([window], window)[0])
+    assert torch.equal(prior, priors_of_windows([whole[:, :, -128:], window], whole)[1])
     # What training sees of a window is what a picture has there.
     alone = slice(0, 64)
-    found = with_guess(whole[None])[0, 3:]
-    torch.testing.assert_close(found[:, :, alone], guess[:, :, alone], atol=1e-5, rtol=0)
+    found = with_prior(whole[None])[0, 3:]
+    torch.testing.assert_close(found[:, :, alone], prior[:, :, alone], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("height", [*range(64, 74), 127, 128])
@@ -70,7 +70,7 @@ def test_a_strip_of_any_height_has_a_guess(height: int, monkeypatch: pytest.Monk
     monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._ROUNDS", 1)
     monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._STIFFEST", 0.1)
     strip = torch.rand(1, 3, height, 1030, generator=torch.Generator().manual_seed(height))
-    found = with_guess(strip)
+    found = with_prior(strip)
     assert found.shape == (1, 6, height, 1030) and torch.isfinite(found).all()
 
 
@@ -80,19 +80,19 @@ def test_a_large_picture_is_deconvolved_in_windows_of_a_smaller_one(
     monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._LARGEST", 128)
     monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._WINDOW", 128)
     lq = tensor(shake(PHOTO, np.random.default_rng(0), CALM))
-    guess = with_guess(lq[None])[0, 3:]
+    prior = with_prior(lq[None])[0, 3:]
     expected = deconvolved(lq, reduced=2)
-    torch.testing.assert_close(guess, expected, atol=1e-4, rtol=0)
-    assert not torch.equal(guess, lq)
+    torch.testing.assert_close(prior, expected, atol=1e-4, rtol=0)
+    assert not torch.equal(prior, lq)
     # A strip is not made lower than a kernel can be told of.
-    strip = with_guess(lq[None, :, :80])[0, 3:]
+    strip = with_prior(lq[None, :, :80])[0, 3:]
     assert not torch.equal(strip, lq[:, :80])
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_its_shake_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_guess", None)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_prior", None)
     restorer = runner_of(DiffIRS2(_GATED), "cpu", limits=MemoryLimits(2**20, 0))
     with pytest.raises(DeviceError, match="an image of 256×256 pixels needs"):
         restorer.restore(PHOTO)
@@ -101,7 +101,7 @@ def test_a_picture_that_does_not_fit_is_refused_before_its_shake_is_looked_for(
 def test_a_shake_that_takes_more_than_is_allowed_is_not_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_guess", None)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_prior", None)
     # Tiles would fit.
     restorer = runner_of(DiffIRS2(_GATED), "cpu", limits=MemoryLimits(48 * 2**20, 64))
     with pytest.raises(DeviceError, match="to look for the shake of 768×768 pixels takes about"):
@@ -110,9 +110,9 @@ def test_a_shake_that_takes_more_than_is_allowed_is_not_looked_for(
 
 def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
     large = 4000, 3000
-    one = guess_bytes(_GATED, *large)
-    assert guess_bytes(_GATED, *large, threads=2) > one > 48 * 4000 * 3000
-    assert guess_bytes(TINY, *large) == 0
+    one = prior_bytes(_GATED, *large)
+    assert prior_bytes(_GATED, *large, threads=2) > one > 48 * 4000 * 3000
+    assert prior_bytes(TINY, *large) == 0
     assert _threads(*large, one) == 1 and _threads(*large, 0) == 1
     assert _threads(*large, None) == torch.get_num_threads()
 
@@ -145,7 +145,7 @@ print(status("VmHWM") - before)
 )
 def test_a_guess_takes_no_more_memory_than_predicted(threads: int, width: int, height: int) -> None:
     command = [sys.executable, "-c", _MEASURE, str(threads), str(width), str(height)]
-    predicted = guess_bytes(_GATED, height, width, threads)
+    predicted = prior_bytes(_GATED, height, width, threads)
     taken: list[int] = []
     # Now and then the allocator keeps 20 MB more than in most runs, and libraries choose other
     # buffers for other processors.
@@ -170,7 +170,7 @@ def test_threads_that_cannot_be_started_are_one_clear_error(
 
 def test_threads_that_are_born_later_have_the_usual_number() -> None:
     before, found = torch.get_num_threads(), []
-    with_guess(torch.rand(1, 3, 80, 80))
+    with_prior(torch.rand(1, 3, 80, 80))
     other = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     other.start()
     other.join()
@@ -182,16 +182,16 @@ def test_a_gated_network_works_in_bf16(engine: Engine) -> None:
     torch.manual_seed(0)
     model, lq = DiffIRS2(_GATED), torch.rand(1, 6, 32, 40)
     exact = runner_of(model, "cpu", Precision.FP32, engine).run_tensor(lq)
-    rough = runner_of(model, "cpu", Precision.BF16, engine).run_tensor(lq)
-    assert rough.dtype == torch.float32
-    assert 0 < float((rough - exact).abs().max()) < 0.1
+    lower = runner_of(model, "cpu", Precision.BF16, engine).run_tensor(lq)
+    assert lower.dtype == torch.float32
+    assert 0 < float((lower - exact).abs().max()) < 0.1
 
 
 def test_a_guess_that_was_made_already_is_taken() -> None:
     torch.manual_seed(0)
     restorer = runner_of(DiffIRS2(_GATED), "cpu")
     lq = shake(PHOTO, np.random.default_rng(0), CALM)
-    ready = with_guess(tensor(lq)[None])[0].permute(1, 2, 0).contiguous().numpy()
+    ready = with_prior(tensor(lq)[None])[0].permute(1, 2, 0).contiguous().numpy()
     here = restorer.restore(lq.astype(np.float32) / 255)
     np.testing.assert_allclose(restorer.restore(ready), here, rtol=0, atol=1e-6)
 
@@ -223,7 +223,7 @@ def test_the_number_of_threads_changes_no_guess_and_stays_what_it_was(
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(with_guess(lq))
+            found.append(with_prior(lq))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -177,22 +177,22 @@ FUZZED = int(os.environ.get("DIFFIR_FUZZED", "250"))
 SEED = int(os.environ.get("DIFFIR_FUZZ_SEED", "0"))
 
 
-def _damaged(data: bytes, draw: random.Random) -> bytes:
+def _damaged(data: bytes, rng: random.Random) -> bytes:
     """A file with some bits turned over, a part overwritten, or its end cut off."""
-    kind = draw.randrange(3)
+    kind = rng.randrange(3)
     if kind == 0:
-        return data[: draw.randrange(len(data))]
+        return data[: rng.randrange(len(data))]
     broken = bytearray(data)
     # The head of the one kind and the tail of the other say what the numbers in between are.
-    place = draw.choice([draw.randrange(min(4096, len(data))), draw.randrange(len(data)), -1])
+    place = rng.choice([rng.randrange(min(4096, len(data))), rng.randrange(len(data)), -1])
     if place < 0:
-        place = len(data) - 1 - draw.randrange(min(4096, len(data)))
+        place = len(data) - 1 - rng.randrange(min(4096, len(data)))
     if kind == 1:
-        for _ in range(draw.randint(1, 16)):
-            near = min(len(data) - 1, place + draw.randrange(64))
-            broken[near] ^= 1 << draw.randrange(8)
+        for _ in range(rng.randint(1, 16)):
+            near = min(len(data) - 1, place + rng.randrange(64))
+            broken[near] ^= 1 << rng.randrange(8)
     else:
-        part = draw.randbytes(draw.randint(1, 32))
+        part = rng.randbytes(rng.randint(1, 32))
         broken[place : place + len(part)] = part
     return bytes(broken)
 
@@ -206,12 +206,12 @@ def test_a_damaged_file_is_one_error_or_a_network_and_takes_little_memory(
         torch.save({"params_ema": s2.state_dict()}, path)
     else:
         save_weights(path, s2, {})
-    whole, draw = path.read_bytes(), random.Random(SEED)
+    whole, rng = path.read_bytes(), random.Random(SEED)
     load_model(path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused = 0
     for _ in range(FUZZED):
-        path.write_bytes(_damaged(whole, draw))
+        path.write_bytes(_damaged(whole, rng))
         started = time.monotonic()
         try:
             assert isinstance(load_model(path), DiffIRS2)
@@ -233,7 +233,7 @@ def _pickled(path: Path, program: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "wording"),
     [
         # {((((), ()), ((), ())), …): 1}, whose hash takes 2⁴⁵ steps.
         (b"\x80\x02})" + b"2\x86" * 45 + b"K\x01s.", "a key is neither"),
@@ -247,11 +247,11 @@ def _pickled(path: Path, program: bytes) -> None:
     ],
 )
 def test_a_pickle_that_wants_to_do_more_than_hold_something_is_refused(
-    program: bytes, said: str, tmp_path: Path
+    program: bytes, wording: str, tmp_path: Path
 ) -> None:
     _pickled(tmp_path / "net.pth", program)
     started = time.monotonic()
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=wording):
         load_model(tmp_path / "net.pth")
     assert time.monotonic() - started < 2
 
@@ -302,10 +302,10 @@ def test_overlapping_records_are_refused_before_they_are_read(tmp_path: Path) ->
         file.writestr("net/data/0", bytes(2**20))
         first = file.infolist()[-1]
         for number in range(1, 60):
-            twin = copy.copy(first)
-            twin.filename = f"net/data/{number}"
-            file.filelist.append(twin)
-            file.NameToInfo[twin.filename] = twin
+            partner = copy.copy(first)
+            partner.filename = f"net/data/{number}"
+            file.filelist.append(partner)
+            file.NameToInfo[partner.filename] = partner
     with pytest.raises(CheckpointError, match="overlap"):
         load_model(path)
 

@@ -70,8 +70,8 @@ def test_learned_metrics_join_the_table(
     report = tmp_path / "scores.csv"
     one = ("--gt", photos / "0.png", "-w", s2_file, "--metric", "fid")
     assert "a single pair has none" in run_cli("evaluate", *one).stdout
-    wished = ("--metric", "lpips-vgg", "--metric", "fid", "--metric", "dists", "--csv", report)
-    found = evaluated("--gt", photos, "-w", s2_file, *wished)
+    requested = ("--metric", "lpips-vgg", "--metric", "fid", "--metric", "dists", "--csv", report)
+    found = evaluated("--gt", photos, "-w", s2_file, *requested)
     bicubic = found["methods"]["bicubic"]
     assert bicubic["fid"] == 3
     gt = read_picture(photos / "0.png").rgb.astype(float)

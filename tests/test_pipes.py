@@ -27,13 +27,13 @@ def _file(kind: str, side: int = 8) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("kind", "wish", "expected"),
+    ("kind", "requested", "expected"),
     [("PNG", [], "PNG"), ("JPEG", [], "JPEG"), ("GIF", [], "PNG"), ("PNG", ["-f", "tif"], "TIFF")],
 )
 def test_a_picture_goes_through_a_pipe_in_its_own_format_or_the_one_asked_for(
-    kind: str, wish: list[str], expected: str, s2_file: Path
+    kind: str, requested: list[str], expected: str, s2_file: Path
 ) -> None:
-    result = _piped(_file(kind), "restore", "-", "-o", "-", "-w", s2_file, *wish)
+    result = _piped(_file(kind), "restore", "-", "-o", "-", "-w", s2_file, *requested)
     assert result.exit_code == 0, result.stderr
     with Image.open(io.BytesIO(result.stdout_bytes)) as image:
         assert (image.format, image.size) == (expected, (32, 32))
@@ -59,13 +59,13 @@ def test_sixteen_bits_go_through_a_pipe(s2_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "wording"),
     [(b"", "standard input is empty"), (b"no picture", "standard input is no image")],
 )
-def test_what_is_no_picture_is_one_error(data: bytes, said: str, s2_file: Path) -> None:
+def test_what_is_no_picture_is_one_error(data: bytes, wording: str, s2_file: Path) -> None:
     result = _piped(data, "restore", "-", "-o", "-", "-w", s2_file)
     assert result.exit_code == 3
-    assert said in result.stderr and result.stdout == ""
+    assert wording in result.stderr and result.stdout == ""
 
 
 def test_json_and_picture_do_not_share_standard_output(s2_file: Path) -> None:

@@ -122,7 +122,7 @@ _REALSR: dict[str, dict[str, object]] = {
         **_GAN,
         "optimizer.lr": 1e-4,
         "optimizer.milestones": [300_000],
-        "adversarial.falls": False,
+        "adversarial.follow_lr_schedule": False,
     },
 }
 _DEBLUR: dict[str, dict[str, object]] = {
@@ -155,7 +155,7 @@ _INPAINT: dict[str, dict[str, object]] = {
         "adversarial.feature_matching": 100.0,
         "adversarial.r1": 0.001,
         "adversarial.lr": 1e-4,
-        "adversarial.falls": False,
+        "adversarial.follow_lr_schedule": False,
     },
 }
 
@@ -233,8 +233,8 @@ def test_every_recipe_that_is_not_lite_is_held_against_the_official_numbers() ->
             "optimizer.ends must lie between",
         ),
         ({"loss": {"hole_weight": 2.0}}, "loss.hole_weight has an effect on holes only"),
-        ({"spike": 1.0}, "spike must be 0, or more than 1"),
-        ({"spike": 0.5}, "spike must be 0, or more than 1"),
+        ({"spike": 1.0}, "loss_spike_ratio must be 0, or more than 1"),
+        ({"loss_spike_ratio": 0.5}, "loss_spike_ratio must be 0, or more than 1"),
     ],
 )
 def test_fields_that_would_do_nothing_or_harm_are_faults(

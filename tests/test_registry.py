@@ -38,7 +38,7 @@ def test_the_users_registry_comes_before_ours(
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "wording"),
     [
         ({"file": "../../evil.pth"}, "bare name"),
         ({"file": "/etc/passwd"}, "bare name"),
@@ -60,13 +60,13 @@ def test_the_users_registry_comes_before_ours(
     ],
 )
 def test_a_registry_with_a_fault_is_refused(
-    fields: dict[str, Any], said: str, tiny: ModelConfig, tmp_path: Path
+    fields: dict[str, Any], wording: str, tiny: ModelConfig, tmp_path: Path
 ) -> None:
     registry = tmp_path / "registry.toml"
     registry.write_text(entry(tiny, **fields), encoding="utf-8")
     result = download("--list", "--registry", registry)
     assert result.exit_code == 4
-    assert said in result.stderr
+    assert wording in result.stderr
     assert "[tiny]" in result.stderr
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from diffir_cli.errors import DeviceError
 from diffir_cli.models.diffir.model import initial_noise
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
-from diffir_cli.models.diffir.official_names import our_name, without_twins
+from diffir_cli.models.diffir.official_names import our_name, without_duplicates
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer
 from diffir_cli.options import MemoryLimits, Precision
 from diffir_cli.runtime.device import choose_device
@@ -106,7 +106,7 @@ def test_inpainting_equals_the_official_composition() -> None:
     """mask·prediction + (1 − mask)·image of the golden vectors, truncated to 8 bit."""
     data = arrays("inpaint_celeba")
     state = official_state("inpaint_celeba")
-    kept, _ = without_twins(Path("golden"), state)
+    kept, _ = without_duplicates(Path("golden"), state)
     model = DiffIRS2(read_registry()["inpaint-celeba"].model)
     model.load_state_dict({our_name(key): value for key, value in kept.items()})
     restorer = _restorer(model)
@@ -131,9 +131,9 @@ def test_a_mask_belongs_to_inpainting_alone(s2: DiffIRS2) -> None:
 def test_bf16_is_close_to_fp32(s2: DiffIRS2) -> None:
     lq = torch.rand(1, 3, 24, 24)
     exact = _restorer(s2).run_tensor(lq)
-    rough = runner_of(s2, "cpu", Precision.BF16).run_tensor(lq)
-    assert rough.dtype == torch.float32
-    assert 0 < (rough - exact).abs().max() < 0.05
+    lower = runner_of(s2, "cpu", Precision.BF16).run_tensor(lq)
+    assert lower.dtype == torch.float32
+    assert 0 < (lower - exact).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
@@ -147,22 +147,22 @@ def test_the_free_memory_of_this_machine_is_known() -> None:
     assert available is None or 2**20 < available < 2**50
 
 
-@pytest.mark.parametrize("wish", ["gpu", "cuda:x", "cuda:99", "tpu"])
-def test_a_device_that_is_not_there_is_refused(wish: str, s2: DiffIRS2) -> None:
+@pytest.mark.parametrize("requested", ["gpu", "cuda:x", "cuda:99", "tpu"])
+def test_a_device_that_is_not_there_is_refused(requested: str, s2: DiffIRS2) -> None:
     with pytest.raises(DeviceError) as caught:
-        runner_of(s2, wish)
+        runner_of(s2, requested)
     assert caught.value.exit_code == 5
     assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"), [(Precision.FP16, "overflows"), (Precision.TF32, "only CUDA")]
+    ("requested", "reason"), [(Precision.FP16, "overflows"), (Precision.TF32, "only CUDA")]
 )
 def test_a_precision_that_a_cpu_does_badly_is_refused(
-    wish: Precision, said: str, s2: DiffIRS2
+    requested: Precision, reason: str, s2: DiffIRS2
 ) -> None:
-    with pytest.raises(DeviceError, match=said) as caught:
-        runner_of(s2, "cpu", wish)
+    with pytest.raises(DeviceError, match=reason) as caught:
+        runner_of(s2, "cpu", requested)
     assert "--precision" in (caught.value.hint or "")
 
 

@@ -19,7 +19,7 @@ from diffir_cli.training.diffir.adversary import (
     feature_matching_loss,
 )
 from diffir_cli.training.diffir.discriminator import PatchDiscriminator, UNetDiscriminator
-from diffir_cli.training.diffir.stage3 import Critics
+from diffir_cli.training.diffir.stage3 import AdversarialLosses
 from diffir_cli.training.parallel import World
 from diffir_cli.training.perceptual import VGG19, PerceptualLoss
 from diffir_cli.training.recipe import AdversarialRecipe, Discriminator
@@ -198,17 +198,22 @@ def test_the_third_stage_goes_on_from_the_second_and_resumes_to_the_bit(
         assert float((value - before[name]).abs().max()) < 0.1, name
 
 
-@pytest.mark.parametrize(("falls", "rate"), [(True, 1e-3 * 0.3 * 0.5), (False, 1e-3 * 0.5)])
+@pytest.mark.parametrize(
+    ("follow_lr_schedule", "rate"), [(True, 1e-3 * 0.3 * 0.5), (False, 1e-3 * 0.5)]
+)
 def test_a_return_makes_the_discriminator_careful_even_where_no_schedule_does(
-    falls: bool, rate: float, photos: Path, stage1: Path, stage2: Path
+    follow_lr_schedule: bool, rate: float, photos: Path, stage1: Path, stage2: Path
 ) -> None:
-    adversarial = {"discriminator": "unet", "dim": 4, "lr": 1e-3, "falls": falls}
-    critics = Critics(_stage3(photos, stage1, stage2, adversarial=adversarial), _CPU)
+    adversarial = {"discriminator": "unet", "dim": 4, "lr": 1e-3}
+    adversarial["follow_lr_schedule"] = follow_lr_schedule
+    adversarial_losses = AdversarialLosses(
+        _stage3(photos, stage1, stage2, adversarial=adversarial), _CPU
+    )
     batch = Batch(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 32, 32))
-    critics.terms(torch.rand(1, 3, 32, 32), batch)
-    critics.learn(batch, 0.3, 0.5)
-    assert critics.adversary is not None
-    (group,) = critics.adversary.optimizer.param_groups
+    adversarial_losses.terms(torch.rand(1, 3, 32, 32), batch)
+    adversarial_losses.learn(batch, 0.3, 0.5)
+    assert adversarial_losses.adversary is not None
+    (group,) = adversarial_losses.adversary.optimizer.param_groups
     assert group["lr"] == pytest.approx(rate)
 
 

@@ -76,8 +76,8 @@ def test_any_network_at_any_size_with_any_strips_gives_what_the_plain_modules_gi
     ipr = torch.randn(1, config.ipr_dim, dtype=dtype)
     with torch.inference_mode():
         expected = network(lq, ipr)
-    numbers = rows * width // config.unshuffle * config.dim
-    found = StreamingDIRformer(network, dtype, numbers)(lq, ipr)
+    elements = rows * width // config.unshuffle * config.dim
+    found = StreamingDIRformer(network, dtype, elements)(lq, ipr)
     bound = 1e-9 if double else 1e-4
     assert float((found - expected).abs().max()) <= bound * float(expected.abs().max())
 
@@ -132,8 +132,8 @@ def test_cpen_in_strips_gives_what_it_gives_whole(height: int) -> None:
     pixels = torch.rand(1, 12, height, 17, dtype=torch.float64)
     with torch.inference_mode():
         expected = cpen(pixels)
-    for numbers in (1, 17 * 32 * 7, 10**9):
-        torch.testing.assert_close(condition(cpen, pixels, numbers), expected, rtol=1e-9, atol=0)
+    for elements in (1, 17 * 32 * 7, 10**9):
+        torch.testing.assert_close(condition(cpen, pixels, elements), expected, rtol=1e-9, atol=0)
 
 
 def test_the_same_image_twice_gives_the_same_numbers() -> None:

@@ -36,18 +36,18 @@ def test_letters_that_stdout_lacks_are_replaced(
     take_any_text()
     print_text("8×8")
     print_table(["seconds ∝ pixels^"], [["1.00"]])
-    said = written.getvalue().decode(encoding, "replace")
+    wording = written.getvalue().decode(encoding, "replace")
     # Typer takes UTF-8 for lines where there is only ASCII.
-    assert "seconds ? pixels^" in said and "1.00" in said
+    assert "seconds ? pixels^" in wording and "1.00" in wording
 
 
 def test_a_stdout_without_room_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for tell in (partial(print_table, ["a"], [["b"]]), partial(print_text, "a")):
+    for notify in (partial(print_table, ["a"], [["b"]]), partial(print_text, "a")):
         full = _Full()
         stdout = io.TextIOWrapper(io.BufferedWriter(full), encoding="utf-8")
         monkeypatch.setattr(sys, "stdout", stdout)
         with pytest.raises(DiffIRError, match="to stdout: No space left on device"):
-            tell()
+            notify()
         assert sys.stdout is None
         # Else it fails again when it is closed.
         full.room = True

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffir_cli.errors import DeviceError
-from diffir_cli.models.diffir.memory import CONDITION_NUMBERS, condition_bytes, needed_bytes
+from diffir_cli.models.diffir.memory import CONDITION_ELEMENTS, condition_bytes, needed_bytes
 from diffir_cli.models.diffir.networks import DiffIRS2
-from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_numbers
+from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
 from diffir_cli.models.families import find_family
 from diffir_cli.options import Engine, MemoryLimits, Precision
 from diffir_cli.runtime.memory import plan_run
@@ -72,7 +72,7 @@ def test_a_step_between_two_tiles_is_blended_smoothly() -> None:
 
 
 def test_an_image_is_whole_where_it_fits_and_tiled_where_not() -> None:
-    needed = needed_bytes(TINY, 512, 512, strip=strip_numbers())
+    needed = needed_bytes(TINY, 512, 512, strip=strip_elements())
     assert plan_run(_TINY_MODEL, 512, 512, CPU, MemoryLimits(2 * needed)).tile == 0
     plan = plan_run(_TINY_MODEL, 2048, 2048, CPU, MemoryLimits(2 * needed))
     assert 128 <= plan.tile < 2048 and plan.needed <= 2 * needed
@@ -95,21 +95,21 @@ def test_tiles_of_a_chosen_side_are_used_even_where_the_image_fits(s2: DiffIRS2)
 class _Scarce:
     """Runs out of memory above some number of pixels, or with strips that are too large."""
 
-    def __init__(self, pixels: int, numbers: int) -> None:
-        self.pixels, self.numbers, self.failed = pixels, numbers, 0
+    def __init__(self, pixels: int, elements: int) -> None:
+        self.pixels, self.elements, self.failed = pixels, elements, 0
         self.real = StreamingDIRformer.__call__
 
     def __call__(
         self, network: StreamingDIRformer, lq: torch.Tensor, ipr: torch.Tensor
     ) -> torch.Tensor:
-        if lq.shape[2] * lq.shape[3] > self.pixels or network.numbers > self.numbers:
+        if lq.shape[2] * lq.shape[3] > self.pixels or network.elements > self.elements:
             self.failed += 1
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")
         return self.real(network, lq, ipr)
 
 
-def _make_scarce(patch: pytest.MonkeyPatch, pixels: int, numbers: int = 10**12) -> _Scarce:
-    scarce = _Scarce(pixels, numbers)
+def _make_scarce(patch: pytest.MonkeyPatch, pixels: int, elements: int = 10**12) -> _Scarce:
+    scarce = _Scarce(pixels, elements)
     patch.setattr(StreamingDIRformer, "__call__", lambda *arguments: scarce(*arguments))
     return scarce
 
@@ -119,7 +119,7 @@ def test_memory_that_runs_out_makes_strips_smaller(
 ) -> None:
     lq = noise_image(64, 64)
     expected = runner_of(s2, "cpu", Precision.FP32).restore(lq).astype(int)
-    scarce = _make_scarce(monkeypatch, 10**9, strip_numbers() // 4)
+    scarce = _make_scarce(monkeypatch, 10**9, strip_elements() // 4)
     found = runner_of(s2, "cpu", Precision.FP32).run(lq)
     assert scarce.failed == 1 and found.tile == 0
     assert np.abs(found.pixels.astype(int) - expected).max() <= 1
@@ -217,7 +217,7 @@ def test_cpen_keeps_within_the_limit_too() -> None:
     model = find_family("diffir").build(config)
     bound = plan_run(model, 4096, 4096, device, MemoryLimits(2**29))
     free = model.context_memory(4096, 4096, 2**34)
-    assert free == condition_bytes(config, 4096, 4096, CONDITION_NUMBERS)
+    assert free == condition_bytes(config, 4096, 4096, CONDITION_ELEMENTS)
     assert model.context_memory(4096, 4096, 2**29) < free
     assert bound.tile and bound.needed <= 2**29
     with pytest.raises(DeviceError, match="tiles of 512 pixels need"):

@@ -27,7 +27,7 @@ def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three
         asked.append((*(window.shape for window in windows), whole.shape))
         return [1 - window for window in windows]
 
-    monkeypatch.setattr("diffir_cli.training.sources.guesses_of_windows", negatives)
+    monkeypatch.setattr("diffir_cli.training.sources.priors_of_windows", negatives)
     monkeypatch.setattr("diffir_cli.training.sources.degraded", lambda gt, *_: gt // 2)
     model = {"scale": 1, "tail": "conv", "in_channels": 6}
     shakes = {"degradation": "shake", "patch": 16, "windows": 3, "window": 64}
@@ -79,7 +79,7 @@ def test_windows_of_one_picture_are_made_together_and_each_source_chooses_its_ow
         looked_at.append(len(windows))
         return [1 - window for window in windows]
 
-    monkeypatch.setattr("diffir_cli.training.sources.guesses_of_windows", reversed_windows)
+    monkeypatch.setattr("diffir_cli.training.sources.priors_of_windows", reversed_windows)
     task = {
         "model": {"scale": 1, "tail": "conv", "in_channels": 6, "gated": True},
         "data": {
@@ -94,13 +94,13 @@ def test_windows_of_one_picture_are_made_together_and_each_source_chooses_its_ow
     chosen: dict[str, list[int]] = {"shakes": [], "frames": []}
     for name, windows in (("shakes", shakes), ("frames", frames)):
         source = windows.source  # type: ignore[attr-defined]
-        draw = source.photos.draw
+        rng = source.photos.rng
 
-        def noted(random: np.random.Generator, name: str = name, draw: Any = draw) -> int:
-            chosen[name].append(draw(random))
+        def noted(random: np.random.Generator, name: str = name, rng: Any = rng) -> int:
+            chosen[name].append(rng(random))
             return chosen[name][-1]
 
-        source.photos.draw = noted
+        source.photos.rng = noted
         for picture in range(10):
             windows.windows(picture)  # type: ignore[attr-defined]
     assert looked_at == [1] * 10 + [2] * 10

@@ -26,11 +26,11 @@ from diffir_cli.batch.stores import (
     is_taken,
     objects_in,
     parse_place,
-    reaching,
     remove_abandoned,
+    store_errors,
 )
 from diffir_cli.batch.work import Outcome, Work
-from diffir_cli.batch.workers import Crew
+from diffir_cli.batch.workers import WorkerPool
 from diffir_cli.errors import InputError
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
@@ -111,7 +111,7 @@ class Plan:
 
 
 @contextmanager
-def held(request: Request) -> Iterator[None]:
+def results_locked(request: Request) -> Iterator[None]:
     """Hold the folder of results, which is made if it is not there, while the block runs.
 
     Raises:
@@ -147,14 +147,14 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
         found = of_shard(found, number, count)
     own = set(found)
     others = [item for item in everything if item not in own]
-    treatment = request.work.treatment
-    probed = list(probe_all(found, treatment.max_pixels, 4 * request.helpers))
+    picture_options = request.work.picture_options
+    probed = list(probe_all(found, picture_options.max_pixels, 4 * request.helpers))
     if not probed and count == 1:
         hint = "" if request.recursive else "add -r to look into the folders below"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
     options, weights = request.work.digest(), request.work.weights.sha256
     how = request.on_exist, request.folder is None
-    jobs = plan_jobs(probed, request.folder, request.naming, treatment, request.masks, others)
+    jobs = plan_jobs(probed, request.folder, request.naming, picture_options, request.masks, others)
     if request.folder is None:
         _read_beside(jobs, journal, request, dry)
     is_there = _listed(request.folder) if request.folder else is_taken
@@ -228,7 +228,7 @@ def run_plan(
             run_on_ray(todo, work, request.cluster, stop, finished)
         elif request.devices:
             works = [replace(work, device=device) for device in request.devices]
-            Crew(works, request.helpers, stop).run(iter(todo), begin, finished)
+            WorkerPool(works, request.helpers, stop).run(iter(todo), begin, finished)
         else:
             Pipeline(work, restorer, request.helpers, stop, begin, finished).run(iter(todo))
     finally:
@@ -255,7 +255,7 @@ def _clean(jobs: Sequence[Job], request: Request) -> None:
         # Nothing is half written there, and to look would take a listing.
         return
     for folder in {job.target.parent for job in jobs}:
-        with suppress(InputError), reaching(folder):
+        with suppress(InputError), store_errors(folder):
             remove_abandoned(folder)
 
 

@@ -99,11 +99,11 @@ class _Pool:
         self.kind = ray.remote(Actor).options(max_restarts=0, **share)
         self.busy: dict[Any, tuple[Any, Job, int]] = {}
         self._coming: dict[Any, Any] = {}
-        self._stillborn = 0
+        self._failed_starts = 0
         for _ in range(size):
-            self._hire()
+            self._spawn()
 
-    def _hire(self) -> None:
+    def _spawn(self) -> None:
         """Ask for an actor, which gets work only once it has said that it is there."""
         actor = self.kind.remote(self.work)
         self._coming[actor.is_ready.remote()] = actor
@@ -126,13 +126,13 @@ class _Pool:
                 raise DiffIRError(f"a worker of the cluster failed: {error.cause}") from error
             except self.ray.exceptions.RayError as error:
                 # One that dies before it is there would die again and again.
-                self._stillborn += coming is not None
-                if self._stillborn > _RETRIES:
+                self._failed_starts += coming is not None
+                if self._failed_starts > _RETRIES:
                     raise DiffIRError(f"no worker of the cluster comes up: {error}") from error
-                self._hire()
+                self._spawn()
                 returned, actor = None, None
             else:
-                self._stillborn = 0
+                self._failed_starts = 0
             if actor is not None and waiting:
                 following, paid = waiting.popleft()
                 self.busy[actor.restore.remote(pickle.dumps(following))] = actor, following, paid
@@ -184,12 +184,12 @@ def _check_room(ray: Any, gpus: float, cpus: int) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         return
-    wish = f"{cpus} CPUs and {gpus:g} GPUs" if gpus else f"{cpus} CPUs"
+    requested = f"{cpus} CPUs and {gpus:g} GPUs" if gpus else f"{cpus} CPUs"
     if len(nodes) > 1:
-        _log.warning("no machine of the cluster has %s now: waiting for one", wish)
+        _log.warning("no machine of the cluster has %s now: waiting for one", requested)
         return
     raise DeviceError(
-        f"the cluster has no machine with {wish}",
+        f"the cluster has no machine with {requested}",
         "give fewer --threads, or leave --gpus-per-worker out",
     )
 

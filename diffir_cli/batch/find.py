@@ -21,8 +21,8 @@ from diffir_cli.batch.stores import (
     matching_objects,
     objects_in,
     parse_place,
-    reaching,
     real_path,
+    store_errors,
 )
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging.formats import IMAGE_SUFFIXES
@@ -96,7 +96,7 @@ class _Listed:
 
 def _listed(text: str, recursive: bool) -> _Listed:
     path = parse_place(text)
-    with reaching(path):
+    with store_errors(path):
         if path.is_dir():
             return _Listed(path, sorted(files_in(path, recursive)), False, True)
         named = path.exists() if is_remote(path) else os.path.lexists(path)

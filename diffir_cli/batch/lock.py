@@ -36,7 +36,7 @@ def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterato
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(
-            f"another run is writing into {called or folder}: {_said(owner)}",
+            f"another run is writing into {called or folder}: {_described(owner)}",
             "wait for it, or name another folder",
         ) from None
     except OSError as error:
@@ -90,13 +90,13 @@ def _check_others(folder: Path, own: Path | None, undivided: bool, called: Path)
         except Timeout:
             owner = other.with_name(other.name.replace("lock", "owner") + ".json")
             raise InputError(
-                f"another run is writing into {called}: {_said(owner)}",
+                f"another run is writing into {called}: {_described(owner)}",
                 "wait for it, or name another folder",
             ) from None
         probe.release()
 
 
-def _said(owner: Path) -> str:
+def _described(owner: Path) -> str:
     try:
         who = json.loads(owner.read_text(encoding="utf-8"))
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(who["since"]))

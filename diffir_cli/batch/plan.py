@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.find import Found, files_in
-from diffir_cli.batch.stores import below, reaching, real_path
+from diffir_cli.batch.stores import below, real_path, store_errors
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
@@ -74,7 +74,7 @@ def plan_jobs(
     probed: Sequence[tuple[Found, Probe | str]],
     folder: Path | None,
     naming: Naming,
-    treatment: PictureOptions,
+    picture_options: PictureOptions,
     masks: Path | None,
     others: Sequence[Found] = (),
 ) -> list[Job]:
@@ -84,7 +84,7 @@ def plan_jobs(
         probed: As `probe_all` gives them.
         folder: Where results go; None for the place of each source.
         naming: How they are called and written.
-        treatment: What is done with them.
+        picture_options: What is done with them.
         masks: A mask for all, or a folder of them.
         others: What other shards restore.
 
@@ -93,12 +93,12 @@ def plan_jobs(
             are no masks where they should be.
     """
     check_template(naming.template)
-    twins = _twins(masks) if masks else None
+    pairs_by_name = _pairs_by_name(masks) if masks else None
     jobs = []
     for item, probe in probed:
-        job = _job(item, probe, folder, naming, treatment)
+        job = _job(item, probe, folder, naming, picture_options)
         if masks and not job.error:
-            mask = masks if twins is None else _twin(item.below, twins)
+            mask = masks if pairs_by_name is None else _partner(item.below, pairs_by_name)
             fault = "" if mask else f"{item.path} has no mask in {masks}"
             job = replace(job, mask=mask, error=fault)
         jobs.append(job)
@@ -117,10 +117,14 @@ def _unprobed_name(item: Found, naming: Naming) -> str:
 
 
 def _job(
-    item: Found, probe: Probe | str, folder: Path | None, naming: Naming, treatment: PictureOptions
+    item: Found,
+    probe: Probe | str,
+    folder: Path | None,
+    naming: Naming,
+    picture_options: PictureOptions,
 ) -> Job:
     error = probe if isinstance(probe, str) else ""
-    with reaching(item.path):
+    with store_errors(item.path):
         size = item.path.stat().st_size if item.path.exists() else 0
     try:
         format_ = _format(item, probe, naming)
@@ -144,7 +148,7 @@ def _job(
         target = folder / output
     if isinstance(probe, Probe):
         width, height = (max(1, round(side * naming.scale)) for side in probe.size)
-        alpha = probe.alpha and treatment.keeps_alpha
+        alpha = probe.alpha and picture_options.keeps_alpha
         try:
             check_fit(target, (width, height), alpha, probe.deep, format_)
             check_coding(target, naming.quality, naming.lossless, format_)
@@ -218,9 +222,9 @@ def _name(item: Found, naming: Naming) -> str:
     return str(path)
 
 
-def _twins(folder: Path) -> dict[str, Path] | None:
+def _pairs_by_name(folder: Path) -> dict[str, Path] | None:
     """Masks by their path below the folder, without ending; None where it is one mask."""
-    with reaching(folder):
+    with store_errors(folder):
         if not folder.is_dir():
             if not folder.exists():
                 raise InputError(f"no such file or folder: {folder}", "check its name")
@@ -232,7 +236,7 @@ def _twins(folder: Path) -> dict[str, Path] | None:
     return masks
 
 
-def _twin(place: PurePosixPath, masks: dict[str, Path]) -> Path | None:
+def _partner(place: PurePosixPath, masks: dict[str, Path]) -> Path | None:
     """The mask of the same name, or of that name with `_mask` behind it; first in the same tree."""
     path = unicodedata.normalize("NFC", str(place.with_suffix("")))
     stem = unicodedata.normalize("NFC", place.stem)

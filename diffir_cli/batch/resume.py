@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact, is_of
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.stores import is_taken, reaching
+from diffir_cli.batch.stores import is_taken, store_errors
 from diffir_cli.errors import InputError
 from diffir_cli.options import OnExist
 
@@ -93,9 +93,9 @@ def _made(job: Job, records: Records) -> Record | None:
     """How the file that has a job's name was made of its source, where it was."""
     for record in reversed(records.get(job.output, [])):
         try:
-            with reaching(job.target):
+            with store_errors(job.target):
                 same = _is_the_file(record, job)
-            with reaching(job.source):
+            with store_errors(job.source):
                 if same and (job.error or is_of(record, job.source)):
                     return record
         except OSError:
@@ -109,7 +109,7 @@ def _made(job: Job, records: Records) -> Record | None:
 
 def _change(record: Record, job: Job, options: str, weights: str) -> str:
     """Why a finished file must be done again; empty where nothing has changed."""
-    with reaching(job.source):
+    with store_errors(job.source):
         return is_current(record, job.source, job.mask, options, weights)
 
 

@@ -46,7 +46,7 @@ def parse_place(text: str) -> Path:
         if parts.netloc not in ("", "localhost"):
             raise InputError(f"{text} names another machine", "write file:///folder")
         return Path(url2pathname(parts.path))
-    with reaching(text):
+    with store_errors(text):
         path = cast(Path, importlib.import_module("upath").UPath(text))
         if not _key(path):
             raise InputError(f"{text} names no bucket", f"write {kind}://bucket/folder")
@@ -73,7 +73,7 @@ def is_remote(path: Path) -> bool:
 
 
 @contextmanager
-def reaching(path: Path | str) -> Iterator[None]:
+def store_errors(path: Path | str) -> Iterator[None]:
     """Turn whatever goes wrong with a store in the block into one sentence.
 
     What goes wrong with a folder passes as it is.
@@ -121,7 +121,7 @@ def is_taken(path: Path) -> bool:
     """Whether anything has this name, be it a link that leads nowhere."""
     if not is_remote(path):
         return os.path.lexists(path)
-    with reaching(path):
+    with store_errors(path):
         return path.exists()
 
 
@@ -139,7 +139,7 @@ def objects_in(folder: Path, recursive: bool) -> list[Path]:
         InputError: when it cannot be listed.
     """
     store = _store(folder)
-    with reaching(folder):
+    with store_errors(folder):
         store.invalidate_cache(_key(folder))
         if recursive:
             keys = store.find(_key(folder))
@@ -157,7 +157,7 @@ def objects_named(folder: Path, pattern: str) -> list[Path]:
         InputError: when they cannot be listed.
     """
     key = f"{glob.escape(_key(folder))}/{pattern}"
-    with reaching(folder):
+    with store_errors(folder):
         _store(folder).invalidate_cache(_key(folder))
         return [_sibling(folder, found) for found in sorted(_store(folder).glob(key))]
 
@@ -168,7 +168,7 @@ def matching_objects(pattern: Path) -> list[Path]:
     Raises:
         InputError: when they cannot be listed.
     """
-    with reaching(pattern.parent):
+    with store_errors(pattern.parent):
         found = _store(pattern).glob(_key(pattern), detail=True)
         return [
             _sibling(pattern, key)
@@ -187,7 +187,7 @@ def fetch(path: Path, most: int | None = None) -> bytes:
     if not is_remote(path):
         with path.open("rb") as file:
             return file.read(-1 if most is None else most)
-    with reaching(path):
+    with store_errors(path):
         store, key = _store(path), _key(path)
         if most is None:
             return cast(bytes, store.cat_file(key))
@@ -202,12 +202,12 @@ def put(path: Path, data: bytes, overwrite: bool) -> None:
         InputError: when the store does not take it, or has one that may not be replaced.
     """
     if overwrite:
-        with reaching(path):
+        with store_errors(path):
             _store(path).pipe_file(_key(path), data)
         return
     try:
         _check_free(path)
-        with reaching(path):
+        with store_errors(path):
             try:
                 # The store itself refuses it if another has come in between.
                 _store(path).pipe_file(_key(path), data, mode="create")
@@ -224,7 +224,7 @@ def remove(path: Path) -> None:
         InputError: when a store does not do it.
         OSError: when a folder does not.
     """
-    with reaching(path), suppress(FileNotFoundError):
+    with store_errors(path), suppress(FileNotFoundError):
         if is_remote(path):
             _store(path).rm_file(_key(path))
         else:
@@ -238,7 +238,7 @@ def _check_free(path: Path) -> None:
         FileExistsError: when it has.
         InputError: when it does not say.
     """
-    with reaching(path):
+    with store_errors(path):
         _store(path).invalidate_cache(_key(path.parent))
         if _store(path).exists(_key(path)):
             raise FileExistsError(path)
@@ -257,7 +257,7 @@ def adopt(staged: Path, path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         _check_free(path)
-    with reaching(path):
+    with store_errors(path):
         # Not `mv`, which would take brackets in a folder's name for a pattern.
         _store(path).cp_file(_key(staged), _key(path))
         _store(path).rm_file(_key(staged))
@@ -273,7 +273,7 @@ def remove_abandoned(folder: Path) -> None:
         remove_unfinished(folder)
         return
     for path in objects_named(folder, UNFINISHED):
-        with reaching(path):
+        with store_errors(path):
             if is_abandoned(path.name, path.stat().st_mtime):
                 remove(path)
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from diffir_cli.batch.journal import Record, append, file_sha256
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, reaching
+from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, store_errors
 from diffir_cli.errors import DiffIRError
 from diffir_cli.imaging import Picture, encode_picture, write_picture
-from diffir_cli.imaging.read import refusing
+from diffir_cli.imaging.read import decode_errors
 from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
 from diffir_cli.options import Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.loading import load_runner
@@ -38,7 +38,7 @@ class Work:
     """What is wrong with them."""
     weights: WeightFile
     """What they are restored with."""
-    treatment: PictureOptions
+    picture_options: PictureOptions
     """What else is done with them."""
     device: str = "auto"
     """Where the network runs."""
@@ -97,7 +97,7 @@ class Work:
     def digest(self) -> str:
         """A short hash of all that decides over the bytes of results beside sources and weights."""
         values: dict[str, Any] = {
-            "treatment": dataclasses.asdict(self.treatment),
+            "treatment": dataclasses.asdict(self.picture_options),
             "task": self.task,
             "precision": self.precision,
             "engine": self.engine,
@@ -168,7 +168,7 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
     # Hashed and decoded from the same bytes, even if the file changes meanwhile.
     changed, data = _content(job.source, work)
     mask_data = _content(job.mask, work)[1] if job.mask else None
-    source = read_source(job.source, work.treatment, job.mask, data, mask_data)
+    source = read_source(job.source, work.picture_options, job.mask, data, mask_data)
     record = Record(
         input=str(job.source.absolute()),
         output=job.output,
@@ -189,9 +189,9 @@ def _content(path: Path, work: Work) -> tuple[int, bytes]:
         InputError: when it cannot be read.
     """
     if is_remote(path):
-        with reaching(path):
+        with store_errors(path):
             return path.stat().st_mtime_ns, fetch(path)
-    with refusing(path, None, work.treatment.max_pixels):
+    with decode_errors(path, None, work.picture_options.max_pixels):
         return path.stat().st_mtime_ns, fetch(path)
 
 
@@ -205,8 +205,8 @@ def compute(job: Job, work: Work, runner: ModelRunner, loaded: Loaded) -> Restor
     """
     source = loaded.source
     check_holes(runner, source.holes is not None, work.weights.name)
-    check_source(source, job.target, job.format, work.treatment, runner.info.scale)
-    return restore_source(runner, source, work.treatment, work.weights)
+    check_source(source, job.target, job.format, work.picture_options, runner.info.scale)
+    return restore_source(runner, source, work.picture_options, work.weights)
 
 
 def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> float:
@@ -296,7 +296,7 @@ def _uploaded_record(record: Record, data: bytes, seconds: float) -> Record:
 def _note_time(job: Job, work: Work, record: Record) -> None:
     """Note when a store has taken a result, so that it need not be read to know it again."""
     if work.journal:
-        with suppress(DiffIRError), reaching(job.target):
+        with suppress(DiffIRError), store_errors(job.target):
             changed = job.target.stat().st_mtime_ns
             work.note(job, dataclasses.replace(record, output_mtime_ns=changed))
 

@@ -33,7 +33,7 @@ _MORE = "more"
 _log = logging.getLogger(__name__)
 
 
-class Crew:
+class WorkerPool:
     """Processes that restore jobs from one queue.
 
     Args:
@@ -50,7 +50,7 @@ class Crew:
         self._events: queue.Queue[Any] = queue.Queue()
         self._processes: set[BaseProcess] = set()
         self._context = multiprocessing.get_context("spawn")
-        self._halt = self._context.Event()
+        self._stop_workers = self._context.Event()
 
     def run(
         self, jobs: Iterator[Job], begin: Callable[[Job], None], done: Callable[[Outcome], None]
@@ -78,7 +78,7 @@ class Crew:
     ) -> None:
         """Until there are no more jobs, or no process is able to work."""
         threads = [
-            threading.Thread(target=self._tend, args=(place, work), daemon=True)
+            threading.Thread(target=self._supervise, args=(place, work), daemon=True)
             for place, work in enumerate(works)
         ]
         for thread in threads:
@@ -87,7 +87,7 @@ class Crew:
         try:
             while left:
                 if self.stop.is_set():
-                    self._halt.set()
+                    self._stop_workers.set()
                 # With a limit, since a wait without one hears no signal on some systems.
                 try:
                     event = self._events.get(timeout=0.5)
@@ -121,13 +121,13 @@ class Crew:
             job = next(self._jobs, None)
             return None if job is None else (job, 0)
 
-    def _tend(self, place: int, work: Work) -> None:
+    def _supervise(self, place: int, work: Work) -> None:
         """Keep a process at work, and begin another where it dies."""
         try:
             while place not in self._faults and (first := self._next()) is not None:
                 ours, theirs = self._context.Pipe()
                 process = self._context.Process(
-                    target=_work, args=(theirs, work, self.helpers, self._halt), daemon=True
+                    target=_work, args=(theirs, work, self.helpers, self._stop_workers), daemon=True
                 )
                 with self._lock:
                     if self.stop.is_set():
@@ -135,12 +135,12 @@ class Crew:
                     process.start()
                     self._processes.add(process)
                 theirs.close()
-                held = {first[0].output: first}
+                locked = {first[0].output: first}
                 try:
-                    self._talk(ours, held, first, place)
+                    self._converse(ours, locked, first, place)
                 except (EOFError, OSError):
                     process.join()
-                    self._return(held, work)
+                    self._return(locked, work)
                 finally:
                     ours.close()
                     process.join()
@@ -149,8 +149,8 @@ class Crew:
         finally:
             self._events.put(None)
 
-    def _talk(
-        self, ours: Connection, held: dict[str, tuple[Job, int]], first: Any, place: int
+    def _converse(
+        self, ours: Connection, locked: dict[str, tuple[Job, int]], first: Any, place: int
     ) -> None:
         """Send jobs, one more than are asked for, and pass on what comes back."""
         ours.send(first[0])
@@ -161,23 +161,23 @@ class Crew:
             if isinstance(event, DiffIRError):
                 self._faults[place] = event
                 with self._lock:
-                    self._again += held.values()
+                    self._again += locked.values()
                 return
             if event == _MORE:
                 following = self._next()
                 if following:
-                    held[following[0].output] = following
+                    locked[following[0].output] = following
                 ours.send(following[0] if following else None)
                 continue
             if isinstance(event, Outcome):
-                held.pop(event.job.output, None)
+                locked.pop(event.job.output, None)
             self._events.put(event)
 
-    def _return(self, held: dict[str, tuple[Job, int]], work: Work) -> None:
+    def _return(self, locked: dict[str, tuple[Job, int]], work: Work) -> None:
         """Give back what a dead process had, or give it up."""
         if self.stop.is_set():
             return
-        for job, cost in held.values():
+        for job, cost in locked.values():
             if cost + 1 < _ATTEMPTS:
                 _log.warning("the process that restored %s died: it is begun again", job.source)
                 with self._lock:
@@ -189,7 +189,7 @@ class Crew:
                 self._events.put(failed(job, work, fault))
 
 
-def _work(pipe: Connection, work: Work, helpers: int, halt: Event) -> None:
+def _work(pipe: Connection, work: Work, helpers: int, stop_event: Event) -> None:
     """What a process does: jobs in, events out, until there are no more."""
     # The one that talks to the user decides when to stop.
     for kind in (signal.SIGINT, signal.SIGTERM):
@@ -197,17 +197,17 @@ def _work(pipe: Connection, work: Work, helpers: int, halt: Event) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lock = threading.Lock()
 
-    def tell(event: object) -> None:
+    def post(event: object) -> None:
         with lock:
             pipe.send(event)
 
     try:
         restorer = work.runner()
     except DiffIRError as error:
-        tell(error)
+        post(error)
         return
-    Pipeline(work, restorer, helpers, halt, tell, tell).run(_jobs(pipe, tell))
-    tell(None)
+    Pipeline(work, restorer, helpers, stop_event, post, post).run(_jobs(pipe, post))
+    post(None)
 
 
 def _end_with_parent() -> None:
@@ -218,10 +218,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _jobs(pipe: Connection, tell: Callable[[object], None]) -> Iterator[Job]:
+def _jobs(pipe: Connection, post: Callable[[object], None]) -> Iterator[Job]:
     while True:
         job = pipe.recv()
         if job is None:
             return
         yield job
-        tell(_MORE)
+        post(_MORE)

@@ -128,7 +128,8 @@ def _check_figures(path: Path, result: Mapping[str, Any]) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number and 0 <= value < _HUGE):
             raise InputError(
-                f"{path} has a {figure} of {_said(_key(result))} that is no figure: {value!r:.40}",
+                f"{path} has a {figure} of {_described(_key(result))} that is no figure: "
+                f"{value!r:.40}",
                 "make it again",
             )
 
@@ -169,11 +170,11 @@ def check_common(old: Mapping[str, Any], cases: Iterable[Case], cost_only: bool 
     now = [_key_of(case, cost_only) for case in cases]
     if any(_match(one, other) for one in then for other in now):
         return
-    said = list(dict.fromkeys(map(_said, then)))
-    unlike = ", of other networks or weights" if set(said) & set(map(_said, now)) else ""
+    measured = list(dict.fromkeys(map(_described, then)))
+    unlike = ", of other networks or weights" if set(measured) & set(map(_described, now)) else ""
     raise InputError(
         "the two runs have no case in common",
-        f"the old one measured {', '.join(said) or 'nothing'}{unlike}",
+        f"the old one measured {', '.join(measured) or 'nothing'}{unlike}",
     )
 
 
@@ -196,7 +197,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) ->
     for before, now in pairs:
         # What was only counted on one side has no times to miss.
         timed = _key(before)[len(_WHICH) :] == _key(now)[len(_WHICH) :]
-        case = _said(_key(now))
+        case = _described(_key(now))
         for figure, unit, names in _FIGURES:
             old_value, new_value = _value(before, names), _value(now, names)
             if old_value is not None and new_value is not None:
@@ -217,7 +218,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) ->
 
 def _unmatched(results: Iterable[Mapping[str, Any]], matched: list[Mapping[str, Any]]) -> list[str]:
     keys = {_key(result) for result in matched}
-    return [_said(_key(result)) for result in results if _key(result) not in keys]
+    return [_described(_key(result)) for result in results if _key(result) not in keys]
 
 
 def _unlike(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -269,7 +270,7 @@ def _match(one: _Key, other: _Key) -> bool:
     return one[:which] == other[:which] and (how[0] == how[1] or (None,) * len(_HOW) in how)
 
 
-def _said(key: _Key) -> str:
+def _described(key: _Key) -> str:
     weights, _, _, width, height, *how = key
     return " ".join([f"{weights} {width}×{height}", *(word for word in how if word)])
 

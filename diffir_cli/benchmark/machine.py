@@ -140,12 +140,12 @@ def _first_line(command: list[str]) -> str:
     if tool is None:
         return ""
     try:
-        said = subprocess.run(
+        answer = subprocess.run(
             [tool, *command[1:]], capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return next(iter(said.stdout.strip().splitlines()), "").strip()
+    return next(iter(answer.stdout.strip().splitlines()), "").strip()
 
 
 def _cpu_info() -> tuple[str, set[str]]:

@@ -26,7 +26,7 @@ def check_plotting() -> None:
     _figure_class()
 
 
-def draw(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> bytes:
+def draw_plot(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> bytes:
     """The panels of `panels_of` as a PNG.
 
     Raises:

@@ -30,13 +30,13 @@ def remarks(machine: Machine, results: Sequence[Result]) -> list[str]:
         assert result.timing is not None
         if result.timing.spread > NOISY:
             lines.append(
-                f"warning: {said(result)} spread by {100 * result.timing.spread:.0f} %: "
+                f"warning: {describe(result)} spread by {100 * result.timing.spread:.0f} %: "
                 "the machine was busy, or too few repeats"
             )
     for result in results:
-        lines += [f"note: {said(result)}: {note}" for note in result.notes]
+        lines += [f"note: {describe(result)}: {note}" for note in result.notes]
         if result.error:
-            lines.append(f"error: {said(result)}: {result.error}")
+            lines.append(f"error: {describe(result)}: {result.error}")
     names = [result.case.subject.name for result in ran if result.case.subject.path is None]
     if names:
         lines.append(
@@ -71,6 +71,7 @@ def _result(result: Result) -> dict[str, Any]:
     scale = case.subject.config.scale
     # A count is the same in whichever way a network is run.
     ran = result.timing is not None or bool(result.error)
+    cold_start = result.in_subprocess.cold_start if result.in_subprocess else None
     return {
         "weights": case.subject.name,
         "config": case.subject.digest,
@@ -100,14 +101,18 @@ def _result(result: Result) -> dict[str, Any]:
         "lq_pixels_per_second": result.pixel_rate or None,
         "hq_pixels_per_second": result.pixel_rate * scale**2 or None,
         "flops_per_second": result.flops or None,
-        "roof_flops_per_second": result.roof or None,
-        "share_of_roof": result.share or None,
+        "peak_flops_per_second": result.peak or None,
+        "share_of_peak": result.share or None,
         "ratio": asdict(result.ratio) if result.ratio else None,
-        "cold_seconds": result.fresh.cold if result.fresh else None,
-        "memory": asdict(result.fresh.memory) if result.fresh else None,
+        "cold_start_seconds": cold_start,
+        "memory": asdict(result.in_subprocess.memory) if result.in_subprocess else None,
         "tile": result.tile,
         "notes": list(result.notes),
         "error": result.error,
+        # Their names in earlier versions, for one release.
+        "roof_flops_per_second": result.peak or None,
+        "share_of_roof": result.share or None,
+        "cold_seconds": cold_start,
     }
 
 
@@ -172,7 +177,7 @@ def as_markdown(head: Sequence[str], tables: Sequence[Table], tail: Sequence[str
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def said(result: Result) -> str:
+def describe(result: Result) -> str:
     """Which case it is, for people."""
     case = result.case
     return f"{case.subject.name} {case.width}×{case.height} {case.variant}"

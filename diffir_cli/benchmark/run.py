@@ -1,4 +1,4 @@
-"""Cases to results: warmed up, timed by turns, with memory and cold start from fresh processes."""
+"""Cases to results: warmed up, timed by turns, with memory and cold start from new processes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.parts import time_parts
 from diffir_cli.benchmark.sizes import Size
 from diffir_cli.benchmark.subject import Subject
-from diffir_cli.benchmark.subprocess_run import Fresh, measure_fresh
-from diffir_cli.benchmark.timing import FAULTS, Call, Ratio, Timing, by_turns, roof
+from diffir_cli.benchmark.subprocess_run import SubprocessResult, measure_in_subprocess
+from diffir_cli.benchmark.timing import FAULTS, Call, Ratio, Timing, by_turns, peak
 from diffir_cli.errors import DiffIRError
 from diffir_cli.models.base import ModelInfo, RestorationModel
 from diffir_cli.models.cost import Cost, ModulePart
@@ -37,7 +37,7 @@ class Settings:
     """What is compared; ratios are over the first."""
     repeats: int = 5
     """Turns behind the warm-up."""
-    fresh: bool = True
+    in_subprocess: bool = True
     """Whether cold start and memory are measured."""
     parts: bool = False
     """Whether each part of a network is timed, in the plain modules, once in each format."""
@@ -53,9 +53,9 @@ class Result:
     """None where it was not run, or failed."""
     ratio: Ratio | None = None
     """Over the first variant of the same size; None for that one itself, or where it failed."""
-    roof: float = 0.0
+    peak: float = 0.0
     """FLOP/s of a product of matrices in the same run and format; 0 where it was not run."""
-    fresh: Fresh | None = None
+    in_subprocess: SubprocessResult | None = None
     """None where it was not asked for, or failed."""
     parts: tuple[dict[ModulePart, float], float] | None = None
     """Seconds of each part and of the whole, in the plain modules and the format of the case; None
@@ -74,8 +74,8 @@ class Result:
 
     @property
     def share(self) -> float:
-        """Of the roof."""
-        return self.flops / self.roof if self.roof else 0.0
+        """Of the peak."""
+        return self.flops / self.peak if self.peak else 0.0
 
     @property
     def pixel_rate(self) -> float:
@@ -83,8 +83,8 @@ class Result:
         return self.case.width * self.case.height / self.timing.p50 if self.timing else 0.0
 
 
-class Roofs:
-    """The roof of each format, measured in this run: the best of what was seen so far."""
+class PeakRates:
+    """The peak rate of each format, measured in this run: the best of what was seen so far."""
 
     def __init__(self, device: torch.device, side: int | None = None) -> None:
         self.device, self.side = device, side
@@ -93,15 +93,15 @@ class Roofs:
     def measure(self, precision: Precision) -> None:
         """Measure again, since the machine may have been busy before; 0 where it cannot be."""
         try:
-            again = roof(self.device, precision, self.side)
+            again = peak(self.device, precision, self.side)
         except FAULTS:
             again = 0.0
         self.found[precision] = max(again, self.found.get(precision, 0.0))
 
     def hold(self, results: Sequence[Result]) -> list[Result]:
-        """Results that all have the best roof of their formats, early ones as well as late ones."""
+        """Results that all have the best peak of their formats, early ones as well as late ones."""
         return [
-            replace(result, roof=self.found.get(result.case.variant.precision, 0.0))
+            replace(result, peak=self.found.get(result.case.variant.precision, 0.0))
             if result.timing
             else result
             for result in results
@@ -127,7 +127,7 @@ def measure(
     subject: Subject,
     sizes: Sequence[Size],
     settings: Settings,
-    roofs: Roofs,
+    peaks: PeakRates,
     report: Report = lambda _text: None,
 ) -> Iterator[Result]:
     """Measure a network at each size, in each variant by turns.
@@ -139,7 +139,7 @@ def measure(
         subject: The network.
         sizes: Of the pictures.
         settings: How.
-        roofs: Of the device.
+        peaks: Of the device.
         report: Told what is being worked on.
     """
     try:
@@ -150,13 +150,13 @@ def measure(
         return
     for size in sizes:
         cases = cases_of([subject], [size], settings)
-        found = _by_turns(cases, model, settings.repeats, roofs, report)
+        found = _by_turns(cases, model, settings.repeats, peaks, report)
         try:
             if settings.parts:
                 _add_parts(found, model, settings.repeats)
-            if settings.fresh:
-                report(f"{_said(cases[0])}, in fresh processes")
-                found[:] = [_with_fresh(result) for result in found]
+            if settings.in_subprocess:
+                report(f"{_described(cases[0])}, in new processes")
+                found[:] = [_with_subprocess(result) for result in found]
         except KeyboardInterrupt:
             yield from found
             raise
@@ -167,7 +167,7 @@ def sweep(
     subject: Subject,
     sizes: Sequence[Size],
     settings: Settings,
-    roofs: Roofs,
+    peaks: PeakRates,
     budget: float,
     report: Report = lambda _text: None,
 ) -> Iterator[Result]:
@@ -179,7 +179,7 @@ def sweep(
         subject: The network.
         sizes: From the smallest.
         settings: How.
-        roofs: Of the device.
+        peaks: Of the device.
         budget: Seconds for all sizes; the first is always measured.
         report: Told what is being worked on.
     """
@@ -187,7 +187,7 @@ def sweep(
     for size, following in zip_longest(sizes, sizes[1:]):
         started = time.perf_counter()
         found = []
-        for result in measure(subject, [size], settings, roofs, report):
+        for result in measure(subject, [size], settings, peaks, report):
             found.append(result)
             yield result
         if following is None or all(result.error for result in found):
@@ -199,7 +199,7 @@ def sweep(
 
 
 def _growing(found: Sequence[Result], settings: Settings) -> float:
-    """Seconds of a size that grow with its pixels, as roofs and the like do not."""
+    """Seconds of a size that grow with its pixels, as peak rates and the like do not."""
     calls = settings.repeats + _warm_ups(settings.device)
     passes = sum(calls * result.timing.p50 for result in found if result.timing)
     # The plain modules with their parts watched, and once before that does not count.
@@ -207,13 +207,13 @@ def _growing(found: Sequence[Result], settings: Settings) -> float:
 
 
 def _by_turns(
-    cases: Sequence[Case], model: RestorationModel, repeats: int, roofs: Roofs, report: Report
+    cases: Sequence[Case], model: RestorationModel, repeats: int, peaks: PeakRates, report: Report
 ) -> list[Result]:
     """Time the cases of one size by turns, without those that fail."""
     calls: dict[Case, Call] = {}
     results: dict[Case, Result] = {}
     for case in cases:
-        report(f"{_said(case)}, {case.variant}")
+        report(f"{_described(case)}, {case.variant}")
         try:
             restorer = case.restorer(model)
             call = partial(restorer.run, **case.subject.picture(case.width, case.height))
@@ -228,20 +228,20 @@ def _by_turns(
         )
     formats = dict.fromkeys(case.variant.precision for case in calls)
     for precision in formats:
-        roofs.measure(precision)
-    turn = partial(_say_turn, report, repeats)
+        peaks.measure(precision)
+    turn = partial(_report_turn, report, repeats)
     found = dict(
-        zip(calls, by_turns(list(calls.values()), repeats, roofs.device, turn), strict=True)
+        zip(calls, by_turns(list(calls.values()), repeats, peaks.device, turn), strict=True)
     )
     for precision in formats:
-        roofs.measure(precision)
+        peaks.measure(precision)
     first = found.get(cases[0])
     for case, timing in found.items():
         if isinstance(timing, Exception):
             results[case] = _failed(case, timing)
             continue
         result = replace(
-            results[case], timing=timing, roof=roofs.found.get(case.variant.precision, 0.0)
+            results[case], timing=timing, peak=peaks.found.get(case.variant.precision, 0.0)
         )
         results[case] = result if case == cases[0] else _with_ratio(result, timing, first, cases[0])
     return list(results.values())
@@ -289,11 +289,11 @@ def _notes(info: ModelInfo, restored: Restored) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _with_fresh(result: Result) -> Result:
+def _with_subprocess(result: Result) -> Result:
     if result.error:
         return result
     try:
-        return replace(result, fresh=measure_fresh(result.case))
+        return replace(result, in_subprocess=measure_in_subprocess(result.case))
     except DiffIRError as error:
         return replace(result, notes=(*result.notes, error.message))
 
@@ -319,9 +319,9 @@ def _with_parts(result: Result, model: RestorationModel, repeats: int) -> Result
         return replace(result, notes=(*result.notes, f"no times of parts: {_why(error)}"))
 
 
-def _said(case: Case) -> str:
+def _described(case: Case) -> str:
     return f"{case.subject.name} {case.width}×{case.height}"
 
 
-def _say_turn(report: Report, repeats: int, turn: int) -> None:
+def _report_turn(report: Report, repeats: int, turn: int) -> None:
     report(f"turn {turn + 1} of {repeats}")

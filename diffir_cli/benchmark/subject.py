@@ -77,11 +77,11 @@ class Subject:
 
     def picture(self, width: int, height: int) -> dict[str, Any]:
         """Arguments for `ModelRunner.restore`: noise, with holes where a network fills them."""
-        draw = np.random.default_rng(0)
-        lq = draw.integers(0, 256, (height, width, 3), np.uint8)
+        rng = np.random.default_rng(0)
+        lq = rng.integers(0, 256, (height, width, 3), np.uint8)
         if not self.info.takes_mask:
             return {"lq": lq}
-        return {"lq": lq, "mask": draw.random((height, width)) < _HOLES}
+        return {"lq": lq, "mask": rng.random((height, width)) < _HOLES}
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""

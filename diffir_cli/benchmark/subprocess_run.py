@@ -1,4 +1,4 @@
-"""What only a fresh process can tell: time from its start to the first pixel, peak of its memory.
+"""What only a new process can measure: time from its start to the first pixel, peak of its memory.
 
 A process that has worked already has its libraries loaded and memory that it does not give back.
 So each figure comes from a process of its own: this module, run as a program, which gets a case as
@@ -26,38 +26,38 @@ from diffir_cli.errors import DiffIRError
 
 
 class Question(StrEnum):
-    """What a fresh process is asked."""
+    """What a new process is asked."""
 
-    COLD = "cold"
+    COLD_START = "cold"
     """How long it takes from its start to the first restored picture."""
     MEMORY = "memory"
     """By how much a picture raises its memory."""
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """What fresh processes told."""
+class SubprocessResult:
+    """What new processes measured."""
 
-    cold: float
+    cold_start: float
     """Seconds from the start of a process to its first restored picture: interpreter, libraries,
     weights and the network, without reading or writing a picture."""
     memory: Memory
     """By how much restoring raised what a process held with its network ready."""
 
 
-def measure_fresh(case: Case) -> Fresh:
-    """Restore one picture in each of two fresh processes, with as many threads as this one.
+def measure_in_subprocess(case: Case) -> SubprocessResult:
+    """Restore one picture in each of two new processes, with as many threads as this one.
 
     Raises:
         DiffIRError: when one of them fails.
     """
-    cold, _ = _ask(case, Question.COLD)
+    cold_start, _ = _ask(case, Question.COLD_START)
     _, answer = _ask(case, Question.MEMORY)
-    return Fresh(cold, Memory(**answer))
+    return SubprocessResult(cold_start, Memory(**answer))
 
 
 def _ask(case: Case, question: Question) -> tuple[float, dict[str, Any]]:
-    """Seconds until a fresh process answers, and what."""
+    """Seconds until a new process answers, and what."""
     asked = json.dumps([case.to_dict(), question.value, torch.get_num_threads()])
     # -P, so that no module of the current folder is taken for one of the library's.
     command = [sys.executable, "-P", "-m", "diffir_cli.benchmark.subprocess_run", asked]
@@ -80,7 +80,7 @@ def _ask(case: Case, question: Question) -> tuple[float, dict[str, Any]]:
         if answer is None:
             answer = {"error": _last(complaints.read())}
     if "error" in answer:
-        raise DiffIRError(f"a fresh process failed: {answer['error']}", "add --no-fresh")
+        raise DiffIRError(f"a new process failed: {answer['error']}", "add --no-subprocess")
     return taken, answer
 
 
@@ -92,7 +92,7 @@ def _environment() -> dict[str, str]:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The answer in a line of a fresh process; None where it is none."""
+    """The answer in a line of a new process; None where it is none."""
     try:
         found = json.loads(line)
     except ValueError:
@@ -109,7 +109,7 @@ def _answer(case: Case, question: Question) -> dict[str, Any]:
     """Restore, and say what was asked."""
     restorer = case.restorer()
     picture = case.subject.picture(case.width, case.height)
-    if question is Question.COLD:
+    if question is Question.COLD_START:
         restorer.restore(**picture)
         return {}
     # What libraries take once, whatever the size, is not the picture's.

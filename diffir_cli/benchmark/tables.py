@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from diffir_cli.benchmark.growth import Growth
 from diffir_cli.benchmark.paper import PaperRow
 from diffir_cli.benchmark.run import Result
-from diffir_cli.benchmark.subprocess_run import Fresh
+from diffir_cli.benchmark.subprocess_run import SubprocessResult
 from diffir_cli.benchmark.timing import Timing
 from diffir_cli.models.cost import ModulePart
 
@@ -68,8 +68,8 @@ def _ran(text: _Text) -> _Text:
     return lambda result: DASH if result.timing is None else text(result)
 
 
-def _asked(text: Callable[[Fresh], str]) -> _Text:
-    return lambda result: DASH if result.fresh is None else text(result.fresh)
+def _asked(text: Callable[[SubprocessResult], str]) -> _Text:
+    return lambda result: DASH if result.in_subprocess is None else text(result.in_subprocess)
 
 
 _COLUMNS: tuple[tuple[str, _Text], ...] = (
@@ -80,13 +80,13 @@ _COLUMNS: tuple[tuple[str, _Text], ...] = (
     ("spread", _timed(lambda timing: _percent(timing.spread))),
     ("MPix/s", _ran(lambda result: f"{result.pixel_rate / 1e6:.3g}")),
     ("GFLOP/s", _ran(lambda result: f"{result.flops / 1e9:.0f}")),
-    ("of roof", _ran(lambda result: _percent(result.share or None))),
+    ("of peak", _ran(lambda result: _percent(result.share or None))),
     ("ratio", _ran(lambda result: _ratio(result))),
-    ("cold (s)", _asked(lambda fresh: f"{fresh.cold:.2f}")),
-    ("RSS (MiB)", _asked(lambda fresh: _mebi(fresh.memory.resident))),
+    ("cold start (s)", _asked(lambda in_subprocess: f"{in_subprocess.cold_start:.2f}")),
+    ("RSS (MiB)", _asked(lambda in_subprocess: _mebi(in_subprocess.memory.resident))),
     # Of a GPU.
-    ("allocated", _asked(lambda fresh: _mebi(fresh.memory.allocated))),
-    ("reserved", _asked(lambda fresh: _mebi(fresh.memory.reserved))),
+    ("allocated", _asked(lambda in_subprocess: _mebi(in_subprocess.memory.allocated))),
+    ("reserved", _asked(lambda in_subprocess: _mebi(in_subprocess.memory.reserved))),
 )
 
 

@@ -30,7 +30,7 @@ NOISY = 0.2
 """Spread from which a figure is not worth citing."""
 
 _CPU_SIDE, _GPU_SIDE = 2048, 8192
-"""Side of the matrices whose product is the roof."""
+"""Side of the matrices whose product is taken for the peak."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def by_turns(
     return [raised.get(place) or Timing(tuple(taken)) for place, taken in enumerate(times)]
 
 
-def roof(
+def peak(
     device: torch.device, precision: Precision = Precision.FP32, side: int | None = None
 ) -> float:
     """FLOP/s of a product of two square matrices, the best of five: what no network can exceed.

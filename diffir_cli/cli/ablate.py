@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, say, working
+from diffir_cli.cli.console import be_quiet, print_message, working
 
 
 def ablate(
@@ -35,7 +35,7 @@ def ablate(
     import torch
 
     from diffir_cli.errors import RecipeError
-    from diffir_cli.training.ablation import STAGE1, as_markdown, draw, run_variant, variants
+    from diffir_cli.training.ablation import STAGE1, as_markdown, rng, run_variant, variants
     from diffir_cli.training.recipe_file import load_recipe
     from diffir_cli.util.files import write_text
 
@@ -56,13 +56,13 @@ def ablate(
             )
         if outcome is None:
             if not quiet:
-                say("stopped; the same command goes on")
+                print_message("stopped; the same command goes on")
             raise typer.Exit(130)
         outcomes[name] = outcome
         if not quiet:
-            say(f"{name}: {outcome.psnr:.3f} dB in {outcome.minutes:.1f} min")
+            print_message(f"{name}: {outcome.psnr:.3f} dB in {outcome.minutes:.1f} min")
     write_text(out / "ablations.md", as_markdown(outcomes), overwrite=True)
-    if not draw(outcomes, out / "ablations.png") and not quiet:
-        say("no ablations.png without matplotlib: pip install matplotlib")
+    if not rng(outcomes, out / "ablations.png") and not quiet:
+        print_message("no ablations.png without matplotlib: pip install matplotlib")
     if not quiet:
-        say(f"{out / 'ablations.md'}: {len(outcomes)} runs")
+        print_message(f"{out / 'ablations.md'}: {len(outcomes)} runs")

@@ -22,7 +22,7 @@ from diffir_cli.cli import (
     restore,
     train,
 )
-from diffir_cli.cli.console import say, take_any_text
+from diffir_cli.cli.console import print_message, take_any_text
 from diffir_cli.errors import DeviceError, DiffIRError
 from diffir_cli.util.process import prepare_process
 from diffir_cli.version import __version__
@@ -44,6 +44,7 @@ _ALIASES = {
     "--ext": "--format",
     "--fp32": "--precision=fp32",
     "--half": "--precision=fp16",
+    "--no-fresh": "--no-subprocess",
 }
 """Names that users of other tools type, and ours; an empty one means a positional argument."""
 
@@ -63,21 +64,21 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except DiffIRError as error:
-            _say("error", error.message, typer.colors.RED)
+            _print("error", error.message, typer.colors.RED)
             if error.hint:
-                _say("hint", error.hint, typer.colors.CYAN)
+                _print("hint", error.hint, typer.colors.CYAN)
             raise typer.Exit(error.exit_code) from None
         except MemoryError:
-            _say("error", "the machine ran out of memory", typer.colors.RED)
+            _print("error", "the machine ran out of memory", typer.colors.RED)
             raise typer.Exit(DeviceError.exit_code) from None
         except RuntimeError as error:
             # By name: torch is not loaded for what does not need it.
             if type(error).__name__ != "OutOfMemoryError":
                 raise
-            _say("error", "the device ran out of memory", typer.colors.RED)
+            _print("error", "the device ran out of memory", typer.colors.RED)
             raise typer.Exit(DeviceError.exit_code) from None
         except KeyboardInterrupt:
-            _say("error", "interrupted", typer.colors.RED)
+            _print("error", "interrupted", typer.colors.RED)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -165,7 +166,7 @@ def _canonical(args: list[str], known: set[str]) -> list[str]:
     return result
 
 
-def _say(kind: str, text: str, colour: str) -> None:
+def _print(kind: str, text: str, colour: str) -> None:
     coloured = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     styled = typer.style(f"{kind}:", fg=colour, bold=True) if coloured else f"{kind}:"
-    say(f"{styled} {text}")
+    print_message(f"{styled} {text}")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.batch_console import Talk, say_summary, show_plan
-from diffir_cli.cli.console import be_quiet, print_json, say
+from diffir_cli.cli.batch_console import Reporter, print_summary, show_plan
+from diffir_cli.cli.console import be_quiet, print_json, print_message
 from diffir_cli.cli.progress import make_progress
 from diffir_cli.cli.weights import located
 from diffir_cli.options import AlphaMode, Engine, OnExist, Precision, Task
@@ -188,7 +188,7 @@ def batch(
     part = _check(folder, in_place, shard, name, format_name, report)
     if task is Task.INPAINT and not (mask or mask_from_alpha):
         raise typer.BadParameter("--task inpaint needs --mask FILE|DIR or --mask-from-alpha")
-    treatment = options.picture_options(
+    picture_options = options.picture_options(
         seed=seed,
         alpha=alpha,
         background=background,
@@ -215,14 +215,23 @@ def batch(
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
 
     # From here on torch is needed.
-    from diffir_cli.batch.batch import Request, held
+    from diffir_cli.batch.batch import Request, results_locked
     from diffir_cli.batch.cluster import Cluster
     from diffir_cli.batch.plan import Naming
     from diffir_cli.batch.work import Work
 
     devices = tuple(device.split(","))
     work = Work(
-        task, chosen, treatment, devices[0], precision, engine, limits, threads, quality, lossless
+        task,
+        chosen,
+        picture_options,
+        devices[0],
+        precision,
+        engine,
+        limits,
+        threads,
+        quality,
+        lossless,
     )
     # A machine that only hands out need not have the devices of those that compute.
     at_home = replace(work, device="cpu", precision=Precision.AUTO) if ray else work
@@ -246,8 +255,8 @@ def batch(
     if dry_run:
         show_plan(request, restorer, json)
         return
-    with held(request):
-        _run(request, restorer, report, Talk(json, quiet, no_progress))
+    with results_locked(request):
+        _run(request, restorer, report, Reporter(json, quiet, no_progress))
 
 
 def _check(
@@ -279,22 +288,22 @@ def _check(
         raise typer.BadParameter(f"--shard must be K/N with K from 1 to N, not {shard!r}") from None
 
 
-def _run(request: Request, restorer: ModelRunner, report: Path | None, talk: Talk) -> None:
+def _run(request: Request, restorer: ModelRunner, report: Path | None, reporter: Reporter) -> None:
     from diffir_cli.batch.batch import make_plan, run_plan
 
     started = time.monotonic()
     plan = make_plan(request)
-    talk.planned(plan, request.naming.scale, request.place)
+    reporter.planned(plan, request.naming.scale, request.place)
     outcomes: list[Outcome] = []
     todo = plan.remaining.todo
     stop = threading.Event()
-    quiet = talk.quiet or talk.json or talk.no_progress
-    with make_progress(len(todo), plan.pixels, quiet) as progress, _stopping(stop, talk.quiet):
+    quiet = reporter.quiet or reporter.json or reporter.no_progress
+    with make_progress(len(todo), plan.pixels, quiet) as progress, _stopping(stop, reporter.quiet):
 
         def done(outcome: Outcome) -> None:
             outcomes.append(outcome)
             progress.advance(outcome.job.pixels)
-            talk.finished(outcome, progress)
+            reporter.finished(outcome, progress)
 
         run_plan(plan, request, restorer, stop, lambda job: progress.current(str(job.source)), done)
     failures = [outcome for outcome in outcomes if outcome.error]
@@ -313,18 +322,18 @@ def _run(request: Request, restorer: ModelRunner, report: Path | None, talk: Tal
         from diffir_cli.batch.report import write_report
 
         write_report(report, request, outcomes, summary)
-    elif report and not talk.quiet:
-        say(f"nothing was done: {report} stays as it was")
-    if talk.fault:
-        raise talk.fault
-    if talk.json:
+    elif report and not reporter.quiet:
+        print_message(f"nothing was done: {report} stays as it was")
+    if reporter.fault:
+        raise reporter.fault
+    if reporter.json:
         print_json(summary)
-    elif not talk.quiet:
-        say_summary(summary)
-    if len(outcomes) > _FEW and failures and not talk.json:
+    elif not reporter.quiet:
+        print_summary(summary)
+    if len(outcomes) > _FEW and failures and not reporter.json:
         # Those said on the way have scrolled away.
         for outcome in failures:
-            say(f"failed: {outcome.error}")
+            print_message(f"failed: {outcome.error}")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if failures:
@@ -340,7 +349,7 @@ def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.set()
         if not quiet:
-            say("the current picture is finished first; once more to stop at once")
+            print_message("the current picture is finished first; once more to stop at once")
 
     # Only the main thread may say what a signal does.
     main = threading.current_thread() is threading.main_thread()

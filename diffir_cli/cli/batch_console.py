@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffir_cli.cli.console import print_json, print_table, say
+from diffir_cli.cli.console import print_json, print_message, print_table
 from diffir_cli.cli.progress import Progress
 from diffir_cli.errors import DiffIRError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffir_cli.runtime.runner import ModelRunner
 
 
-class Talk:
+class Reporter:
     """What a run says as it goes."""
 
     def __init__(self, json: bool, quiet: bool, no_progress: bool) -> None:
@@ -31,18 +31,20 @@ class Talk:
         if self.quiet:
             return
         if left.finished:
-            say(f"{_pictures(len(left.finished), 'was', 'were')} finished before")
+            print_message(f"{_pictures(len(left.finished), 'was', 'were')} finished before")
         if left.kept:
-            say(f"{_pictures(len(left.kept), 'is', 'are')} left out, since a file has the name")
+            print_message(
+                f"{_pictures(len(left.kept), 'is', 'are')} left out, since a file has the name"
+            )
         if not left.todo:
-            say("nothing to do")
+            print_message("nothing to do")
             return
-        say(f"{_pictures(len(left.todo))} to restore, {_megapixels(plan.pixels)}")
+        print_message(f"{_pictures(len(left.todo))} to restore, {_megapixels(plan.pixels)}")
         needed, free = plan.output_bytes(scale), plan.free_bytes(place)
         if free is not None and needed > free:
-            say(f"they may need {needed >> 20} MiB, and only {free >> 20} MiB are free")
+            print_message(f"they may need {needed >> 20} MiB, and only {free >> 20} MiB are free")
         for job in again:
-            say(f"{job.output} is made again: {job.redone}")
+            print_message(f"{job.output} is made again: {job.redone}")
 
     def finished(self, outcome: Outcome, progress: Progress) -> None:
         """Say what became of a picture."""
@@ -63,7 +65,7 @@ class Talk:
                 progress.line(f"error: {error.message}; the run goes on without")
 
 
-def say_summary(summary: dict[str, Any]) -> None:
+def print_summary(summary: dict[str, Any]) -> None:
     """One line at the end of a run."""
     parts = [f"{summary['done']} done"]
     for key, words in (
@@ -74,7 +76,7 @@ def say_summary(summary: dict[str, Any]) -> None:
     ):
         if summary[key]:
             parts.append(f"{summary[key]} {words}")
-    say(f"{', '.join(parts)}, in {summary['seconds']:.1f} s")
+    print_message(f"{', '.join(parts)}, in {summary['seconds']:.1f} s")
 
 
 def _of_outcome(outcome: Outcome) -> dict[str, Any]:
@@ -123,15 +125,15 @@ def show_plan(request: Request, restorer: ModelRunner, json: bool) -> None:
             }
         )
         return
-    rows = [[str(job.source), str(job.target), job.error or _said(job)] for job in left.todo]
+    rows = [[str(job.source), str(job.target), job.error or _described(job)] for job in left.todo]
     print_table(["input", "output", "state"], rows, numbers=False)
-    say(
+    print_message(
         f"{_pictures(len(good))} to restore, {_megapixels(plan.pixels)}, about "
         f"{_duration(seconds)}; {len(broken)} will fail, {len(left.finished)} were finished "
         f"before, {len(left.kept)} are left out"
     )
     room = "" if free is None else f"; {free / 2**20:.0f} MiB are free"
-    say(f"results take about {needed / 2**20:.0f} MiB{room}")
+    print_message(f"results take about {needed / 2**20:.0f} MiB{room}")
 
 
 def _state(job: Job) -> str:
@@ -141,7 +143,7 @@ def _state(job: Job) -> str:
     return "replaces" if job.overwrite else "new"
 
 
-def _said(job: Job) -> str:
+def _described(job: Job) -> str:
     return f"again, since {job.redone}: replaces" if job.redone else _state(job)
 
 

@@ -79,10 +79,15 @@ _Engines = Annotated[
         show_default=False,
     ),
 ]
-_Repeats = Annotated[int, typer.Option("--repeats", min=1, max=10_000, help="Turns.")]
-_NoFresh = Annotated[
+_Repeats = Annotated[
+    int, typer.Option("--repeats", min=1, max=10_000, help="Number of timed runs.")
+]
+_NoSubprocess = Annotated[
     bool,
-    typer.Option("--no-fresh", help="Leave out cold start and memory, which need new processes."),
+    typer.Option(
+        "--no-subprocess",
+        help="Do not measure cold start and memory, which need new processes.",
+    ),
 ]
 _Plot = Annotated[
     Path | None,
@@ -130,7 +135,7 @@ def benchmark(
     engine: _Engines = None,
     threads: options.Threads = None,
     repeats: _Repeats = 5,
-    no_fresh: _NoFresh = False,
+    no_subprocess: _NoSubprocess = False,
     csv: options.CsvFile = None,
     markdown: options.MarkdownFile = None,
     plot: _Plot = None,
@@ -164,40 +169,42 @@ def benchmark(
     from diffir_cli.cli import benchmark_console
 
     if paper:
-        benchmark_console.tell_paper(markdown, overwrite, json, quiet)
+        benchmark_console.print_paper(markdown, overwrite, json, quiet)
         return
     if threads is not None:
         torch.set_num_threads(threads)
     # To count needs no device, whatever the environment names.
-    wished = "cpu" if cost_only else device
-    settings = _settings(wished, engines, precisions, repeats, not no_fresh and not sides, modules)
+    requested = "cpu" if cost_only else device
+    settings = _settings(
+        requested, engines, precisions, repeats, not no_subprocess and not sides, modules
+    )
     subjects = _subjects(task, weights, all_, registry)
     steps = sweep_sizes(*sides) if sides else sizes
     cases = run.cases_of(subjects, steps, settings)
     old, qualities = benchmark_console.read_others(compare, quality or (), plot, cases, cost_only)
-    told = benchmark_console.Told(
+    reporter = benchmark_console.Reporter(
         describe_machine(torch.device(settings.device)), settings, modules
     )
-    roofs = run.Roofs(torch.device(settings.device))
+    peaks = run.PeakRates(torch.device(settings.device))
 
     def measured(report: run.Report) -> Iterator[Result]:
         for subject in subjects:
             if cost_only:
                 yield from run.count_only(subject, steps, settings)
             elif sides:
-                yield from run.sweep(subject, steps, settings, roofs, budget, report)
+                yield from run.sweep(subject, steps, settings, peaks, budget, report)
             else:
-                yield from run.measure(subject, steps, settings, roofs, report)
+                yield from run.measure(subject, steps, settings, peaks, report)
 
     with working("measuring", quiet or json) as report:
-        told.take(measured(report), each=not (cost_only or quiet or json))
-    told.conclude(roofs, steps if sides else ())
-    worse = told.compare(old, tolerance) if old is not None else 0
-    told.tell(json, quiet)
-    told.write(csv, markdown, overwrite)
+        reporter.take(measured(report), each=not (cost_only or quiet or json))
+    reporter.conclude(peaks, steps if sides else ())
+    worse = reporter.compare(old, tolerance) if old is not None else 0
+    reporter.show(json, quiet)
+    reporter.write(csv, markdown, overwrite)
     if plot:
-        told.draw(plot, qualities, overwrite)
-    told.finish(worse, tolerance)
+        reporter.draw(plot, qualities, overwrite)
+    reporter.finish(worse, tolerance)
 
 
 def _settings(
@@ -205,7 +212,7 @@ def _settings(
     engines: Sequence[Engine],
     precisions: Sequence[Precision],
     repeats: int,
-    fresh: bool,
+    in_subprocess: bool,
     parts: bool,
 ) -> Settings:
     """How it is measured, with what the device has; engines first, as a user named them."""
@@ -218,7 +225,7 @@ def _settings(
     name = chosen.type if chosen.type in ("cpu", "mps") else f"{chosen.type}:{chosen.index or 0}"
     formats = dict.fromkeys(choose_precision(each, chosen) for each in precisions)
     variants = tuple(Variant(engine, each) for each in formats for engine in engines)
-    return Settings(name, variants, repeats, fresh, parts)
+    return Settings(name, variants, repeats, in_subprocess, parts)
 
 
 def _subjects(

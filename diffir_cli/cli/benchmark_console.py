@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diffir_cli.cli.console import print_json, print_table, print_text, say
+from diffir_cli.cli.console import print_json, print_message, print_table, print_text
 from diffir_cli.errors import DeviceError, DiffIRError
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from diffir_cli.benchmark.growth import Growth
     from diffir_cli.benchmark.machine import Machine
     from diffir_cli.benchmark.quality import Quality
-    from diffir_cli.benchmark.run import Result, Roofs, Settings
+    from diffir_cli.benchmark.run import PeakRates, Result, Settings
     from diffir_cli.benchmark.sizes import Size
     from diffir_cli.benchmark.tables import Table
 
 
 @dataclass
-class Told:
+class Reporter:
     """A run, and all the ways in which it is told."""
 
     machine: Machine
@@ -49,22 +49,22 @@ class Told:
             for result in results:
                 self.results.append(result)
                 if each:
-                    say(_line(result))
+                    print_message(_line(result))
         except KeyboardInterrupt:
             if not self.results:
                 raise
             self.interrupted = True
 
-    def conclude(self, roofs: Roofs, sizes: Sequence[Size]) -> None:
+    def conclude(self, peaks: PeakRates, sizes: Sequence[Size]) -> None:
         """Work out what only all results together can tell.
 
         Args:
-            roofs: Of this run.
+            peaks: Of this run.
             sizes: Of a sweep; empty for none.
         """
         from diffir_cli.benchmark.growth import fit_growth
 
-        self.results = roofs.hold(self.results)
+        self.results = peaks.hold(self.results)
         for subject in dict.fromkeys(result.case.subject for result in self.results):
             if sizes:
                 own = [result for result in self.results if result.case.subject == subject]
@@ -100,11 +100,11 @@ class Told:
 
     def draw(self, path: Path, qualities: Sequence[Quality], overwrite: bool) -> None:
         """Write the picture, if there is anything on it."""
-        from diffir_cli.benchmark.plot import draw
+        from diffir_cli.benchmark.plot import draw_plot
         from diffir_cli.util.files import write_report
 
         if qualities or any(result.timing for result in self.results):
-            write_report(path, draw(self.results, qualities), overwrite)
+            write_report(path, draw_plot(self.results, qualities), overwrite)
 
     def compare(self, old: Mapping[str, Any], tolerance: float) -> int:
         """Put an older run beside this one; how many figures are beyond the tolerance."""
@@ -124,7 +124,7 @@ class Told:
             page = as_markdown(self.machine.lines(), self.tables(), self.remarks())
             write_text(markdown, page, overwrite)
 
-    def tell(self, json: bool, quiet: bool) -> None:
+    def show(self, json: bool, quiet: bool) -> None:
         """Figures on stdout, doubts on stderr."""
         if json:
             print_json(self.as_dict())
@@ -133,7 +133,7 @@ class Told:
             _print_tables(self.tables())
         for line in self.remarks():
             if not quiet or line.startswith("error:"):
-                say(line)
+                print_message(line)
 
     def finish(self, worse: int, tolerance: float) -> None:
         """End with what went wrong.
@@ -191,7 +191,7 @@ def read_others(
     return old, qualities
 
 
-def tell_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool) -> None:
+def print_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool) -> None:
     """The paper's figures beside ours."""
     from diffir_cli.benchmark.paper import ASSUMED, paper_rows
     from diffir_cli.benchmark.report import as_markdown
@@ -201,23 +201,23 @@ def tell_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool) 
     rows = paper_rows()
     table = paper_table(rows)
     if json:
-        said = [{**asdict(row), "agrees": row.agrees} for row in rows]
-        print_json({"paper": said, "remarks": [ASSUMED]})
+        describe = [{**asdict(row), "agrees": row.agrees} for row in rows]
+        print_json({"paper": describe, "remarks": [ASSUMED]})
     elif not quiet:
         _print_tables([table])
     if not quiet:
-        say(f"note: {ASSUMED}")
+        print_message(f"note: {ASSUMED}")
     if markdown:
         write_text(markdown, as_markdown([], [table], [ASSUMED]), overwrite)
 
 
 def _line(result: Result) -> str:
     """What is said of a case as soon as it is measured."""
-    from diffir_cli.benchmark.report import said
+    from diffir_cli.benchmark.report import describe
 
     if result.timing is None:
-        return f"{said(result)}: failed"
-    return f"{said(result)}: {1000 * result.timing.p50:.1f} ms"
+        return f"{describe(result)}: failed"
+    return f"{describe(result)}: {1000 * result.timing.p50:.1f} ms"
 
 
 def _print_tables(tables: Sequence[Table]) -> None:

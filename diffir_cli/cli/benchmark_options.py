@@ -15,10 +15,18 @@ from diffir_cli.options import Engine, Precision
 
 _NOT_WITH_PAPER = (
     *("task", "weights", "all_", "registry", "size", "sweep", "budget", "cost_only", "modules"),
-    *("device", "precision", "engine", "threads", "repeats", "no_fresh", "plot", "quality"),
+    *("device", "precision", "engine", "threads", "repeats", "no_subprocess", "plot", "quality"),
     *("compare", "tolerance", "csv"),
 )
-_NOT_WITH_COST_ONLY = ("sweep", "device", "precision", "engine", "threads", "repeats", "no_fresh")
+_NOT_WITH_COST_ONLY = (
+    "sweep",
+    "device",
+    "precision",
+    "engine",
+    "threads",
+    "repeats",
+    "no_subprocess",
+)
 
 
 def check_options(context: typer.Context, paper: bool, cost_only: bool, quality: bool) -> None:
@@ -47,8 +55,10 @@ def check_options(context: typer.Context, paper: bool, cost_only: bool, quality:
             raise typer.BadParameter(f"--{name} needs --{other}")
     if _given(context, "plot") and cost_only and not quality:
         raise typer.BadParameter("--plot with --cost-only needs --quality: there is no latency")
-    if _given(context, "no_fresh") and _given(context, "sweep"):
-        raise typer.BadParameter("--no-fresh has no use with --sweep, which leaves them out anyway")
+    if _given(context, "no_subprocess") and _given(context, "sweep"):
+        raise typer.BadParameter(
+            "--no-subprocess has no use with --sweep, which leaves them out anyway"
+        )
 
 
 def check_files(

@@ -16,7 +16,7 @@ import typer
 from diffir_cli.errors import DiffIRError
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """A line for people; a terminal that has gone away is no reason to fail."""
     if sys.stderr is not None:
         with suppress(OSError):

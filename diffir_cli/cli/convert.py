@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import say
+from diffir_cli.cli.console import print_message
 
 
 def convert(
@@ -42,6 +42,6 @@ def convert(
     model = rebuild(checkpoint)
     save_weights(target, model, describe(source, checkpoint), half)
     count = sum(parameter.numel() for parameter in model.parameters())
-    say(
+    print_message(
         f"{target}: stage {checkpoint.stage}, {count:,} parameters, {target.stat().st_size:,} bytes"
     )

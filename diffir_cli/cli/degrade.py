@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, say, working
-from diffir_cli.degradations.kinds import SheetKind
+from diffir_cli.cli.console import be_quiet, print_message, working
+from diffir_cli.degradations.kinds import PreviewKind
 from diffir_cli.errors import InputError
 
 
@@ -24,7 +24,9 @@ def degrade(
             "--output", "-o", metavar="FILE|DIR", help="An image; for a folder, another one."
         ),
     ],
-    kind: Annotated[SheetKind, typer.Option("--kind", help="What to do.")] = SheetKind.REALWORLD,
+    kind: Annotated[
+        PreviewKind, typer.Option("--kind", help="What to do.")
+    ] = PreviewKind.REALWORLD,
     scale: Annotated[
         int, typer.Option("--scale", "-s", min=1, max=4, help="Of bicubic and realworld.")
     ] = 4,
@@ -42,7 +44,10 @@ def degrade(
     be_quiet(quiet)
     if not source.exists():
         raise InputError(f"no such file or folder: {source}", "check its name")
-    if options.is_given(context, "scale") and kind not in (SheetKind.BICUBIC, SheetKind.REALWORLD):
+    if options.is_given(context, "scale") and kind not in (
+        PreviewKind.BICUBIC,
+        PreviewKind.REALWORLD,
+    ):
         raise typer.BadParameter(f"--scale has no use for {kind.value}, which keeps the size")
     if source.is_dir():
         if options.is_given(context, "count"):
@@ -50,16 +55,16 @@ def degrade(
         written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
         text = f"{output}: {written} times {kind.value}"
     else:
-        _write_sheet(source, output, kind, scale, count, seed, overwrite)
+        _write_preview(source, output, kind, scale, count, seed, overwrite)
         text = f"{output}: the photo, then {count} times {kind.value}"
     if not quiet:
-        say(text)
+        print_message(text)
 
 
-def _write_sheet(
+def _write_preview(
     source: Path,
     output: Path,
-    kind: SheetKind,
+    kind: PreviewKind,
     scale: int,
     count: int,
     seed: int,
@@ -81,13 +86,13 @@ def _write_sheet(
 def _degrade_folder(
     source: Path,
     output: Path,
-    kind: SheetKind,
+    kind: PreviewKind,
     scale: int,
     seed: int,
     overwrite: bool,
     quiet: bool,
 ) -> int:
-    from diffir_cli.degradations.write import write_twin
+    from diffir_cli.degradations.write import write_degraded
     from diffir_cli.imaging import check_target, list_pictures
     from diffir_cli.util.files import make_folder
 
@@ -110,11 +115,11 @@ def _degrade_folder(
         for target, path in targets.items():
             status(path.name)
             try:
-                write_twin(path, target, kind, scale, seed, overwrite)
+                write_degraded(path, target, kind, scale, seed, overwrite)
             except InputError as error:
                 failed.append(error)
     for fault in failed:
-        say(f"error: {fault}")
+        print_message(f"error: {fault}")
     if failed:
         raise typer.Exit(InputError.exit_code)
     return len(targets)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_table, say
+from diffir_cli.cli.console import be_quiet, print_json, print_message, print_table
 from diffir_cli.cli.weights import agrees, fetched
 from diffir_cli.options import Task
 
@@ -104,13 +104,13 @@ def _chosen(
     listing: bool, verify: bool, print_urls: bool, remove: bool, source: Path | None
 ) -> list[str]:
     """What is asked for beside downloading."""
-    wishes = {
+    requested = {
         "--list or --verify": listing or verify,
         "--print-urls": print_urls,
         "--remove": remove,
         "--from": source is not None,
     }
-    return [name for name, wished in wishes.items() if wished]
+    return [name for name, requested in requested.items() if requested]
 
 
 def _check(
@@ -118,36 +118,36 @@ def _check(
     task: Task | None,
     everything: bool,
     folder: Path | None,
-    wishes: list[str],
+    requested: list[str],
 ) -> None:
-    if len(wishes) > 1:
-        raise typer.BadParameter(f"give {wishes[0]} or {wishes[1]}, not both")
+    if len(requested) > 1:
+        raise typer.BadParameter(f"give {requested[0]} or {requested[1]}, not both")
     if everything and (names or task):
         raise typer.BadParameter("--all needs no names and no --task")
-    if folder and wishes:
-        raise typer.BadParameter(f"--dir has no effect with {wishes[0]}")
+    if folder and requested:
+        raise typer.BadParameter(f"--dir has no effect with {requested[0]}")
     some = bool(names or task or everything)
-    if not some and not wishes:
+    if not some and not requested:
         raise typer.BadParameter("name weights, or give --task, --all or --list")
-    if wishes == ["--remove"] and not some:
+    if requested == ["--remove"] and not some:
         raise typer.BadParameter("--remove needs names")
-    if wishes == ["--from"] and (task or everything or len(names or []) > 1):
+    if requested == ["--from"] and (task or everything or len(names or []) > 1):
         raise typer.BadParameter("--from takes one name at most")
 
 
 def _import(
     source: Path, names: list[str] | None, registry: Path | None, json: bool, quiet: bool
 ) -> None:
-    from diffir_cli.weights.download import Means
+    from diffir_cli.weights.download import DownloadPolicy
     from diffir_cli.weights.imports import import_weights, recognise
     from diffir_cli.weights.registry import find_weights
 
     spec = find_weights(names[0], registry) if names else recognise(source, registry)
-    path = import_weights(source, spec, Means(agree=agrees))
+    path = import_weights(source, spec, DownloadPolicy(agree=agrees))
     if json:
         print_json({"name": spec.name, "path": str(path)})
     elif not quiet:
-        say(f"{source} is {spec.name}, and is installed as {path}")
+        print_message(f"{source} is {spec.name}, and is installed as {path}")
 
 
 def _print_urls(specs: Sequence[WeightSpec], json: bool) -> None:
@@ -160,7 +160,7 @@ def _print_urls(specs: Sequence[WeightSpec], json: bool) -> None:
         for url in urls:
             typer.echo(url)
         if not spec.embedded and not all(part.urls for part in spec.parts):
-            say(f"{spec.name} has no direct link: {spec.source}")
+            print_message(f"{spec.name} has no direct link: {spec.source}")
 
 
 def _removable(specs: Sequence[WeightSpec]) -> list[WeightSpec]:
@@ -181,7 +181,7 @@ def _remove(specs: Sequence[WeightSpec], registry: Path | None, json: bool, quie
         if json:
             print_json({"name": spec.name, "freed_bytes": freed})
         elif not quiet:
-            say(f"{spec.name} is removed, {freed / 2**20:.1f} MiB are free again")
+            print_message(f"{spec.name} is removed, {freed / 2**20:.1f} MiB are free again")
 
     _each(specs, remove, json)
 
@@ -216,9 +216,9 @@ def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: b
                 print_json({"name": spec.name, "error": error.message, "hint": error.hint})
             if len(specs) == 1:
                 raise
-            say(f"error: {error.message}")
+            print_message(f"error: {error.message}")
     if failed:
-        say(f"{failed} of {len(specs)} failed; each by its name says what to do")
+        print_message(f"{failed} of {len(specs)} failed; each by its name says what to do")
         raise typer.Exit(FAILED)
 
 
@@ -249,9 +249,9 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) ->
     missing = [spec for spec, state in states if verify and named and state is State.MISSING]
     for spec in damaged:
         again = "install diffir again" if spec.embedded else remedy(spec)
-        say(f"damaged: {spec.name}; {again}")
+        print_message(f"damaged: {spec.name}; {again}")
     for spec in missing:
-        say(f"not on this machine: {spec.name}")
+        print_message(f"not on this machine: {spec.name}")
     if damaged or missing:
         raise typer.Exit(FAILED)
 
@@ -299,6 +299,6 @@ def _download(
                 print_json({"name": spec.name, "path": str(path)})
             elif not quiet:
                 where = " (part of this package)" if spec.embedded and folder is None else ""
-                say(f"{spec.name}: {path}{where}")
+                print_message(f"{spec.name}: {path}{where}")
 
     _each(specs, download, json)

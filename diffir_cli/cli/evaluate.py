@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_table, say, working
+from diffir_cli.cli.console import be_quiet, print_json, print_message, print_table, working
 from diffir_cli.cli.weights import located
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
@@ -163,8 +163,10 @@ def evaluate(
         **({"tiles": tiled} if used else {}),
     }
     if tiled and not quiet:
-        say(f"note: {len(tiled)} of them were cut into tiles of {max(tiled.values())} pixels")
-    _tell(measured, caption, about, samples.unmatched, json, quiet)
+        print_message(
+            f"note: {len(tiled)} of them were cut into tiles of {max(tiled.values())} pixels"
+        )
+    _print_methods(measured, caption, about, samples.unmatched, json, quiet)
     _write(measured, _with_missing(caption, measured, samples.unmatched), files, gallery, overwrite)
     if measured.failures:
         raise typer.Exit(InputError.exit_code)
@@ -220,17 +222,17 @@ def _samples(
         samples = samples_to_restore(task, gt, lq, mask, protocol)
     if not quiet:
         for path in samples.unmatched:
-            say(f"warning: {path} has no twin and is left out")
+            print_message(f"warning: {path} has no twin and is left out")
         if samples.alike:
-            first, twin = samples.alike[0]
-            say(
+            first, partner = samples.alike[0]
+            print_message(
                 f"note: {len(samples.alike)} taken for twins since their names begin alike: "
-                f"{first.name} of {twin.name}" + (" …" if len(samples.alike) > 1 else "")
+                f"{first.name} of {partner.name}" + (" …" if len(samples.alike) > 1 else "")
             )
     return samples
 
 
-def _tell(
+def _print_methods(
     measured: Measured,
     caption: str,
     about: Mapping[str, Any],
@@ -242,7 +244,7 @@ def _tell(
     from diffir_cli.evaluation import report
 
     for failure in measured.failures:
-        say(f"error: {failure.name}: {failure.error}")
+        print_message(f"error: {failure.name}: {failure.error}")
     if json:
         missing = [str(path) for path in unmatched]
         failed = [
@@ -293,7 +295,7 @@ def _methods(
     restored: Method,
     name: str,
     scale: int,
-    wished: Sequence[Baseline] | None,
+    requested: Sequence[Baseline] | None,
     task: Task,
     masked: bool,
 ) -> dict[str, Method]:
@@ -303,7 +305,7 @@ def _methods(
     from diffir_cli.evaluation.baselines import USUAL, check_baseline, run_baseline
 
     usual = [kind for kind in USUAL[task] if scale > 1 or task is not Task.REALSR]
-    kinds = [kind for kind in wished or usual if kind is not Baseline.NONE]
+    kinds = [kind for kind in requested or usual if kind is not Baseline.NONE]
     for kind in kinds:
         check_baseline(kind, scale, masked)
 

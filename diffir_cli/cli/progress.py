@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from diffir_cli.cli.console import say
+from diffir_cli.cli.console import print_message
 
 
 class Progress:
@@ -25,7 +25,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Something that must stay to be read."""
-        say(text)
+        print_message(text)
 
 
 class _Bar(Progress):

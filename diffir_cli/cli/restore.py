@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, say, working, write_stdout
+from diffir_cli.cli.console import be_quiet, print_json, print_message, working, write_stdout
 from diffir_cli.cli.weights import located
 from diffir_cli.options import AlphaMode, Engine, Precision, Task
 
@@ -74,7 +74,7 @@ def restore(
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
-    treatment = options.picture_options(
+    picture_options = options.picture_options(
         seed=seed,
         alpha=alpha,
         background=background,
@@ -92,12 +92,12 @@ def restore(
     if compare:
         _check_compare(compare, [output, source, *([mask] if mask else [])], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
-    probe = probe_picture(shown, treatment.max_pixels, data)
+    probe = probe_picture(shown, picture_options.max_pixels, data)
     if format_ is None:
         format_ = format_like(probe.format)
         check_coding(target, quality, lossless, format_)
     if mask:
-        probe_picture(mask, treatment.max_pixels)
+        probe_picture(mask, picture_options.max_pixels)
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
     with working(f"restoring {shown.name}", quiet or json):
         from diffir_cli.runtime.loading import load_runner
@@ -107,19 +107,19 @@ def restore(
         check_holes(runner, mask is not None or mask_from_alpha, chosen.name)
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep)
-        loaded = read_source(shown, treatment, mask, data)
-        check_source(loaded, target, format_, treatment, runner.info.scale)
+        loaded = read_source(shown, picture_options, mask, data)
+        check_source(loaded, target, format_, picture_options, runner.info.scale)
         if compare:
-            width, height = loaded.size_of_result(treatment, runner.info.scale)
+            width, height = loaded.size_of_result(picture_options, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
-        found = restore_source(runner, loaded, treatment, chosen)
+        found = restore_source(runner, loaded, picture_options, chosen)
         result = found.picture
         if output == _PIPE:
             _write_pipe(result, format_, quality, lossless)
         else:
             write_picture(result, output, overwrite, quality, lossless, format_)
         if compare:
-            behind = treatment.background or (0, 0, 0)
+            behind = picture_options.background or (0, 0, 0)
             before = loaded.picture.over(behind).resized(result.size)
             write_picture(before.beside(result.over(behind)), compare, overwrite)
     seconds = time.monotonic() - started
@@ -145,22 +145,22 @@ def restore(
     elif not quiet:
         tiles = f", in tiles of {found.tile} pixels" if found.tile else ""
         size = f"{result.size[0]}×{result.size[1]} pixels"
-        say(f"{target}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
+        print_message(f"{target}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
 
 
 def _target(
-    output: Path, overwrite: bool, wish: str | None, json: bool
+    output: Path, overwrite: bool, requested: str | None, json: bool
 ) -> tuple[Path, Format | None]:
     """What messages call the target, and its format; None for that of the input."""
     from diffir_cli.imaging import check_target, format_of
 
     if output != _PIPE:
-        return output, check_target(output, overwrite, wish)
+        return output, check_target(output, overwrite, requested)
     if json:
         raise typer.BadParameter("--json and -o - would both write to standard output")
     if sys.stdout is None or sys.stdout.isatty():
         raise typer.BadParameter("-o - writes a picture, which a terminal cannot show: add | or >")
-    return _STDOUT, format_of(_STDOUT, wish) if wish else None
+    return _STDOUT, format_of(_STDOUT, requested) if requested else None
 
 
 def _piped() -> bytes:

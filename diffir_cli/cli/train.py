@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, say
+from diffir_cli.cli.console import be_quiet, print_message
 
 if TYPE_CHECKING:
     from diffir_cli.training.loop import Progress
@@ -48,12 +48,14 @@ def train(
     if trainer.iteration and not silent:
         over = trainer.iteration >= chosen.iterations
         hint = ": already at its end; raise iterations, or name another --out" if over else ""
-        say(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
+        print_message(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
     with _Bar(silent) as bar:
         result = trainer.fit(bar.show)
     if not silent:
         state = "done" if result.finished else "stopped; the same command goes on"
-        say(f"{state}: {result.iterations} iterations, {result.minutes:.1f} min, {result.weights}")
+        print_message(
+            f"{state}: {result.iterations} iterations, {result.minutes:.1f} min, {result.weights}"
+        )
     if not result.finished:
         raise typer.Exit(130)
 
@@ -89,7 +91,7 @@ class _Bar:
         if progress.psnr is not None:
             text += f", {progress.psnr:.2f} dB"
         if self.bar.disable:
-            say(f"{100 * progress.share:5.1f}% {text}")
+            print_message(f"{100 * progress.share:5.1f}% {text}")
         else:
             self.bar.n = round(100 * progress.share, 2)
             self.bar.set_postfix_str(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from diffir_cli.cli.console import say
+from diffir_cli.cli.console import print_message
 from diffir_cli.cli.progress import downloading
 
 if TYPE_CHECKING:
@@ -51,33 +51,33 @@ def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | Non
         WeightsError: when it cannot be had.
         ChecksumError: when it is another file than was promised.
     """
-    from diffir_cli.weights.download import Means, is_offline, obtain
+    from diffir_cli.weights.download import DownloadPolicy, is_offline, obtain
 
-    with _said(spec, silent) as tell:
-        means = Means(offline or is_offline(), folder, tell=tell, agree=agrees)
-        return obtain(spec, means)
+    with _described(spec, silent) as notify:
+        policy = DownloadPolicy(offline or is_offline(), folder, notify=notify, agree=agrees)
+        return obtain(spec, policy)
 
 
 @contextmanager
-def _said(spec: WeightSpec, silent: bool) -> Iterator[Callable[[int, int], None]]:
+def _described(spec: WeightSpec, silent: bool) -> Iterator[Callable[[int, int], None]]:
     """Say that a download begins, as it does, and how far it is."""
     with downloading(spec.file, silent) as advance:
         begun = False
 
-        def tell(here: int, whole: int) -> None:
+        def notify(here: int, whole: int) -> None:
             nonlocal begun
             if not begun and not silent:
                 size = f"{whole / 2**20:.1f} MiB" if whole else "an unknown number of bytes"
-                say(f"downloading {spec.name}, {size}, licence: {spec.license}")
+                print_message(f"downloading {spec.name}, {size}, licence: {spec.license}")
             begun = True
             advance(here, whole)
 
-        yield tell
+        yield notify
 
 
 def agrees(spec: WeightSpec) -> bool:
     """Ask a person at a terminal about a licence; nobody else agrees to anything."""
     if sys.stdin is None or not sys.stdin.isatty() or not sys.stderr.isatty():
         return False
-    say(f"{spec.name} is under the licence {spec.license!r}: {spec.source}")
+    print_message(f"{spec.name} is under the licence {spec.license!r}: {spec.source}")
     return typer.confirm("do you agree to it?", err=True)

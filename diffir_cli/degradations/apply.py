@@ -19,7 +19,7 @@ def degraded(
     gt: NDArray[np.uint8],
     kind: Degradation,
     scale: int,
-    draw: np.random.Generator,
+    rng: np.random.Generator,
     masks: Sequence[MaskKind] = (MaskKind.TRAIN,),
 ) -> NDArray[np.uint8]:
     """LQ of a picture.
@@ -28,7 +28,7 @@ def degraded(
         gt: (scale·H, scale·W, 3) in 0–255.
         kind: Which degradation.
         scale: Side of GT over side of LQ; 1 for shake, frames and holes.
-        draw: Where all randomness comes from.
+        rng: Where all randomness comes from.
         masks: For holes, the kinds of which one is drawn.
 
     Returns:
@@ -38,15 +38,15 @@ def degraded(
     if kind is Degradation.BICUBIC:
         return bicubic_pair(gt, scale)[0]
     if kind is Degradation.REALWORLD:
-        return degrade(gt, scale, draw)
+        return degrade(gt, scale, rng)
     if kind is Degradation.SHAKE:
-        return shake(gt, draw)
+        return shake(gt, rng)
     if kind is Degradation.FRAMES:
-        return averaged_frames(gt, draw)
+        return averaged_frames(gt, rng)
     height, width = gt.shape[:2]
-    chosen = masks[int(draw.integers(len(masks)))]
+    chosen = masks[int(rng.integers(len(masks)))]
     if height == width:
-        mask = mask_for_crop(draw, height, chosen)[:, :, None]
+        mask = mask_for_crop(rng, height, chosen)[:, :, None]
     else:
-        mask = random_mask(draw, height, width, chosen)[:, :, None]
+        mask = random_mask(rng, height, width, chosen)[:, :, None]
     return np.concatenate([gt * (1 - mask), mask * 255], axis=2).astype(np.uint8)

@@ -63,17 +63,17 @@ _BORDER = cv2.BORDER_REFLECT_101
 
 
 def sharp_frame(
-    photo: NDArray[np.uint8], draw: np.random.Generator, ranges: FrameRanges | None = None
+    photo: NDArray[np.uint8], rng: np.random.Generator, ranges: FrameRanges | None = None
 ) -> NDArray[np.uint8]:
     """What a single frame of a film shows of a photo, (H, W, 3) in 0–255: it is never as sharp."""
-    softness = draw.uniform(*(ranges or FrameRanges()).softness)
+    softness = rng.uniform(*(ranges or FrameRanges()).softness)
     if softness < _SHARP:
         return photo
     return np.asarray(cv2.GaussianBlur(photo, (0, 0), softness), dtype=np.uint8)
 
 
 def averaged_frames(
-    gt: NDArray[np.uint8], draw: np.random.Generator, ranges: FrameRanges | None = None
+    gt: NDArray[np.uint8], rng: np.random.Generator, ranges: FrameRanges | None = None
 ) -> NDArray[np.uint8]:
     """What the average of some frames shows of which `gt` is number n // 2.
 
@@ -82,32 +82,32 @@ def averaged_frames(
 
     Args:
         gt: (H, W, 3) in 0–255.
-        draw: Where all randomness comes from.
+        rng: Where all randomness comes from.
         ranges: How things move.
 
     Returns:
         (H, W, 3) in 0–255.
     """
     ranges = ranges or FrameRanges()
-    moments = _moments(draw, ranges)
-    camera = _Motion(draw, moments, ranges, *gt.shape[:2])
+    moments = _moments(rng, ranges)
+    camera = _Motion(rng, moments, ranges, *gt.shape[:2])
     things = [
-        _Thing(_travelled(draw, moments, ranges), draw, *gt.shape[:2])
-        for _ in range(draw.integers(ranges.things[0], ranges.things[1] + 1))
+        _Thing(_travelled(rng, moments, ranges), rng, *gt.shape[:2])
+        for _ in range(rng.integers(ranges.things[0], ranges.things[1] + 1))
     ]
     levels = gt.astype(np.float32)
     total = np.zeros_like(levels)
     for moment in range(len(moments) - 1):
         total += _seen(levels, camera, things, moment)
     total /= len(moments) - 1
-    total += draw.normal(0, draw.uniform(*ranges.noise), gt.shape)
+    total += rng.normal(0, rng.uniform(*ranges.noise), gt.shape)
     return np.rint(np.clip(total, 0, 255)).astype(np.uint8)
 
 
-def _moments(draw: np.random.Generator, ranges: FrameRanges) -> NDArray[np.float64]:
+def _moments(rng: np.random.Generator, ranges: FrameRanges) -> NDArray[np.float64]:
     """When light is gathered, as shares of the whole time; the last one is that of the truth."""
-    count = int(draw.integers(ranges.frames[0], ranges.frames[1] + 1))
-    inside = (np.arange(_MOMENTS) - (_MOMENTS - 1) / 2) / _MOMENTS * draw.uniform(*ranges.open_for)
+    count = int(rng.integers(ranges.frames[0], ranges.frames[1] + 1))
+    inside = (np.arange(_MOMENTS) - (_MOMENTS - 1) / 2) / _MOMENTS * rng.uniform(*ranges.open_for)
     middles = np.arange(count)
     times = (middles[:, None] + inside).ravel()
     return (np.append(times, count // 2) + 0.5) / count
@@ -117,7 +117,7 @@ class _Motion:
     """How the camera's motion moves what stands still.
 
     Args:
-        draw: Where all randomness comes from.
+        rng: Where all randomness comes from.
         moments: When, as shares of the whole time; at the last one nothing has moved.
         ranges: How far.
         height: Of the picture.
@@ -126,24 +126,24 @@ class _Motion:
 
     def __init__(
         self,
-        draw: np.random.Generator,
+        rng: np.random.Generator,
         moments: NDArray[np.float64],
         ranges: FrameRanges,
         height: int,
         width: int,
     ) -> None:
-        self.path = _travelled(draw, moments, ranges)
-        turning = _path(draw, moments, 1.0)
-        self.roll = math.radians(draw.uniform(0, ranges.roll)) * turning[:, 0]
-        self.approach = draw.uniform(0, ranges.approach) * turning[:, 1]
+        self.path = _travelled(rng, moments, ranges)
+        turning = _path(rng, moments, 1.0)
+        self.roll = math.radians(rng.uniform(0, ranges.roll)) * turning[:, 0]
+        self.approach = rng.uniform(0, ranges.approach) * turning[:, 1]
         self.rows, self.columns = np.meshgrid(
             np.arange(height, dtype=np.float32),
             np.arange(width, dtype=np.float32),
             indexing="ij",
         )
-        field = draw.uniform(-1, 1, (_DEPTH_CELLS, _DEPTH_CELLS)).astype(np.float32)
+        field = rng.uniform(-1, 1, (_DEPTH_CELLS, _DEPTH_CELLS)).astype(np.float32)
         large = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
-        self.nearness: Plane = (1 + draw.uniform(0, ranges.depth) * large).astype(np.float32)
+        self.nearness: Plane = (1 + rng.uniform(0, ranges.depth) * large).astype(np.float32)
 
     def places(self, moment: int) -> tuple[Plane, Plane]:
         """Columns and rows of the truth that are seen at each pixel."""
@@ -162,17 +162,17 @@ class _Thing:
 
     Args:
         path: How far it has moved at each moment, (moments, 2).
-        draw: Where the randomness of its place and size comes from.
+        rng: Where the randomness of its place and size comes from.
         height: Of the picture.
         width: Of the picture.
     """
 
     def __init__(
-        self, path: NDArray[np.float64], draw: np.random.Generator, height: int, width: int
+        self, path: NDArray[np.float64], rng: np.random.Generator, height: int, width: int
     ) -> None:
         self.path = path
-        radii = draw.uniform(*_THING, 2) * min(height, width)
-        middle = draw.uniform(0, 1, 2) * (height, width)
+        radii = rng.uniform(*_THING, 2) * min(height, width)
+        middle = rng.uniform(0, 1, 2) * (height, width)
         rows, columns = np.ogrid[:height, :width]
         distance = np.hypot((rows - middle[0]) / radii[0], (columns - middle[1]) / radii[1])
         self.mask = np.clip((1 - distance) * radii.min(), 0, 1).astype(np.float32)
@@ -202,17 +202,17 @@ def _seen(
 
 
 def _travelled(
-    draw: np.random.Generator, moments: NDArray[np.float64], ranges: FrameRanges
+    rng: np.random.Generator, moments: NDArray[np.float64], ranges: FrameRanges
 ) -> NDArray[np.float64]:
     """How far something has moved at each moment, (moments, 2), in pixels."""
-    return _path(draw, moments, math.exp(draw.uniform(*np.log(ranges.length))))
+    return _path(rng, moments, math.exp(rng.uniform(*np.log(ranges.length))))
 
 
 def _path(
-    draw: np.random.Generator, moments: NDArray[np.float64], length: float
+    rng: np.random.Generator, moments: NDArray[np.float64], length: float
 ) -> NDArray[np.float64]:
     """Positions (moments, 2) of some extent, relative to that at the last moment."""
-    path = random_path(draw, _CALM)
+    path = random_path(rng, _CALM)
     path = path * (length / max(np.ptp(path[:, 0]), np.ptp(path[:, 1]), 1e-6))
     whole = np.linspace(0, 1, len(path))
     places = np.stack([np.interp(moments, whole, path[:, axis]) for axis in (0, 1)], axis=1)

@@ -43,29 +43,29 @@ _CHANCES = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
 """Of each shape, round and elongated in turn."""
 
 
-def random_kernel(draw: np.random.Generator, ranges: KernelRanges) -> Kernel:
+def random_kernel(rng: np.random.Generator, ranges: KernelRanges) -> Kernel:
     """A low-pass kernel with its chance, else a Gaussian of a random shape."""
-    size = _random_size(draw, ranges.sizes)
-    if draw.random() < ranges.sinc:
-        return _random_sinc(draw, size)
-    choice = draw.choice(len(_SHAPES), p=_CHANCES)
-    sigma = draw.uniform(*ranges.sigma, size=2)
+    size = _random_size(rng, ranges.sizes)
+    if rng.random() < ranges.sinc:
+        return _random_sinc(rng, size)
+    choice = rng.choice(len(_SHAPES), p=_CHANCES)
+    sigma = rng.uniform(*ranges.sigma, size=2)
     if not _TURNED[choice]:
         sigma[1] = sigma[0]
     beta = 1.0
     if _SHAPES[choice] == "generalised":
-        beta = _around_one(draw, ranges.generalised_beta)
+        beta = _around_one(rng, ranges.generalised_beta)
     elif _SHAPES[choice] == "plateau":
-        beta = _around_one(draw, ranges.plateau_beta)
-    angle = draw.uniform(-math.pi, math.pi)
+        beta = _around_one(rng, ranges.plateau_beta)
+    angle = rng.uniform(-math.pi, math.pi)
     return bell_kernel(size, sigma, angle, beta, plateau=_SHAPES[choice] == "plateau")
 
 
-def random_final_kernel(draw: np.random.Generator, sizes: tuple[int, int], chance: float) -> Kernel:
+def random_final_kernel(rng: np.random.Generator, sizes: tuple[int, int], chance: float) -> Kernel:
     """A low-pass kernel with a chance, else one that changes nothing."""
-    size = _random_size(draw, sizes)
-    if draw.random() < chance:
-        return sinc_kernel(size, draw.uniform(math.pi / 3, math.pi))
+    size = _random_size(rng, sizes)
+    if rng.random() < chance:
+        return sinc_kernel(size, rng.uniform(math.pi / 3, math.pi))
     return np.ones((1, 1), dtype=np.float32)
 
 
@@ -103,19 +103,19 @@ def sinc_kernel(size: int, cutoff: float) -> Kernel:
     return _normalised(kernel)
 
 
-def _random_sinc(draw: np.random.Generator, size: int) -> Kernel:
+def _random_sinc(rng: np.random.Generator, size: int) -> Kernel:
     # A small kernel cannot hold the long waves of a low cut-off.
     lowest = math.pi / 3 if size < 13 else math.pi / 5
-    return sinc_kernel(size, draw.uniform(lowest, math.pi))
+    return sinc_kernel(size, rng.uniform(lowest, math.pi))
 
 
-def _random_size(draw: np.random.Generator, sizes: tuple[int, int]) -> int:
-    return int(draw.integers(sizes[0] // 2, sizes[1] // 2 + 1)) * 2 + 1
+def _random_size(rng: np.random.Generator, sizes: tuple[int, int]) -> int:
+    return int(rng.integers(sizes[0] // 2, sizes[1] // 2 + 1)) * 2 + 1
 
 
-def _around_one(draw: np.random.Generator, ends: tuple[float, float]) -> float:
+def _around_one(rng: np.random.Generator, ends: tuple[float, float]) -> float:
     """Below or above 1 with equal chance, whatever the length of the two parts."""
-    return draw.uniform(ends[0], 1.0) if draw.random() < 0.5 else draw.uniform(1.0, ends[1])
+    return rng.uniform(ends[0], 1.0) if rng.random() < 0.5 else rng.uniform(1.0, ends[1])
 
 
 def _grid(size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

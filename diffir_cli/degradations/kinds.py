@@ -31,7 +31,7 @@ class MaskKind(StrEnum):
     """Few thick strokes or boxes (Table 1)."""
 
 
-class SheetKind(StrEnum):
+class PreviewKind(StrEnum):
     """What a contact sheet shows."""
 
     BICUBIC = "bicubic"

@@ -45,22 +45,22 @@ _BOXES = Boxes()
 
 
 def random_mask(
-    draw: np.random.Generator, height: int, width: int, kind: MaskKind = MaskKind.TRAIN
+    rng: np.random.Generator, height: int, width: int, kind: MaskKind = MaskKind.TRAIN
 ) -> NDArray[np.uint8]:
     """A mask, (height, width): 1 in the holes, 0 elsewhere. It has both."""
     while True:
         if kind is MaskKind.NARROW:
-            mask = stroke_mask(draw, height, width, _THIN)
-        elif draw.random() < 0.5:
-            mask = stroke_mask(draw, height, width, _THICK)
+            mask = stroke_mask(rng, height, width, _THIN)
+        elif rng.random() < 0.5:
+            mask = stroke_mask(rng, height, width, _THICK)
         else:
-            mask = box_mask(draw, height, width, _BOXES)
+            mask = box_mask(rng, height, width, _BOXES)
         if mask.any() and not mask.all():
             return mask
 
 
 def mask_for_crop(
-    draw: np.random.Generator, side: int, kind: MaskKind = MaskKind.TRAIN
+    rng: np.random.Generator, side: int, kind: MaskKind = MaskKind.TRAIN
 ) -> NDArray[np.uint8]:
     """A mask for a square crop, (side, side); in crops below 256 pixels the holes shrink with it.
 
@@ -68,9 +68,9 @@ def mask_for_crop(
     a small crop.
     """
     if side >= _MEANT_FOR:
-        return random_mask(draw, side, side, kind)
+        return random_mask(rng, side, side, kind)
     while True:
-        mask = random_mask(draw, _MEANT_FOR, _MEANT_FOR, kind)
+        mask = random_mask(rng, _MEANT_FOR, _MEANT_FOR, kind)
         resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
         small = np.asarray(resized, dtype=np.uint8)
         if small.any() and not small.all():
@@ -81,18 +81,18 @@ _MEANT_FOR = 256
 
 
 def stroke_mask(
-    draw: np.random.Generator, height: int, width: int, strokes: Strokes
+    rng: np.random.Generator, height: int, width: int, strokes: Strokes
 ) -> NDArray[np.uint8]:
     """Broken lines that begin anywhere and turn to alternating sides."""
     mask = np.zeros((height, width), np.uint8)
-    for line in range(draw.integers(strokes.count[0], strokes.count[1] + 1)):
-        x, y = int(draw.integers(width)), int(draw.integers(height))
-        for _ in range(1 + draw.integers(strokes.pieces)):
-            angle = 0.01 + draw.integers(strokes.angle)
+    for line in range(rng.integers(strokes.count[0], strokes.count[1] + 1)):
+        x, y = int(rng.integers(width)), int(rng.integers(height))
+        for _ in range(1 + rng.integers(strokes.pieces)):
+            angle = 0.01 + rng.integers(strokes.angle)
             if line % 2 == 0:
                 angle = 2 * math.pi - angle
-            length = 10 + draw.integers(strokes.length)
-            brush = int(5 + draw.integers(strokes.width))
+            length = 10 + rng.integers(strokes.length)
+            brush = int(5 + rng.integers(strokes.width))
             end_x = int(np.clip(x + length * math.sin(angle), 0, width))
             end_y = int(np.clip(y + length * math.cos(angle), 0, height))
             cv2.line(mask, (x, y), (end_x, end_y), 1, brush)
@@ -100,22 +100,22 @@ def stroke_mask(
     return mask
 
 
-def box_mask(draw: np.random.Generator, height: int, width: int, boxes: Boxes) -> NDArray[np.uint8]:
+def box_mask(rng: np.random.Generator, height: int, width: int, boxes: Boxes) -> NDArray[np.uint8]:
     """Upright rectangles that keep their distance to the edge where the picture is large enough."""
     mask = np.zeros((height, width), np.uint8)
-    for _ in range(draw.integers(boxes.count[0], boxes.count[1] + 1)):
-        tall, wide = (_side(draw, boxes, side) for side in (height, width))
-        top = _start(draw, boxes, height, tall)
-        left = _start(draw, boxes, width, wide)
+    for _ in range(rng.integers(boxes.count[0], boxes.count[1] + 1)):
+        tall, wide = (_side(rng, boxes, side) for side in (height, width))
+        top = _start(rng, boxes, height, tall)
+        left = _start(rng, boxes, width, wide)
         mask[top : top + tall, left : left + wide] = 1
     return mask
 
 
-def _side(draw: np.random.Generator, boxes: Boxes, room: int) -> int:
+def _side(rng: np.random.Generator, boxes: Boxes, room: int) -> int:
     longest = max(1, min(boxes.side[1], room - 2 * boxes.margin))
-    return int(draw.integers(min(boxes.side[0], longest), longest + 1))
+    return int(rng.integers(min(boxes.side[0], longest), longest + 1))
 
 
-def _start(draw: np.random.Generator, boxes: Boxes, room: int, side: int) -> int:
+def _start(rng: np.random.Generator, boxes: Boxes, room: int, side: int) -> int:
     margin = min(boxes.margin, (room - side) // 2)
-    return int(draw.integers(margin, room - side - margin + 1))
+    return int(rng.integers(margin, room - side - margin + 1))

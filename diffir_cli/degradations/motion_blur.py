@@ -52,28 +52,28 @@ _BRIGHT = 0.9
 
 
 def shake(
-    gt: NDArray[np.uint8], draw: np.random.Generator, ranges: ShakeRanges | None = None
+    gt: NDArray[np.uint8], rng: np.random.Generator, ranges: ShakeRanges | None = None
 ) -> NDArray[np.uint8]:
     """A sharp picture as a shaken camera takes it, (H, W, 3) in 0–255 of the same size."""
     ranges = ranges or ShakeRanges()
-    kernel = random_shake_kernel(draw, ranges)
-    gamma = 1.0 if draw.random() < ranges.averaged else _GAMMA
+    kernel = random_shake_kernel(rng, ranges)
+    gamma = 1.0 if rng.random() < ranges.averaged else _GAMMA
     light = (gt.astype(np.float32) / 255) ** gamma
-    gain = draw.uniform(*ranges.highlights)
+    gain = rng.uniform(*ranges.highlights)
     excess = np.clip((light - _BRIGHT) / (1 - _BRIGHT), 0, 1)
     light = light * (1 + (gain - 1) * excess)
     blurred = cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     seen = np.clip(np.asarray(blurred), 0, 1) ** (1 / gamma) * 255
-    seen += draw.normal(0, draw.uniform(*ranges.noise), gt.shape)
+    seen += rng.normal(0, rng.uniform(*ranges.noise), gt.shape)
     return np.rint(np.clip(seen, 0, 255)).astype(np.uint8)
 
 
-def random_shake_kernel(draw: np.random.Generator, ranges: ShakeRanges) -> Kernel:
+def random_shake_kernel(rng: np.random.Generator, ranges: ShakeRanges) -> Kernel:
     """The trace of a random path, around its centre of mass."""
-    path = random_path(draw, ranges)
-    length = math.exp(draw.uniform(*np.log(ranges.length)))
-    extent = max(np.ptp(path[:, 0]), np.ptp(path[:, 1]), 1e-6)
-    path = path * (length / extent)
+    path = random_path(rng, ranges)
+    length = math.exp(rng.uniform(*np.log(ranges.length)))
+    spread = max(np.ptp(path[:, 0]), np.ptp(path[:, 1]), 1e-6)
+    path = path * (length / spread)
     path -= path.mean(axis=0)
     radius = math.ceil(np.abs(path).max()) + 1
     kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
@@ -82,20 +82,20 @@ def random_shake_kernel(draw: np.random.Generator, ranges: ShakeRanges) -> Kerne
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def random_path(draw: np.random.Generator, ranges: ShakeRanges) -> NDArray[np.float64]:
+def random_path(rng: np.random.Generator, ranges: ShakeRanges) -> NDArray[np.float64]:
     """Positions (moments, 2) while the shutter is open, in no particular unit."""
     inertia, push, jitter = (
-        draw.uniform(*span) for span in (ranges.inertia, ranges.push, ranges.jitter)
+        rng.uniform(*span) for span in (ranges.inertia, ranges.push, ranges.jitter)
     )
-    velocity, position = draw.normal(size=2), np.zeros(2)
+    velocity, position = rng.normal(size=2), np.zeros(2)
     places = np.empty((_MOMENTS, 2))
     for moment in range(_MOMENTS):
-        strength = push * (_JERK if draw.random() < jitter else 1)
-        velocity = inertia * velocity + strength * draw.normal(size=2) - 0.002 * position
+        strength = push * (_JERK if rng.random() < jitter else 1)
+        velocity = inertia * velocity + strength * rng.normal(size=2) - 0.002 * position
         position = position + velocity
         places[moment] = position
-    open_for = max(2, round(_MOMENTS * draw.uniform(*ranges.exposure)))
-    first = draw.integers(_MOMENTS - open_for + 1)
+    open_for = max(2, round(_MOMENTS * rng.uniform(*ranges.exposure)))
+    first = rng.integers(_MOMENTS - open_for + 1)
     return _refined(places[first : first + open_for])
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from diffir_cli.degradations.averaged_frames import averaged_frames
 from diffir_cli.degradations.bicubic import bicubic_pair
-from diffir_cli.degradations.kinds import MaskKind, SheetKind
+from diffir_cli.degradations.kinds import MaskKind, PreviewKind
 from diffir_cli.degradations.masks import random_mask
 from diffir_cli.degradations.motion_blur import (
     Kernel,
@@ -20,7 +20,7 @@ from diffir_cli.degradations.realworld import degrade, sharpen
 
 
 def contact_sheet(
-    photo: NDArray[np.uint8], kind: SheetKind, count: int, seed: int, scale: int = 4
+    photo: NDArray[np.uint8], kind: PreviewKind, count: int, seed: int, scale: int = 4
 ) -> NDArray[np.uint8]:
     """The photo and `count` degraded versions of it, each from a seed of its own, in rows.
 
@@ -53,23 +53,23 @@ def contact_sheet(
 
 
 def degraded_version(
-    photo: NDArray[np.uint8], kind: SheetKind, scale: int, draw: np.random.Generator
+    photo: NDArray[np.uint8], kind: PreviewKind, scale: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """A degraded version of a photo; kinds that shrink give (H/scale, W/scale, 3)."""
-    if kind is SheetKind.BICUBIC:
+    if kind is PreviewKind.BICUBIC:
         return bicubic_pair(photo, scale)[0]
-    if kind is SheetKind.REALWORLD:
-        return degrade(photo, scale, draw)
-    if kind is SheetKind.SHARPEN:
+    if kind is PreviewKind.REALWORLD:
+        return degrade(photo, scale, rng)
+    if kind is PreviewKind.SHARPEN:
         return sharpen(photo)
-    if kind is SheetKind.SHAKE:
-        return shake(photo, draw)
-    if kind is SheetKind.FRAMES:
-        return averaged_frames(photo, draw)
-    if kind is SheetKind.SHAKE_KERNELS:
-        return _drawn(random_shake_kernel(draw, ShakeRanges()), photo)
+    if kind is PreviewKind.SHAKE:
+        return shake(photo, rng)
+    if kind is PreviewKind.FRAMES:
+        return averaged_frames(photo, rng)
+    if kind is PreviewKind.SHAKE_KERNELS:
+        return _drawn(random_shake_kernel(rng, ShakeRanges()), photo)
     mask = random_mask(
-        draw, photo.shape[0], photo.shape[1], MaskKind(kind.value.removeprefix("mask-"))
+        rng, photo.shape[0], photo.shape[1], MaskKind(kind.value.removeprefix("mask-"))
     )
     return photo * (1 - mask[:, :, None])
 

@@ -76,24 +76,24 @@ FINAL_SINC = 0.8
 """Chance of the last low-pass filter."""
 
 
-def degrade(gt: NDArray[np.uint8], scale: int, draw: np.random.Generator) -> NDArray[np.uint8]:
+def degrade(gt: NDArray[np.uint8], scale: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """What is left of a sharp picture.
 
     Args:
         gt: (scale·H, scale·W, 3) in 0–255.
         scale: Side of GT over side of LQ.
-        draw: Where all randomness comes from.
+        rng: Where all randomness comes from.
 
     Returns:
         (H, W, 3) in 0–255.
     """
     height, width = gt.shape[0] // scale, gt.shape[1] // scale
-    image = _one_pass(_to_float(gt), FIRST, gt.shape[:2], draw)
-    image = _one_pass(image, SECOND, (height, width), draw, jpeg=False)
-    kernel = random_final_kernel(draw, SECOND.kernel.sizes, FINAL_SINC)
-    quality = int(draw.integers(SECOND.jpeg[0], SECOND.jpeg[1] + 1))
-    method = _RESIZES[draw.integers(len(_RESIZES))]
-    if draw.random() < 0.5:
+    image = _one_pass(_to_float(gt), FIRST, gt.shape[:2], rng)
+    image = _one_pass(image, SECOND, (height, width), rng, jpeg=False)
+    kernel = random_final_kernel(rng, SECOND.kernel.sizes, FINAL_SINC)
+    quality = int(rng.integers(SECOND.jpeg[0], SECOND.jpeg[1] + 1))
+    method = _RESIZES[rng.integers(len(_RESIZES))]
+    if rng.random() < 0.5:
         image = _jpeg(_blur(_resize(image, height, width, method), kernel), quality)
     else:
         image = _blur(_resize(_jpeg(image, quality), height, width, method), kernel)
@@ -115,24 +115,24 @@ def sharpen(gt: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _one_pass(
-    image: Pixels, one: Pass, shape: tuple[int, ...], draw: np.random.Generator, jpeg: bool = True
+    image: Pixels, one: Pass, shape: tuple[int, ...], rng: np.random.Generator, jpeg: bool = True
 ) -> Pixels:
     """Blur, resize to a random factor of a shape, noise and JPEG."""
-    if draw.random() < one.blur:
-        image = _blur(image, random_kernel(draw, one.kernel))
+    if rng.random() < one.blur:
+        image = _blur(image, random_kernel(rng, one.kernel))
     grow, shrink, _ = one.resize
-    fate = draw.random()
+    fate = rng.random()
     factor = 1.0
     if fate < grow:
-        factor = draw.uniform(1, one.factors[1])
+        factor = rng.uniform(1, one.factors[1])
     elif fate < grow + shrink:
-        factor = draw.uniform(one.factors[0], 1)
-    method = _RESIZES[draw.integers(len(_RESIZES))]
+        factor = rng.uniform(one.factors[0], 1)
+    method = _RESIZES[rng.integers(len(_RESIZES))]
     height, width = (max(1, round(side * factor)) for side in shape[:2])
-    image = _noise(_resize(image, height, width, method), one, draw)
+    image = _noise(_resize(image, height, width, method), one, rng)
     if not jpeg:
         return image
-    return _jpeg(image, int(draw.integers(one.jpeg[0], one.jpeg[1] + 1)))
+    return _jpeg(image, int(rng.integers(one.jpeg[0], one.jpeg[1] + 1)))
 
 
 def _to_float(levels: NDArray[Any]) -> Pixels:
@@ -153,18 +153,18 @@ def _resize(image: Pixels, height: int, width: int, method: int) -> Pixels:
     return np.asarray(resized, dtype=np.float32)
 
 
-def _noise(image: Pixels, one: Pass, draw: np.random.Generator) -> Pixels:
-    grey = draw.random() < one.grey
-    if draw.random() < one.gaussian:
+def _noise(image: Pixels, one: Pass, rng: np.random.Generator) -> Pixels:
+    grey = rng.random() < one.grey
+    if rng.random() < one.gaussian:
         shape = (*image.shape[:2], 1 if grey else 3)
-        sigma = draw.uniform(*one.gaussian_sigma) / 255
-        noise = draw.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
+        sigma = rng.uniform(*one.gaussian_sigma) / 255
+        noise = rng.standard_normal(shape, dtype=np.float32) * np.float32(sigma)
     else:
-        noise = _poisson(image, grey, draw) * np.float32(draw.uniform(*one.poisson_scale))
+        noise = _poisson(image, grey, rng) * np.float32(rng.uniform(*one.poisson_scale))
     return np.clip(image + noise, 0, 1, dtype=np.float32)
 
 
-def _poisson(image: Pixels, grey: bool, draw: np.random.Generator) -> NDArray[np.float32]:
+def _poisson(image: Pixels, grey: bool, rng: np.random.Generator) -> NDArray[np.float32]:
     """The error of counting photons, as many to white as the picture has different levels."""
     levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     if grey:
@@ -172,7 +172,7 @@ def _poisson(image: Pixels, grey: bool, draw: np.random.Generator) -> NDArray[np
     count = int(np.count_nonzero(np.bincount(levels.ravel(), minlength=256)))
     photons = 2.0 ** math.ceil(math.log2(max(count, 2)))
     clean = levels.astype(np.float32) / 255
-    return (draw.poisson(clean * photons) / photons - clean).astype(np.float32)
+    return (rng.poisson(clean * photons) / photons - clean).astype(np.float32)
 
 
 def _jpeg(image: Pixels, quality: int) -> Pixels:

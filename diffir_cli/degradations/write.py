@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.degradations.kinds import MaskKind, SheetKind
+from diffir_cli.degradations.kinds import MaskKind, PreviewKind
 from diffir_cli.degradations.masks import random_mask
 from diffir_cli.degradations.preview import degraded_version
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, read_picture, write_picture
 
 
-def write_twin(
-    source: Path, target: Path, kind: SheetKind, scale: int, seed: int, overwrite: bool
+def write_degraded(
+    source: Path, target: Path, kind: PreviewKind, scale: int, seed: int, overwrite: bool
 ) -> None:
     """Write the degraded twin of a photo, or a mask for it.
 
@@ -35,19 +35,19 @@ def write_twin(
         InputError: when the photo cannot be read or is too small, or the file not be written.
     """
     photo = read_picture(source).rgb
-    draw = np.random.default_rng([seed, *_numbers(source.stem)])
+    rng = np.random.default_rng([seed, *_numbers(source.stem)])
     smallest = _SMALLEST * (scale if kind in _SHRINK else 1)
     if min(photo.shape[:2]) < smallest:
         raise InputError(
             f"{source} is too small to be degraded: {photo.shape[1]}×{photo.shape[0]} pixels",
             f"leave out images with a side under {smallest} pixels",
         )
-    write_picture(Picture(_twin(photo, kind, scale, draw)), target, overwrite)
+    write_picture(Picture(_partner(photo, kind, scale, rng)), target, overwrite)
 
 
 _SMALLEST = 16
 """The shortest side of a twin in pixels."""
-_SHRINK = (SheetKind.BICUBIC, SheetKind.REALWORLD)
+_SHRINK = (PreviewKind.BICUBIC, PreviewKind.REALWORLD)
 """The kinds that the scale is of."""
 
 
@@ -56,14 +56,14 @@ def _numbers(name: str) -> list[int]:
     return [int.from_bytes(digest[at : at + 4], "big") for at in (0, 4, 8, 12)]
 
 
-def _twin(
-    photo: NDArray[np.uint8], kind: SheetKind, scale: int, draw: np.random.Generator
+def _partner(
+    photo: NDArray[np.uint8], kind: PreviewKind, scale: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     if kind.value.startswith("mask-"):
         height, width = photo.shape[:2]
-        mask = random_mask(draw, height, width, MaskKind(kind.value.removeprefix("mask-")))
+        mask = random_mask(rng, height, width, MaskKind(kind.value.removeprefix("mask-")))
         return np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)
     if kind in _SHRINK:
         height, width = (side // scale * scale for side in photo.shape[:2])
         photo = np.ascontiguousarray(photo[:height, :width])
-    return degraded_version(photo, kind, scale, draw)
+    return degraded_version(photo, kind, scale, rng)

@@ -40,8 +40,8 @@ class Check:
 
     def line(self) -> str:
         """For people; a failure begins with the word."""
-        told = f"failed: {self.text}" if self.state is State.FAILED else self.text
-        return f"{self.name}: {told}"
+        reporter = f"failed: {self.text}" if self.state is State.FAILED else self.text
+        return f"{self.name}: {reporter}"
 
 
 Found = tuple[State, str]
@@ -56,8 +56,11 @@ def tried(section: str, name: str, check: Callable[[], Found]) -> Check:
         state, text = State.FAILED, error.message
     except ImportError as error:
         # The section of the libraries says which of them are broken.
-        said = f"{type(error).__name__}: {error}"
-        state, text = State.FAILED, said if section == "versions" else f"could not be tried: {said}"
+        reason = f"{type(error).__name__}: {error}"
+        state, text = (
+            State.FAILED,
+            reason if section == "versions" else f"could not be tried: {reason}",
+        )
     except Exception as error:
         state, text = State.FAILED, f"{type(error).__name__}: {error}"
     taken = time.perf_counter() - started

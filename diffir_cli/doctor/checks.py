@@ -45,8 +45,8 @@ _PRECISIONS = [precision for precision in Precision if precision is not Precisio
 def check_devices() -> Iterator[Check]:
     """Each device that torch finds, and a small restoration on it in each number format."""
     yield tried("devices", "auto", _automatic)
-    if wish := os.environ.get("DIFFIR_DEVICE"):
-        yield tried("devices", "DIFFIR_DEVICE", partial(_configured, wish))
+    if requested := os.environ.get("DIFFIR_DEVICE"):
+        yield tried("devices", "DIFFIR_DEVICE", partial(_configured, requested))
     devices = _devices()
     for device in devices:
         yield tried("devices", device, partial(_device, device))
@@ -62,11 +62,11 @@ def _automatic() -> Found:
     return State.OK, f"{device} in {choose_precision(Precision.AUTO, device).value}"
 
 
-def _configured(wish: str) -> Found:
+def _configured(requested: str) -> Found:
     """What a user wants to be used; several by commas, as `diffir batch` takes them."""
     from diffir_cli.runtime.device import choose_device
 
-    return State.OK, ", ".join(str(choose_device(name.strip())) for name in wish.split(","))
+    return State.OK, ", ".join(str(choose_device(name.strip())) for name in requested.split(","))
 
 
 def _devices() -> list[str]:

@@ -38,30 +38,30 @@ def match_folders(first: Path, second: Path) -> Matched:
     if first.is_file() and second.is_file():
         return Matched([(first, second)], [])
     firsts, seconds = _files(first), _files(second)
-    _refuse_twins(firsts)
-    by_stem = _refuse_twins(seconds)
+    _refuse_duplicates(firsts)
+    by_stem = _refuse_duplicates(seconds)
     found = {by_stem[_stem(path)]: path for path in firsts if _stem(path) in by_stem}
-    rest = {stem: twin for stem, twin in by_stem.items() if twin not in found}
+    rest = {stem: partner for stem, partner in by_stem.items() if partner not in found}
     exact = len(found)
     for path in firsts:
         stem = None if _stem(path) in by_stem else _longest_start(_stem(path), rest)
         if stem is None:
             continue
-        twin = rest[stem]
-        if twin in found:
+        partner = rest[stem]
+        if partner in found:
             raise InputError(
-                f"{found[twin]} and {path} both belong to {twin}", "move one of them away"
+                f"{found[partner]} and {path} both belong to {partner}", "move one of them away"
             )
-        found[twin] = path
+        found[partner] = path
     if not found:
         raise InputError(
             f"no file of {first} has a twin of the same name in {second}",
             f"{firsts[0].name} is the first there, {seconds[0].name} here",
         )
-    pairs = [(found[twin], twin) for twin in seconds if twin in found]
+    pairs = [(found[partner], partner) for partner in seconds if partner in found]
     taken = {*found, *found.values()}
     unmatched = [path for path in (*firsts, *seconds) if path not in taken]
-    alike = [(path, twin) for twin, path in list(found.items())[exact:]]
+    alike = [(path, partner) for partner, path in list(found.items())[exact:]]
     return Matched(pairs, unmatched, alike)
 
 
@@ -74,7 +74,7 @@ def _files(place: Path) -> list[Path]:
     return [place] if place.is_file() else list_pictures(place)
 
 
-def _refuse_twins(paths: Sequence[Path]) -> dict[str, Path]:
+def _refuse_duplicates(paths: Sequence[Path]) -> dict[str, Path]:
     by_stem: dict[str, Path] = {}
     for path in paths:
         if _stem(path) in by_stem:

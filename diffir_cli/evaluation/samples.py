@@ -52,7 +52,7 @@ def samples_to_restore(
     if lq is None:
         return _with_masks(Samples([Sample(path) for path in _files(gt)], [], []), mask)
     matched = match_folders(lq, gt)
-    samples = [Sample(gt=twin, lq=path) for path, twin in matched.pairs]
+    samples = [Sample(gt=partner, lq=path) for path, partner in matched.pairs]
     return _with_masks(Samples(samples, matched.unmatched, matched.alike), mask)
 
 
@@ -67,7 +67,7 @@ def samples_of_results(
     if protocol is ProtocolName.INPAINT and mask is None:
         raise _no_mask(gt)
     matched = match_folders(results, gt)
-    samples = [Sample(gt=twin, result=path) for path, twin in matched.pairs]
+    samples = [Sample(gt=partner, result=path) for path, partner in matched.pairs]
     return _with_masks(Samples(samples, matched.unmatched, matched.alike), mask)
 
 
@@ -80,7 +80,7 @@ def _with_masks(samples: Samples, mask: Path | None) -> Samples:
     first = samples.found[0].gt
     folder = first.parent if len(samples.found) > 1 else first
     matched = match_folders(mask, folder)
-    masks = {twin: path for path, twin in matched.pairs}
+    masks = {partner: path for path, partner in matched.pairs}
     masked = [replace(s, mask=masks[s.gt]) for s in samples.found if s.gt in masks]
     if not masked:
         raise InputError(f"no mask of {mask} belongs to an image that is measured", "check names")

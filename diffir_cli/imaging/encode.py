@@ -59,8 +59,8 @@ def encode(
         if lossless and format_.lossy:
             # Else colours under full transparency would be lost.
             settings |= {"lossless": True} | ({"exact": True} if format_.name == "WEBP" else {})
-        said = _fitting(format_, picture.metadata, pixels.shape[2])
-        image.save(file, format_.name, **settings, **_described(format_.name, said))
+        metadata = _fitting(format_, picture.metadata, pixels.shape[2])
+        image.save(file, format_.name, **settings, **_described(format_.name, metadata))
 
 
 def _fitting(format_: Format, metadata: Metadata, channels: int) -> Metadata:

@@ -72,33 +72,35 @@ INSTALL_EXTRA = "pip install 'diffir[formats]'"
 _PNG = FORMATS[0]
 
 
-def format_of(path: Path, wish: str | None = None) -> Format:
+def format_of(path: Path, requested: str | None = None) -> Format:
     """The format to write a file in: the one wished for, else that of its ending.
 
     Args:
         path: The file to write.
-        wish: An ending with or without its dot, in any case; None for that of `path`.
+        requested: An ending with or without its dot, in any case; None for that of `path`.
 
     Raises:
         InputError: when there is no such format, its library is missing, or wish and ending differ.
     """
     by_ending = _find(path.suffix)
-    if wish is None:
+    if requested is None:
         if by_ending is None:
             fault = f"unknown ending {path.suffix!r}" if path.suffix else "its name has no ending"
             endings = (format_.endings[0] for format_ in FORMATS)
             raise InputError(f"cannot write {path}: {fault}", f"use one of {', '.join(endings)}")
         return _available(by_ending, path)
-    wished = _find(wish)
-    if wished is None:
+    format_ = _find(requested)
+    if format_ is None:
         names = (format_.endings[0][1:] for format_ in FORMATS)
-        raise InputError(f"no format {wish!r} can be written", f"use one of {', '.join(names)}")
-    if by_ending not in (None, wished):
         raise InputError(
-            f"{path} would not be what its ending says, but {wished.name}",
-            f"name it {path.with_suffix(wished.endings[0]).name}",
+            f"no format {requested!r} can be written", f"use one of {', '.join(names)}"
         )
-    return _available(wished, path)
+    if by_ending not in (None, format_):
+        raise InputError(
+            f"{path} would not be what its ending says, but {format_.name}",
+            f"name it {path.with_suffix(format_.endings[0]).name}",
+        )
+    return _available(format_, path)
 
 
 def format_like(name: str) -> Format:

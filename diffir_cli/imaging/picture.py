@@ -65,8 +65,10 @@ class Picture:
     def beside(self, other: Picture) -> Picture:
         """Both pictures next to each other; `other` has the same height, and says what is said."""
         rgb = np.concatenate([self.rgb, other.rgb], axis=1)
-        said = other.metadata
-        return Picture(rgb, metadata=said.of_result((rgb.shape[1], rgb.shape[0]), said.software))
+        metadata = other.metadata
+        return Picture(
+            rgb, metadata=metadata.of_result((rgb.shape[1], rgb.shape[0]), metadata.software)
+        )
 
     def channels(self) -> NDArray[Any]:
         """(H, W, 1 to 4): grey or colours as the file had them, and alpha where there is any."""

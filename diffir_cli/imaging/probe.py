@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
-from diffir_cli.imaging.read import open_picture, pillow_limits, refusing, told_depth
+from diffir_cli.imaging.read import decode_errors, open_picture, pillow_limits, stored_depth
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ def probe_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Pro
     if data is None and path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is a device or the like, not a file", "name a file")
     with (
-        refusing(path, data, max_pixels),
+        decode_errors(path, data, max_pixels),
         pillow_limits(max_pixels, False),
         open_picture(path, data, max_pixels) as image,
     ):
         width, height = image.size
         if _exif(image).get(_ORIENTATION, 1) >= _LYING:
             width, height = height, width
-        deep = told_depth(image) == 16
+        deep = stored_depth(image) == 16
         kind = image.format or ""
         frames = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
         return Probe((width, height), kind, image.has_transparency_data, deep, frames)

@@ -52,12 +52,12 @@ def read_picture(
     Raises:
         InputError: when it is absent, no image, truncated, too large or deeper than can be kept.
     """
-    with refusing(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
+    with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
         return _decode(path, data, deep, max_pixels)
 
 
 @contextmanager
-def refusing(path: Path, data: bytes | None, max_pixels: int) -> Iterator[None]:
+def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[None]:
     """Turn whatever goes wrong with a file in the block into one sentence about it.
 
     Raises:
@@ -146,7 +146,7 @@ def pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
 
 def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Picture:
     with open_picture(path, data, max_pixels) as image:
-        depth, grey_with_alpha = told_depth(image), _is_grey_with_alpha(image)
+        depth, grey_with_alpha = stored_depth(image), _is_grey_with_alpha(image)
         if depth > (16 if deep else 8):
             raise InputError(
                 f"{path} has {depth} bits a channel, and only {16 if deep else 8} can be kept here",
@@ -234,7 +234,7 @@ def _is_grey_with_alpha(image: Image.Image) -> bool:
     return any("LA" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
-def told_depth(image: Image.Image) -> int:
+def stored_depth(image: Image.Image) -> int:
     """Bits a channel of the file, which Pillow's mode does not always tell."""
     if image.mode in ("I", "F"):
         return 32

@@ -12,7 +12,7 @@ from diffir_cli.imaging.formats import Format
 from diffir_cli.imaging.masks import mask_from_alpha, read_mask
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.read import MAX_PIXELS, read_picture
-from diffir_cli.imaging.write import check_fit, check_said
+from diffir_cli.imaging.write import check_fit, check_metadata
 from diffir_cli.options import AlphaMode
 
 
@@ -56,16 +56,16 @@ class Source:
     holes: NDArray[np.bool_] | None = None
     """(H, W), or None for nowhere."""
 
-    def size_of_result(self, treatment: PictureOptions, scale: int) -> tuple[int, int]:
+    def size_of_result(self, picture_options: PictureOptions, scale: int) -> tuple[int, int]:
         """(width, height) of the result of a network of that scale."""
-        factor = treatment.outscale or scale
+        factor = picture_options.outscale or scale
         width, height = (max(1, round(side * factor)) for side in self.picture.size)
         return width, height
 
 
 def read_source(
     path: Path,
-    treatment: PictureOptions,
+    picture_options: PictureOptions,
     mask: Path | None = None,
     data: bytes | None = None,
     mask_data: bytes | None = None,
@@ -74,7 +74,7 @@ def read_source(
 
     Args:
         path: The file; with `data` only what messages call it.
-        treatment: Limits of reading, and what masks mean.
+        picture_options: Limits of reading, and what masks mean.
         mask: The file that marks the holes.
         data: The content of the file where that is in memory already.
         mask_data: That of the mask.
@@ -82,23 +82,24 @@ def read_source(
     Raises:
         InputError: when picture or mask cannot be read, or do not belong together.
     """
-    limits = treatment.max_pixels, treatment.allow_truncated
+    limits = picture_options.max_pixels, picture_options.allow_truncated
     picture = read_picture(path, True, *limits, data)
-    if treatment.mask_from_alpha:
+    if picture_options.mask_from_alpha:
         # What is filled is no longer transparent.
         return Source(
-            replace(picture, alpha=None), mask_from_alpha(picture, path, treatment.mask_dilate)
+            replace(picture, alpha=None),
+            mask_from_alpha(picture, path, picture_options.mask_dilate),
         )
-    if treatment.alpha is AlphaMode.DROP:
+    if picture_options.alpha is AlphaMode.DROP:
         picture = replace(picture, alpha=None)
     if mask is None:
         return Source(picture)
-    how = treatment.mask_invert, treatment.mask_dilate, limits
+    how = picture_options.mask_invert, picture_options.mask_dilate, limits
     return Source(picture, read_mask(mask, picture.size, *how, mask_data))
 
 
 def check_source(
-    source: Source, path: Path, format_: Format, treatment: PictureOptions, scale: int
+    source: Source, path: Path, format_: Format, picture_options: PictureOptions, scale: int
 ) -> None:
     """Refuse, before the slow part, a picture whose result its file could not hold.
 
@@ -106,7 +107,7 @@ def check_source(
         InputError: when the format cannot hold it.
     """
     picture = source.picture
-    alpha = picture.alpha is not None and treatment.background is None
-    check_fit(path, source.size_of_result(treatment, scale), alpha, picture.deep, format_)
-    said = picture.metadata.stripped() if treatment.strip_metadata else picture.metadata
-    check_said(path, format_, said)
+    alpha = picture.alpha is not None and picture_options.background is None
+    check_fit(path, source.size_of_result(picture_options, scale), alpha, picture.deep, format_)
+    metadata = picture.metadata.stripped() if picture_options.strip_metadata else picture.metadata
+    check_metadata(path, format_, metadata)

@@ -18,13 +18,13 @@ from diffir_cli.imaging.tiff import LARGEST
 from diffir_cli.util.files import whole_file
 
 
-def check_target(path: Path, overwrite: bool, wish: str | None = None) -> Format:
+def check_target(path: Path, overwrite: bool, requested: str | None = None) -> Format:
     """Refuse a target that cannot be written, before anything is read or computed.
 
     Args:
         path: The target.
         overwrite: Whether a file of that name may be replaced.
-        wish: The ending of the format; None for that of `path`.
+        requested: The ending of the format; None for that of `path`.
 
     Returns:
         The format it will have.
@@ -39,7 +39,7 @@ def check_target(path: Path, overwrite: bool, wish: str | None = None) -> Format
         )
     if exists and path.exists() and not path.is_file():
         raise InputError(f"{path} is a device or the like, not a file", "name a file")
-    format_ = format_of(path, wish)
+    format_ = format_of(path, requested)
     if not path.parent.is_dir():
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
@@ -105,7 +105,7 @@ def check_fit(
         )
 
 
-def check_said(path: Path, format_: Format, metadata: Metadata) -> None:
+def check_metadata(path: Path, format_: Format, metadata: Metadata) -> None:
     """Refuse what is said about a picture where the target's format cannot hold it.
 
     Raises:
@@ -168,7 +168,7 @@ def write_picture(
     """
     format_ = check_target(path, overwrite, format_.endings[0] if format_ else None)
     check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
-    check_said(path, format_, picture.metadata)
+    check_metadata(path, format_, picture.metadata)
     try:
         with whole_file(path, overwrite, settled) as file:
             _encode(picture, format_, file, path, quality, lossless)
@@ -201,7 +201,7 @@ def encode_picture(
         InputError: when the format cannot hold the picture.
     """
     check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
-    check_said(path, format_, picture.metadata)
+    check_metadata(path, format_, picture.metadata)
     buffer = io.BytesIO()
     _encode(picture, format_, buffer, path, quality, lossless)
     return buffer.getvalue()

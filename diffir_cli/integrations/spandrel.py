@@ -30,7 +30,7 @@ from diffir_cli.models.diffir.checkpoint import checkpoint_of, rebuild_stage2
 from diffir_cli.models.diffir.model import initial_noise
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.models.diffir.official_names import is_known
-from diffir_cli.models.diffir.priors.windows import read_by
+from diffir_cli.models.diffir.priors.windows import with_prior_if_read
 from diffir_cli.util.padding import pad
 
 _GENERATOR = "generator."
@@ -95,7 +95,9 @@ class SeededNetwork(nn.Module):
         config = self.network.config
         lq = image if mask is None else torch.cat([image * (1 - mask), mask], dim=1)
         if config.in_channels == 6:
-            lq = torch.cat([read_by(config, one) for one in image.cpu().split(1)]).to(image)
+            lq = torch.cat([with_prior_if_read(config, one) for one in image.cpu().split(1)]).to(
+                image
+            )
         noise = initial_noise(config, 0).to(lq).expand(len(lq), -1)
         hq: Tensor = self.network(pad(lq, config.multiple, config.in_channels == 4), noise)
         height, width = image.shape[-2:]

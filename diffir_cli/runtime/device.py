@@ -21,33 +21,33 @@ _DTYPES = {
 }
 
 
-def choose_device(wish: str) -> torch.device:
+def choose_device(requested: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda`, `cuda:N`, `xpu`, `xpu:N` or `mps`.
 
     Raises:
         DeviceError: when the wish is unknown, or this machine has no such device.
     """
     # As `--gpu-id 0` of other tools.
-    if wish.isascii() and wish.isdigit():
-        wish = f"cuda:{wish}"
-    if wish == "auto":
+    if requested.isascii() and requested.isdigit():
+        requested = f"cuda:{requested}"
+    if requested == "auto":
         found = (kind for kind in ("cuda", "xpu", "mps") if _count(kind))
         return torch.device(next(found, "cpu"))
-    if wish == "cpu":
+    if requested == "cpu":
         return torch.device("cpu")
-    match = re.fullmatch(r"(cuda|xpu|mps)(?::(\d+))?", wish)
+    match = re.fullmatch(r"(cuda|xpu|mps)(?::(\d+))?", requested)
     if not match:
         raise DeviceError(
-            f"no device named {wish!r}", "use auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
+            f"no device named {requested!r}", "use auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
         )
     count = _count(match[1])
     if int(match[2] or 0) >= count:
         raise DeviceError(
-            f"{wish} was asked for, but torch {torch.__version__} finds "
+            f"{requested} was asked for, but torch {torch.__version__} finds "
             f"{count} {match[1].upper()} devices",
             "use --device cpu",
         )
-    return torch.device(wish)
+    return torch.device(requested)
 
 
 def _count(kind: str) -> int:

@@ -81,12 +81,12 @@ def _check_records(path: Path) -> None:
             return
         with zipfile.ZipFile(path) as file:
             packed = [record for record in file.infolist() if record.compress_type]
-            held = sum(record.file_size for record in file.infolist())
+            locked = sum(record.file_size for record in file.infolist())
     except Exception as error:
         raise _unreadable(path, error) from error
     if packed:
         raise _unreadable(path, ValueError(f"its record {packed[0].filename!r} is compressed"))
-    if held > path.stat().st_size:
+    if locked > path.stat().st_size:
         raise _unreadable(path, ValueError("its records overlap"))
 
 
@@ -134,8 +134,8 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if not _is_plain(value):
             raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
-    held = sum(value.numel() * value.element_size() for value in tensors.values())
-    if held > _TIMES * path.stat().st_size:
+    locked = sum(value.numel() * value.element_size() for value in tensors.values())
+    if locked > _TIMES * path.stat().st_size:
         raise CheckpointError(f"{path} holds the same numbers again and again", _OTHER_FILE)
     return tensors
 

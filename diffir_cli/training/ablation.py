@@ -187,7 +187,7 @@ def as_markdown(outcomes: dict[str, Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(outcomes: dict[str, Outcome], picture: Path) -> bool:
+def rng(outcomes: dict[str, Outcome], picture: Path) -> bool:
     """Figure 6 with the other variants beside it, as a PNG; False where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415

@@ -26,7 +26,7 @@ from diffir_cli.imaging import list_pictures, read_picture
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.sources import (
     Crop,
-    FreshPairs,
+    GeneratedPairs,
     Pair,
     PairSource,
     Source,
@@ -99,7 +99,7 @@ class Crops:
         if photos_share:
             sources.append((_photo_source(recipe, photos, largest), photos_share))
         if data.frames_share:
-            frames = FreshPairs(photos, Degradation.FRAMES, scale, largest, data.augment)
+            frames = GeneratedPairs(photos, Degradation.FRAMES, scale, largest, data.augment)
             sources.append((frames, data.frames_share))
         if data.pairs_share:
             real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
@@ -122,10 +122,10 @@ class Crops:
         return Batch(*(_to_tensor(images) for images in zip(*crops, strict=True)))  # type: ignore[arg-type]
 
     def _crop(self, iteration: int, index: int, patch: int) -> Crop:
-        draw = np.random.default_rng([self.seed, iteration, index])
+        rng = np.random.default_rng([self.seed, iteration, index])
         if len(self.sources) == 1:
-            return self.sources[0].crop(draw, patch)
-        return self.sources[draw.choice(len(self.sources), p=self.shares)].crop(draw, patch)
+            return self.sources[0].crop(rng, patch)
+        return self.sources[rng.choice(len(self.sources), p=self.shares)].crop(rng, patch)
 
 
 def _photo_source(recipe: Recipe, photos: Sequence[NDArray[np.uint8]], largest: int) -> PairSource:
@@ -135,7 +135,7 @@ def _photo_source(recipe: Recipe, photos: Sequence[NDArray[np.uint8]], largest: 
         pairs = [bicubic_pair(photo, scale) for photo in photos]
         soft = load_soft_targets(data.soft_targets, data.train, [gt for _, gt in pairs])
         return StoredPairs(pairs, scale, largest, data.augment, soft=soft)
-    return FreshPairs(
+    return GeneratedPairs(
         photos, data.degradation, scale, largest, data.augment, data.sharpen_gt, data.masks
     )
 
@@ -227,11 +227,11 @@ def _matched(
         parts = [(lq_folders, gt_folders)]
     found: list[tuple[Path, Path]] = []
     for part in parts:
-        found += _twins(*part, None if count is None else count - len(found))
+        found += _pairs_by_name(*part, None if count is None else count - len(found))
     return found
 
 
-def _twins(
+def _pairs_by_name(
     lq_folders: Sequence[str], gt_folders: Sequence[str], count: int | None
 ) -> list[tuple[Path, Path]]:
     found: dict[str, Path] = {}

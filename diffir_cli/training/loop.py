@@ -28,7 +28,7 @@ from diffir_cli.runtime.device import choose_device
 from diffir_cli.training.data import Batch, Crops, Prefetched
 from diffir_cli.training.diffir.stage1 import stage1_losses
 from diffir_cli.training.diffir.stage2 import Noise, stage2_losses
-from diffir_cli.training.diffir.stage3 import Critics
+from diffir_cli.training.diffir.stage3 import AdversarialLosses
 from diffir_cli.training.distillation import load_distiller
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.guard import Guard, sizes
@@ -57,7 +57,7 @@ _MORE_MEMORY = (
     "the same command goes on with more processes or on another device; smaller batches need "
     "another --out, where stage 2 can begin with start = these weights"
 )
-_FORGIVEN_AFTER = 4000
+_ROLLBACKS_DECAY_AFTER = 4000
 """Iterations without a collapse that take back one return."""
 
 
@@ -124,10 +124,12 @@ class Trainer:
         self.ema = EMA(self.model, recipe.ema)
         self.distiller = load_distiller(recipe, self.world.device)
         self.optimizer = build_optimizer(self.model, recipe.optimizer)
-        self.critics = Critics(recipe, self.world) if recipe.stage == 3 else None
-        self.guard = Guard(recipe.spike)
+        self.adversarial_losses = (
+            AdversarialLosses(recipe, self.world) if recipe.stage == 3 else None
+        )
+        self.guard = Guard(recipe.loss_spike_ratio)
         self.iteration, self.seconds, self.kept = 0, 0.0, -1
-        self.returned, self.returned_at = 0, 0
+        self.returned, self.rolled_back_at = 0, 0
         self.losses: list[float] = []
         self.digest = identity(recipe)
         if has_learnt(self._state):
@@ -168,7 +170,7 @@ class Trainer:
                     if not there or (self.iteration != self.kept and (calm or finished)):
                         self.save()
                     if (stop or finished) and not calm:
-                        self._tell_of_rise(finished)
+                        self._report_rise(finished)
                 if stop or finished:
                     break
                 terms = self._iterate(share)
@@ -177,7 +179,7 @@ class Trainer:
                     reported = time.monotonic(), self.iteration
                 else:
                     self.losses.append(sum(terms.values()))
-                    self._forgive()
+                    self._decay_rollbacks()
         self.crops.close()
         self.log.close()
         self.world.leave()
@@ -202,9 +204,9 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.ema.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "critics": self.critics.state_dict() if self.critics else {},
+            "critics": self.adversarial_losses.state_dict() if self.adversarial_losses else {},
             "guard": self.guard.state(),
-            "returned": [self.returned, self.returned_at],
+            "returned": [self.returned, self.rolled_back_at],
         }
         save_weights(self.weights, self.ema.average, header)  # type: ignore[arg-type]
         write_state(self._state, state)
@@ -224,46 +226,46 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.ema.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.critics is not None:
-                self.critics.load_state_dict(state["critics"])
+            if self.adversarial_losses is not None:
+                self.adversarial_losses.load_state_dict(state["critics"])
             self.guard.restore(state["guard"])
             self.iteration, self.seconds = state["iteration"], state["seconds"]
-            self.losses, (self.returned, self.returned_at) = state["losses"], state["returned"]
+            self.losses, (self.returned, self.rolled_back_at) = state["losses"], state["returned"]
         self.kept = self.iteration
 
     def _return(self, loss: float) -> None:
         """Go back to the last good state, from which to go on with half the learning rate."""
         collapsed, returned = self.iteration, self.returned + 1
-        if returned > self.recipe.returns:
+        if returned > self.recipe.max_rollbacks:
             raise DiffIRError(
                 f"the loss of {self.recipe.name} collapsed for the {returned}. time, at iteration "
                 f"{collapsed}; the last good state is kept",
                 "go on more carefully: --set optimizer.lr=… or --set optimizer.clip=…",
             )
         self._resume()
-        self.returned, self.returned_at = returned, collapsed
+        self.returned, self.rolled_back_at = returned, collapsed
         text = (
             f"iteration {collapsed}: the loss collapsed ({loss:.4g}); back to iteration "
-            f"{self.iteration}, learning rate × {self._caution:g} for now"
+            f"{self.iteration}, learning rate × {self._lr_factor:g} for now"
         )
         _log.warning("%s", text)
         self.log = TrainingLog(self.out, self.iteration, self.world.is_first)
         self.log.note(text)
 
-    def _tell_of_rise(self, finished: bool) -> None:
+    def _report_rise(self, finished: bool) -> None:
         """Say that the run is left while its loss rises, which may be a collapse."""
         kept = "these weights may be poor" if finished else f"iteration {self.kept} is kept"
         text = f"iteration {self.iteration}: the loss was rising when the run ended; {kept}"
         _log.warning("%s", text)
         self.log.note(text)
 
-    def _forgive(self) -> None:
+    def _decay_rollbacks(self) -> None:
         """Take back a return once the run has gone well for long."""
-        if self.returned and self.iteration - self.returned_at >= _FORGIVEN_AFTER:
-            self.returned, self.returned_at = self.returned - 1, self.iteration
+        if self.returned and self.iteration - self.rolled_back_at >= _ROLLBACKS_DECAY_AFTER:
+            self.returned, self.rolled_back_at = self.returned - 1, self.iteration
 
     @property
-    def _caution(self) -> float:
+    def _lr_factor(self) -> float:
         """Factor of the learning rate: halved by every return that is not forgiven."""
         return 0.5**self.returned
 
@@ -294,23 +296,23 @@ class Trainer:
         """Take one step down the gradient of this process's share of `size` crops."""
         optimizer = self.recipe.optimizer
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self._caution
+            group["lr"] = rate * self._lr_factor
         losses = self._losses(batch, size)
         terms = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
         terms.sum().backward()
-        means = self.world.average_gradients(self.parameters, terms.detach())
+        policy = self.world.average_gradients(self.parameters, terms.detach())
         norm = nn.utils.clip_grad_norm_(self.parameters, optimizer.clip)
-        if not (all(map(math.isfinite, means)) and torch.isfinite(norm)):
+        if not (all(map(math.isfinite, policy)) and torch.isfinite(norm)):
             return dict.fromkeys(losses, math.nan)
         self.optimizer.step()
-        if self.critics is not None:
-            opposing = self.critics.learn(batch, rate / optimizer.lr, self._caution)
+        if self.adversarial_losses is not None:
+            opposing = self.adversarial_losses.learn(batch, rate / optimizer.lr, self._lr_factor)
             if not math.isfinite(opposing):
                 return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
-        return dict(zip(losses, means, strict=True))
+        return dict(zip(losses, policy, strict=True))
 
     def _batch(self, patch: int, size: int) -> Batch:
         batch = self.crops.batch(self.iteration, patch, size).to(self.world.device)
@@ -333,7 +335,7 @@ class Trainer:
             Noise(seed, size, self.world.rank, self.world.size),
             with_image=self.iteration >= self.recipe.loss.ipr_only,
             bf16=bf16,
-            critic=None if self.critics is None else self.critics.terms,
+            critic=None if self.adversarial_losses is None else self.adversarial_losses.terms,
         )
 
     def _validate(self) -> float | None:

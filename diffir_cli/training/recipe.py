@@ -213,7 +213,7 @@ class AdversarialRecipe:
     """Its learning rate."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's two decay rates."""
-    falls: bool = True
+    follow_lr_schedule: bool = True
     """Whether its learning rate falls with that of the network."""
 
 
@@ -286,11 +286,11 @@ class Recipe:
     """Where crops, noise and first weights come from."""
     ema: float = 0.999
     """Decay of the averaged weights, which are the result."""
-    spike: float = 4.0
+    loss_spike_ratio: float = 4.0
     """How many times its usual size the loss must reach to be taken for a collapse: the run then
     goes back to the last good state, with half the learning rate. 0 for only when it is no
     number."""
-    returns: int = 5
+    max_rollbacks: int = 5
     """How often it may do so."""
     precision: Precision = Precision.FP32
     """fp32, or bf16 by autocast."""
@@ -321,6 +321,8 @@ def digest(recipe: Recipe) -> dict[str, str]:
     with a smaller learning rate.
     """
     values = recipe.to_dict()
+    # Under its first name, so that states of earlier versions can be continued.
+    values["adversarial"]["falls"] = values["adversarial"].pop("follow_lr_schedule")
     names = (
         "stage",
         "model",

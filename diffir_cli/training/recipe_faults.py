@@ -30,8 +30,8 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
     weights = {name: getattr(recipe.loss, name) for name in _IN_BOTH_STAGES}
     if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
         yield f"loss has an effect in stage 2 only, but for {', '.join(_IN_BOTH_STAGES)}"
-    if 0 < recipe.spike <= 1:
-        yield f"spike must be 0, or more than 1, not {recipe.spike:g}"
+    if 0 < recipe.loss_spike_ratio <= 1:
+        yield f"loss_spike_ratio must be 0, or more than 1, not {recipe.loss_spike_ratio:g}"
     if recipe.loss.optimization is Optimization.TRADITIONAL:
         for name in ("ipr_only", "variance_noise"):
             if getattr(recipe.loss, name):
@@ -266,8 +266,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("adversarial.r1", 0, 1e6),
     ("adversarial.lr", 1e-12, 1e3),
     ("perceptual.weight", 0, 1e6),
-    ("spike", 0, 1e6),
-    ("returns", 0, 1000),
+    ("loss_spike_ratio", 0, 1e6),
+    ("max_rollbacks", 0, 1000),
     ("loss.ipr_only", 0, _MANY),
     ("validation.every", 1, _MANY),
     ("validation.count", 1, _MANY),

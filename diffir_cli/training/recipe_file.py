@@ -36,6 +36,14 @@ _TABLES = {
 }
 
 
+_RENAMED = {
+    "spike": "loss_spike_ratio",
+    "returns": "max_rollbacks",
+    "adversarial.falls": "adversarial.follow_lr_schedule",
+}
+"""Fields that had another name, which recipes of earlier versions use."""
+
+
 def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
     """The recipe in a TOML file.
 
@@ -71,6 +79,7 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
         RecipeError: with every fault.
     """
     found = list(faults)
+    values = _with_new_names(values)
     parsed: dict[str, Any] = {}
     for name, kind in _TABLES.items():
         table = values.get(name, {})
@@ -105,15 +114,32 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
     return recipe
 
 
-def _weights_file(wish: str) -> str:
+def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe whose fields have the names of this version."""
+    found = {
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
+    }
+    for old, new in _RENAMED.items():
+        table, _, field = old.rpartition(".")
+        inner = found.get(table, {}) if table else found
+        if isinstance(inner, dict) and field in inner:
+            inner.setdefault(new.rpartition(".")[2], inner.pop(field))
+    return found
+
+
+def _weights_file(name_or_path: str) -> str:
     """Where weights lie that the registry knows by this name; any other text as it is.
 
     Raises:
         WeightsError: when they are not on this machine, or not what they should be.
     """
-    if not wish or Path(wish).is_file() or (spec := read_registry().get(wish)) is None:
-        return wish
-    return str(locate_weights(wish, spec.task).path)
+    if (
+        not name_or_path
+        or Path(name_or_path).is_file()
+        or (spec := read_registry().get(name_or_path)) is None
+    ):
+        return name_or_path
+    return str(locate_weights(name_or_path, spec.task).path)
 
 
 def _apply(values: dict[str, Any], setting: str) -> str:

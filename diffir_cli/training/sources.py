@@ -17,7 +17,7 @@ from diffir_cli.degradations.kinds import Degradation, MaskKind
 from diffir_cli.degradations.realworld import sharpen
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.models.diffir.priors.windows import guesses_of_windows
+from diffir_cli.models.diffir.priors.windows import priors_of_windows
 from diffir_cli.training.recipe import Augment
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Crop(NamedTuple):
 class Source(Protocol):
     """Where crops come from."""
 
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
+    def crop(self, rng: np.random.Generator, patch: int) -> Crop:
         """A random crop of `patch` LQ pixels, turned and flipped, with its degraded twin."""
 
 
@@ -51,7 +51,7 @@ class PairSource(Source, Protocol):
     per_picture: int
     """How many windows a picture gives."""
 
-    def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
+    def windows(self, rng: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
         """Crops, not sharpened, and the LQ picture that they are parts of."""
 
 
@@ -75,9 +75,9 @@ class _Photos:
         areas = [photos[i].shape[0] * photos[i].shape[1] for i in self.chosen]
         self.chances = np.array(areas, dtype=np.float64) / sum(areas)
 
-    def draw(self, draw: np.random.Generator) -> int:
+    def rng(self, rng: np.random.Generator) -> int:
         """The number of a photo."""
-        return self.chosen[draw.choice(len(self.chosen), p=self.chances)]
+        return self.chosen[rng.choice(len(self.chosen), p=self.chances)]
 
 
 class StoredPairs:
@@ -111,12 +111,12 @@ class StoredPairs:
         self.per_picture = _PER_PICTURE
         self.photos = _Photos([gt for _, gt in pairs], largest * scale)
 
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
+    def crop(self, rng: np.random.Generator, patch: int) -> Crop:
         """The same place of both halves of a pair."""
-        number = self.photos.draw(draw)
-        turned = _orientation(draw, self.augment)
+        number = self.photos.rng(rng)
+        turned = _orientation(rng, self.augment)
         lq, gt = self.pairs[number]
-        top, left = self._corner(lq, draw, patch)
+        top, left = self._corner(lq, rng, patch)
         inside = _cut(lq, top, left, patch, turned)
         place = (top * self.scale, left * self.scale, patch * self.scale, turned)
         truth = _cut(gt, *place)
@@ -125,16 +125,16 @@ class StoredPairs:
             return Crop(inside, sharpen(truth), truth, soft)
         return Crop(inside, truth, soft=soft)
 
-    def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
+    def windows(self, rng: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
         """Places of both halves of a pair, and all of its LQ.
 
         Raises:
             InputError: when hardly a place is degraded as it should be.
         """
         for _ in range(_TRIES):
-            pair = self.pairs[self.photos.draw(draw)]
-            turned = _orientation(draw, self.augment)
-            found = [self._place(pair, draw, side, turned) for _ in range(self.per_picture)]
+            pair = self.pairs[self.photos.rng(rng)]
+            turned = _orientation(rng, self.augment)
+            found = [self._place(pair, rng, side, turned) for _ in range(self.per_picture)]
             if not self.below or all(psnr(lq, gt) < self.below for lq, gt in found):
                 return found, _turned(pair[0], turned)
         raise InputError(
@@ -143,22 +143,22 @@ class StoredPairs:
         )
 
     def _place(
-        self, pair: Pair, draw: np.random.Generator, side: int, turned: tuple[int, bool]
+        self, pair: Pair, rng: np.random.Generator, side: int, turned: tuple[int, bool]
     ) -> Pair:
         """The same place of both halves of a pair."""
         (lq, gt), scale = pair, self.scale
-        top, left = self._corner(lq, draw, side)
+        top, left = self._corner(lq, rng, side)
         inside = _cut(lq, top, left, side, turned)
         return inside, _cut(gt, top * scale, left * scale, side * scale, turned)
 
     @staticmethod
-    def _corner(lq: NDArray[np.uint8], draw: np.random.Generator, side: int) -> tuple[int, int]:
+    def _corner(lq: NDArray[np.uint8], rng: np.random.Generator, side: int) -> tuple[int, int]:
         """Row and column of the upper left corner of a crop, in LQ pixels."""
-        top = int(draw.integers(lq.shape[0] - side + 1))
-        return top, int(draw.integers(lq.shape[1] - side + 1))
+        top = int(rng.integers(lq.shape[0] - side + 1))
+        return top, int(rng.integers(lq.shape[1] - side + 1))
 
 
-class FreshPairs:
+class GeneratedPairs:
     """Crops of sharp photos, each degraded anew.
 
     Args:
@@ -190,49 +190,49 @@ class FreshPairs:
         self.per_picture = _PER_PICTURE if kind is Degradation.FRAMES else 1
         self.photos = _Photos(photos, largest * scale + 2 * self.margin)
 
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
+    def crop(self, rng: np.random.Generator, patch: int) -> Crop:
         """A crop and what the degradation makes of it and its surroundings."""
-        lq, gt = self._pair(draw, patch)
+        lq, gt = self._pair(rng, patch)
         return Crop(lq, sharpen(gt), gt) if self.sharpened else Crop(lq, gt)
 
-    def windows(self, draw: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
+    def windows(self, rng: np.random.Generator, side: int) -> tuple[list[Pair], NDArray[np.uint8]]:
         """Crops with what the degradation makes of them.
 
         Where each part is blurred in its own way they are cut from a picture with more to it, as
         windows are when a picture is restored; else there is one, a whole picture by itself.
         """
         if self.kind is not Degradation.FRAMES:
-            lq, gt = self._pair(draw, side)
+            lq, gt = self._pair(rng, side)
             return [(lq, gt)], lq
-        photo = self.all[self.photos.draw(draw)]
+        photo = self.all[self.photos.rng(rng)]
         height, width = (min(length, _PICTURE) for length in photo.shape[:2])
-        whole = self._truth(photo, draw, height, width)
-        lq = degraded(whole, self.kind, self.scale, draw)
+        whole = self._truth(photo, rng, height, width)
+        lq = degraded(whole, self.kind, self.scale, rng)
         found = []
         for _ in range(self.per_picture):
-            top, left = (int(draw.integers(length - side + 1)) for length in whole.shape[:2])
+            top, left = (int(rng.integers(length - side + 1)) for length in whole.shape[:2])
             inside = np.s_[top : top + side, left : left + side]
             found.append((lq[inside], whole[inside]))
         return found, lq
 
-    def _pair(self, draw: np.random.Generator, side: int) -> Pair:
+    def _pair(self, rng: np.random.Generator, side: int) -> Pair:
         """A crop and what the degradation makes of it."""
-        photo = self.all[self.photos.draw(draw)]
+        photo = self.all[self.photos.rng(rng)]
         margin = self.margin
         length = side * self.scale + 2 * margin
-        gt = self._truth(photo, draw, length, length)
-        lq = degraded(gt, self.kind, self.scale, draw, self.masks)
+        gt = self._truth(photo, rng, length, length)
+        lq = degraded(gt, self.kind, self.scale, rng, self.masks)
         if margin:
             inside = slice(margin, length - margin)
             lq, gt = lq[inside, inside], gt[inside, inside]
         return lq, gt
 
     def _truth(
-        self, photo: NDArray[np.uint8], draw: np.random.Generator, height: int, width: int
+        self, photo: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int
     ) -> NDArray[np.uint8]:
         """A part of a photo, or what a frame would show of it."""
-        part = _turned(_part(photo, draw, height, width), _orientation(draw, self.augment))
-        return sharp_frame(part, draw) if self.kind is Degradation.FRAMES else part
+        part = _turned(_part(photo, rng, height, width), _orientation(rng, self.augment))
+        return sharp_frame(part, rng) if self.kind is Degradation.FRAMES else part
 
 
 class Windows:
@@ -257,26 +257,26 @@ class Windows:
         self.augment, self.seed = augment, seed
         self.made: dict[int, Pair] = {}
 
-    def crop(self, draw: np.random.Generator, patch: int) -> Crop:
+    def crop(self, rng: np.random.Generator, patch: int) -> Crop:
         """A part of one of the windows."""
-        number = int(draw.integers(self.count))
+        number = int(rng.integers(self.count))
         if number not in self.made:
             picture, among = divmod(number, self.source.per_picture)
             first = number - among
             self.made |= dict(enumerate(self.windows(picture), first))
         lq, gt = self.made[number]
-        top, left = (int(draw.integers(self.side - patch + 1)) for _ in range(2))
-        turned = _orientation(draw, self.augment)
+        top, left = (int(rng.integers(self.side - patch + 1)) for _ in range(2))
+        turned = _orientation(rng, self.augment)
         return Crop(_cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned))
 
     def windows(self, picture: int) -> list[Pair]:
         """The windows of a picture with their guesses behind them, and their truths."""
-        draw = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
-        pairs, whole = self.source.windows(draw, self.side)
-        guesses = guesses_of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
+        rng = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
+        pairs, whole = self.source.windows(rng, self.side)
+        priors = priors_of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
         return [
-            (np.concatenate([lq, _levels(guess)], axis=2), np.ascontiguousarray(gt))
-            for (lq, gt), guess in zip(pairs, guesses, strict=True)
+            (np.concatenate([lq, _levels(prior)], axis=2), np.ascontiguousarray(gt))
+            for (lq, gt), prior in zip(pairs, priors, strict=True)
         ]
 
 
@@ -292,20 +292,20 @@ _TRIES = 100
 """Pairs that are looked at for windows that are degraded enough."""
 
 
-def _orientation(draw: np.random.Generator, augment: Augment) -> tuple[int, bool]:
+def _orientation(rng: np.random.Generator, augment: Augment) -> tuple[int, bool]:
     """Quarter turns, and whether to flip."""
     if augment is Augment.NONE:
         return 0, False
-    turns = int(draw.integers(4)) if augment is Augment.ALL else 0
-    return turns, bool(draw.integers(2))
+    turns = int(rng.integers(4)) if augment is Augment.ALL else 0
+    return turns, bool(rng.integers(2))
 
 
 def _part(
-    photo: NDArray[np.uint8], draw: np.random.Generator, height: int, width: int
+    photo: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int
 ) -> NDArray[np.uint8]:
     """A part of a photo, anywhere in it."""
-    top = int(draw.integers(photo.shape[0] - height + 1))
-    left = int(draw.integers(photo.shape[1] - width + 1))
+    top = int(rng.integers(photo.shape[0] - height + 1))
+    left = int(rng.integers(photo.shape[1] - width + 1))
     return photo[top : top + height, left : left + width]
 
 

@@ -14,7 +14,7 @@ from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.models.diffir.model import DiffIRModel
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
-from diffir_cli.models.diffir.priors.windows import with_guess
+from diffir_cli.models.diffir.priors.windows import with_prior
 from diffir_cli.options import Precision
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.training.data import load_pairs, load_photos
@@ -51,8 +51,8 @@ class Validation:
         for number, photo in enumerate(load_photos([chosen.gt], chosen.count)):
             height, width = (side // scale * scale for side in photo.shape[:2])
             gt = photo[:height, :width]
-            draw = np.random.default_rng([0, number])
-            pairs.append((degraded(gt, kind, scale, draw, recipe.data.masks), gt))
+            rng = np.random.default_rng([0, number])
+            pairs.append((degraded(gt, kind, scale, rng, recipe.data.masks), gt))
         return cls(_readable(pairs, recipe), kind, chosen.border)
 
     def psnr(self, model: DiffIRS1 | DiffIRS2, device: torch.device) -> float:
@@ -81,9 +81,9 @@ def _readable(pairs: Sequence[Pair], recipe: Recipe) -> Sequence[Pair]:
     """Pairs whose LQ is what the network reads: a guess takes seconds, so it is made once."""
     if recipe.model.in_channels != 6:
         return pairs
-    return [(_with_guess(lq), gt) for lq, gt in pairs]
+    return [(_with_prior(lq), gt) for lq, gt in pairs]
 
 
-def _with_guess(lq: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    found = with_guess(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0]
+def _with_prior(lq: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    found = with_prior(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0]
     return (found * 255).round().byte().permute(1, 2, 0).numpy()

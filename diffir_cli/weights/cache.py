@@ -91,7 +91,7 @@ def _is_file(path: Path) -> bool:
 
 
 @contextmanager
-def held(place: Path, wait: bool = True) -> Iterator[None]:
+def locked(place: Path, wait: bool = True) -> Iterator[None]:
     """Keep other processes from a folder of weights, or a file, while the block runs.
 
     Args:
@@ -191,7 +191,7 @@ def remove_installed(spec: WeightSpec) -> int:
             raise WeightsError(
                 f"{spec.name} is not on this machine", "diffir download-weights --list"
             )
-        with held(folder, wait=False):
+        with locked(folder, wait=False):
             freed = sum(path.lstat().st_size for path in folder.iterdir())
             if folder.is_symlink():
                 folder.unlink()

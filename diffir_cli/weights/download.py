@@ -17,7 +17,7 @@ from diffir_cli.weights.cache import (
     check_installed,
     file_sha256,
     find_installed,
-    held,
+    locked,
     promised_sha256,
     remedy,
     weights_folder,
@@ -31,7 +31,7 @@ from diffir_cli.weights.policy import (
     pins_file,
 )
 from diffir_cli.weights.registry import WeightSpec
-from diffir_cli.weights.transfer import Patience, Refused
+from diffir_cli.weights.transfer import DownloadRefused, RetryPolicy
 
 _log = logging.getLogger(__name__)
 
@@ -45,22 +45,22 @@ def is_offline() -> bool:
 
 
 @dataclass(frozen=True)
-class Means:
+class DownloadPolicy:
     """How weights may be obtained."""
 
     offline: bool = field(default_factory=is_offline)
     """Whether the network is forbidden."""
     folder: Path | None = None
     """Where files go instead of the cache."""
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     """When to give up."""
-    tell: Callable[[int, int], None] = lambda _here, _whole: None
+    notify: Callable[[int, int], None] = lambda _here, _whole: None
     """Called with the bytes that are there and those of the whole, 0 where not known."""
     agree: Callable[[WeightSpec], bool] = lambda _spec: False
     """Asks whether the user agrees to a licence."""
 
 
-def obtain(spec: WeightSpec, means: Means) -> Path:
+def obtain(spec: WeightSpec, policy: DownloadPolicy) -> Path:
     """The file of an entry on this machine, downloaded if it is not there.
 
     It gets its name only when size and sha256 are what was promised. A file that nobody has
@@ -70,19 +70,19 @@ def obtain(spec: WeightSpec, means: Means) -> Path:
         WeightsError: when it cannot be had, or its licence was not agreed to.
         ChecksumError: when it is another file than was promised.
     """
-    if spec.embedded and means.folder is None:
+    if spec.embedded and policy.folder is None:
         return spec.path
-    path = (means.folder or weights_folder(spec)) / spec.file
-    if (kept := _kept(spec, path, means)) is not None:
+    path = (policy.folder or weights_folder(spec)) / spec.file
+    if (kept := _kept(spec, path, policy)) is not None:
         return kept
-    if _in_cache(spec, means) is None:
-        _check_obtainable(spec, means)
+    if _in_cache(spec, policy) is None:
+        _check_obtainable(spec, policy)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with held(path.parent if means.folder is None else path):
+        with locked(path.parent if policy.folder is None else path):
             # Another process may have brought it meanwhile.
-            kept = _kept(spec, path, means)
-            return kept if kept is not None else _downloaded(spec, path, means)
+            kept = _kept(spec, path, policy)
+            return kept if kept is not None else _downloaded(spec, path, policy)
     except OSError as error:
         raise WeightsError(
             f"cannot write into {path.parent}: {error.strerror or error}",
@@ -90,14 +90,14 @@ def obtain(spec: WeightSpec, means: Means) -> Path:
         ) from error
 
 
-def _kept(spec: WeightSpec, path: Path, means: Means) -> Path | None:
+def _kept(spec: WeightSpec, path: Path, policy: DownloadPolicy) -> Path | None:
     """A file that is there already and is the right one."""
-    if means.folder is None:
+    if policy.folder is None:
         found = find_installed(spec)
         if found is None:
             return None
         sha256 = check_installed(spec, found)
-        check_license(spec, means)
+        check_license(spec, policy)
         if found.sha256 is None:
             _trust(spec, found.path, sha256)
         return found.path
@@ -114,22 +114,22 @@ def _kept(spec: WeightSpec, path: Path, means: Means) -> Path | None:
     raise WeightsError(f"{path} exists already and is another file", "name another folder")
 
 
-def _in_cache(spec: WeightSpec, means: Means) -> Path | None:
+def _in_cache(spec: WeightSpec, policy: DownloadPolicy) -> Path | None:
     """The published file on this machine, where a copy of it is wanted elsewhere."""
-    found = None if means.folder is None else find_installed(spec)
+    found = None if policy.folder is None else find_installed(spec)
     if found is None or found.kind != PUBLISHED or found.sha256 is None:
         return None
     check_installed(spec, found)
     return found.path
 
 
-def _check_obtainable(spec: WeightSpec, means: Means) -> None:
+def _check_obtainable(spec: WeightSpec, policy: DownloadPolicy) -> None:
     """Refuse what would need a network, a link or a consent that is not there.
 
     Raises:
         WeightsError: when it would.
     """
-    if means.offline:
+    if policy.offline:
         raise WeightsError(
             f"{spec.name} is not on this machine, and nothing may be downloaded", by_hand(spec)
         )
@@ -137,10 +137,10 @@ def _check_obtainable(spec: WeightSpec, means: Means) -> None:
         raise WeightsError(
             f"no direct link to {spec.name} is known, and it is not on this machine", by_hand(spec)
         )
-    check_license(spec, means)
+    check_license(spec, policy)
 
 
-def check_license(spec: WeightSpec, means: Means) -> None:
+def check_license(spec: WeightSpec, policy: DownloadPolicy) -> None:
     """Make sure that the user agrees to a licence that asks for it.
 
     Raises:
@@ -149,7 +149,7 @@ def check_license(spec: WeightSpec, means: Means) -> None:
     name = spec.owner or spec.name
     if not spec.accept or has_accepted(name, spec.license):
         return
-    if not means.agree(spec):
+    if not policy.agree(spec):
         raise WeightsError(
             f"{name} is under the licence {spec.license!r}, which you have to agree to",
             f"read {spec.source} and type: {spec.command} --accept-license {name}",
@@ -170,9 +170,9 @@ def by_hand(spec: WeightSpec) -> str:
     )
 
 
-def _downloaded(spec: WeightSpec, path: Path, means: Means) -> Path:
+def _downloaded(spec: WeightSpec, path: Path, policy: DownloadPolicy) -> Path:
     part = Part(path.with_name(f"{path.name}.part"))
-    if (copied := _in_cache(spec, means)) is not None:
+    if (copied := _in_cache(spec, policy)) is not None:
         http.check_space(path.parent, copied.stat().st_size)
         shutil.copyfile(copied, part.path)
         return _named(spec, part, path)
@@ -180,8 +180,8 @@ def _downloaded(spec: WeightSpec, path: Path, means: Means) -> Path:
     faults = []
     for url in spec.urls:
         try:
-            return _from(url, spec, part, path, means)
-        except (Refused, ChecksumError, CheckpointError) as error:
+            return _from(url, spec, part, path, policy)
+        except (DownloadRefused, ChecksumError, CheckpointError) as error:
             _log.info("%s: %s", url, error)
             faults.append(f"{url}: {error}")
             if isinstance(error, ChecksumError) and len(spec.urls) == 1:
@@ -189,17 +189,17 @@ def _downloaded(spec: WeightSpec, path: Path, means: Means) -> Path:
     raise WeightsError(f"{spec.name} cannot be downloaded: {'; '.join(faults)}", by_hand(spec))
 
 
-def _from(url: str, spec: WeightSpec, part: Part, path: Path, means: Means) -> Path:
+def _from(url: str, spec: WeightSpec, part: Part, path: Path, policy: DownloadPolicy) -> Path:
     """A file from one address, again where there is reason to doubt what came."""
-    for left in reversed(range(means.patience.attempts)):
+    for left in reversed(range(policy.retry.attempts)):
         # What is there may be of another file, and where nobody says how long a file is, its end
         # may be missing.
         resumed = part.size > 0
         if url.startswith(gdrive.PREFIX):
-            gdrive.fetch(url, part, means.patience, means.tell)
+            gdrive.fetch(url, part, policy.retry, policy.notify)
             sure = True
         else:
-            sure = http.fetch(url, part, spec.size, means.patience, means.tell)
+            sure = http.fetch(url, part, spec.size, policy.retry, policy.notify)
         try:
             return _named(spec, part, path)
         except (ChecksumError, CheckpointError):

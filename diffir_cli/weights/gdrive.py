@@ -9,19 +9,19 @@ from typing import Any
 
 from diffir_cli.errors import DiffIRError
 from diffir_cli.weights.http import LARGEST, Part, check_space
-from diffir_cli.weights.transfer import Patience, Refused
+from diffir_cli.weights.transfer import DownloadRefused, RetryPolicy
 
 PREFIX = "gdrive:"
 
 
-def fetch(url: str, part: Part, patience: Patience, tell: Callable[[int, int], None]) -> None:
+def fetch(url: str, part: Part, retry: RetryPolicy, notify: Callable[[int, int], None]) -> None:
     """Bring a file whole into its part.
 
     Args:
         url: `gdrive:` and the file's identifier.
         part: Where it goes.
-        patience: When to give up.
-        tell: Called with the bytes that are there and those of the whole, 0 where not known.
+        retry: When to give up.
+        notify: Called with the bytes that are there and those of the whole, 0 where not known.
 
     Raises:
         Refused: when gdown is not installed or does not get the file.
@@ -29,35 +29,35 @@ def fetch(url: str, part: Part, patience: Patience, tell: Callable[[int, int], N
     try:
         gdown: Any = importlib.import_module("gdown")
     except ImportError as error:
-        raise Refused("Google Drive needs gdown: pip install 'diffir[gdrive]'") from error
+        raise DownloadRefused("Google Drive needs gdown: pip install 'diffir[gdrive]'") from error
     part.remove()
 
     def advance(here: int, whole: int | None) -> None:
         check_space(part.path.parent, max(0, (whole or 0) - here))
         if here > LARGEST:
-            raise Refused(f"it sends more than {LARGEST:,} bytes")
-        tell(here, whole or 0)
+            raise DownloadRefused(f"it sends more than {LARGEST:,} bytes")
+        notify(here, whole or 0)
 
-    wishes = {
-        "timeout": (patience.connect, patience.read),
-        "retries": patience.attempts - 1,
+    requested = {
+        "timeout": (retry.connect, retry.read),
+        "retries": retry.attempts - 1,
         "progress": advance,
     }
     # Older versions know less.
     known = inspect.signature(gdown.download).parameters
-    how = {name: value for name, value in wishes.items() if name in known}
+    how = {name: value for name, value in requested.items() if name in known}
     try:
         found = gdown.download(
             id=url.removeprefix(PREFIX), output=str(part.path), quiet=True, **how
         )
-    except (DiffIRError, Refused):
+    except (DiffIRError, DownloadRefused):
         part.remove()
         raise
     # gdown raises what its own libraries raise.
     except Exception as error:
         part.remove()
         lines = [line.strip() for line in str(error).splitlines()]
-        said = " ".join(filter(None, lines)) or type(error).__name__
-        raise Refused(f"Google Drive does not give it: {said[:300]}") from error
+        message = " ".join(filter(None, lines)) or type(error).__name__
+        raise DownloadRefused(f"Google Drive does not give it: {message[:300]}") from error
     if not found or not part.size:
-        raise Refused("Google Drive does not give it")
+        raise DownloadRefused("Google Drive does not give it")

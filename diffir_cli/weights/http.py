@@ -23,7 +23,7 @@ import requests
 from diffir_cli.errors import WeightsError
 from diffir_cli.util.files import write_atomically
 from diffir_cli.version import __version__
-from diffir_cli.weights.transfer import Lost, Patience, Refused, Stream, printable
+from diffir_cli.weights.transfer import DownloadRefused, Lost, RetryPolicy, Stream, printable
 
 _log = logging.getLogger(__name__)
 _LONG = 5
@@ -88,8 +88,8 @@ def fetch(
     url: str,
     part: Part,
     size: int,
-    patience: Patience,
-    tell: Callable[[int, int], None],
+    retry: RetryPolicy,
+    notify: Callable[[int, int], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Bring a file whole into its part.
@@ -98,8 +98,8 @@ def fetch(
         url: Where it is.
         part: Where it goes; what is there already is kept where the server allows.
         size: Bytes that it must have; 0 where they are not known.
-        patience: When to give up.
-        tell: Called with the bytes that are there and those of the whole, 0 where not known.
+        retry: When to give up.
+        notify: Called with the bytes that are there and those of the whole, 0 where not known.
         sleep: For tests.
 
     Returns:
@@ -109,21 +109,21 @@ def fetch(
         Refused: when the address does not have the file, or gives up too often.
         WeightsError: when it cannot be written here.
     """
-    failures, most = 0, 12 * patience.attempts
+    failures, most = 0, 12 * retry.attempts
     for _ in range(most):
         before = part.size
         try:
-            return _attempt(url, part, size, patience, tell)
+            return _attempt(url, part, size, retry, notify)
         except Lost as lost:
             gained = part.size > before and not lost.vain
             failures = 1 if gained else failures + 1
-            if failures >= patience.attempts:
-                raise Refused(str(lost)) from lost
-            pause = max(lost.wait, patience.pause * 2 ** (failures - 1))
+            if failures >= retry.attempts:
+                raise DownloadRefused(str(lost)) from lost
+            pause = max(lost.wait, retry.pause * 2 ** (failures - 1))
             if pause >= _LONG:
                 _log.warning("%s: trying again in %.0f seconds", lost, pause)
             sleep(pause)
-    raise Refused(f"the connection was lost {most} times")
+    raise DownloadRefused(f"the connection was lost {most} times")
 
 
 def check_space(folder: Path, missing: int) -> None:
@@ -141,7 +141,7 @@ def check_space(folder: Path, missing: int) -> None:
 
 
 def _attempt(
-    url: str, part: Part, size: int, patience: Patience, tell: Callable[[int, int], None]
+    url: str, part: Part, size: int, retry: RetryPolicy, notify: Callable[[int, int], None]
 ) -> bool:
     note = part.note()
     if note.url != url or (size and part.size > size):
@@ -153,10 +153,10 @@ def _attempt(
     validator = note.etag or note.modified
     if part.size and validator:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": validator}
-    stream = Stream(url, headers, patience)
+    stream = Stream(url, headers, retry)
     try:
         total = _accept(stream.head(), url, part, size)
-        _receive(stream, part, size, total, patience, tell)
+        _receive(stream, part, size, total, retry, notify)
     finally:
         stream.abandon()
     return bool(size or total)
@@ -171,21 +171,21 @@ def _accept(answer: requests.Response, url: str, part: Part, size: int) -> int:
         part.remove()
         raise Lost("the server has no such part of the file")
     if code not in (200, 206):
-        raise Refused(f"the server answered {code} {printable(answer.reason)}")
+        raise DownloadRefused(f"the server answered {code} {printable(answer.reason)}")
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Refused("the server packs the file, which was not asked for")
+        raise DownloadRefused("the server packs the file, which was not asked for")
     # A weak tag says nothing about bytes.
     etag = answer.headers.get("ETag", "")
     modified = answer.headers.get("Last-Modified", "")
-    fresh = _Note(url, "" if etag.startswith("W/") else etag, modified)
-    total = _check_range(answer, part, fresh) if code == 206 else _length(answer)
+    fetched = _Note(url, "" if etag.startswith("W/") else etag, modified)
+    total = _check_range(answer, part, fetched) if code == 206 else _length(answer)
     # Before anything is thrown away: it may be a page of another machine on the way.
     if size and total and total != size:
-        raise Refused(f"the server has a file of {total:,} bytes instead of {size:,}")
+        raise DownloadRefused(f"the server has a file of {total:,} bytes instead of {size:,}")
     if total > LARGEST:
-        raise Refused(f"the server has a file of {total:,} bytes, more than weights have")
+        raise DownloadRefused(f"the server has a file of {total:,} bytes, more than weights have")
     if code == 200:
-        part.begin(fresh)
+        part.begin(fetched)
     check_space(part.path.parent, max(0, (size or total) - part.size))
     return total
 
@@ -195,12 +195,12 @@ def _length(answer: requests.Response) -> int:
     return int(length) if re.fullmatch(r"[0-9]{1,15}", length) else 0
 
 
-def _check_range(answer: requests.Response, part: Part, fresh: _Note) -> int:
+def _check_range(answer: requests.Response, part: Part, fetched: _Note) -> int:
     """Make sure that a piece is the rest of this very file; bytes of the whole."""
-    said = answer.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)", said)
+    header = answer.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)", header)
     known = part.note()
-    same = known.etag == fresh.etag if fresh.etag else known.modified == fresh.modified
+    same = known.etag == fetched.etag if fetched.etag else known.modified == fetched.modified
     if not (match and int(match[1]) == part.size and same):
         part.remove()
         raise Lost("the server sent another part than was asked for, or of another file")
@@ -212,11 +212,11 @@ def _receive(
     part: Part,
     size: int,
     total: int,
-    patience: Patience,
-    tell: Callable[[int, int], None],
+    retry: RetryPolicy,
+    notify: Callable[[int, int], None],
 ) -> None:
     here, whole = part.size, size or total
-    tell(here, whole)
+    notify(here, whole)
     began, at = time.monotonic(), here
     try:
         with part.path.open("ab") as file:
@@ -225,12 +225,12 @@ def _receive(
                     check_space(part.path.parent, _BETWEEN)
                 here += len(piece)
                 if here > (size or LARGEST):
-                    raise Refused(f"the server sends more than {size or LARGEST:,} bytes")
+                    raise DownloadRefused(f"the server sends more than {size or LARGEST:,} bytes")
                 file.write(piece)
-                tell(here, whole)
+                notify(here, whole)
                 passed = time.monotonic() - began
-                if passed > patience.window:
-                    if here - at < patience.slowest * passed:
+                if passed > retry.window:
+                    if here - at < retry.slowest * passed:
                         raise Lost("the server has become too slow", vain=True)
                     began, at = time.monotonic(), here
                 if here == whole:
@@ -238,7 +238,7 @@ def _receive(
                     break
             file.flush()
             os.fsync(file.fileno())
-    except Refused:
+    except DownloadRefused:
         part.remove()
         raise
     except OSError as error:

@@ -12,19 +12,19 @@ from diffir_cli.tensorfiles.containers import parameter_names
 from diffir_cli.util.files import unfinished_name
 from diffir_cli.weights.cache import (
     file_sha256,
-    held,
     imported_path,
+    locked,
     promised_sha256,
     remedy,
     weights_folder,
 )
-from diffir_cli.weights.download import Means, check_license
+from diffir_cli.weights.download import DownloadPolicy, check_license
 from diffir_cli.weights.http import check_space
 from diffir_cli.weights.policy import pin
 from diffir_cli.weights.registry import WeightSpec, read_registry
 
 
-def import_weights(source: Path, spec: WeightSpec, means: Means) -> Path:
+def import_weights(source: Path, spec: WeightSpec, policy: DownloadPolicy) -> Path:
     """Install a checkpoint that was downloaded by hand, rewritten as safetensors.
 
     Raises:
@@ -37,7 +37,7 @@ def import_weights(source: Path, spec: WeightSpec, means: Means) -> Path:
         spec = _part_of(spec, source)
     if spec.embedded:
         raise WeightsError(f"{spec.name} is part of this package", "there is nothing to import")
-    check_license(spec, means)
+    check_license(spec, policy)
     sha256, promised = file_sha256(source), promised_sha256(spec)
     if promised not in (None, sha256):
         raise ChecksumError(
@@ -56,7 +56,7 @@ def import_weights(source: Path, spec: WeightSpec, means: Means) -> Path:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with held(folder):
+        with locked(folder):
             check_space(folder, 2 * source.stat().st_size)
             staged = unfinished_name(folder / "import")
             # Strictly as the registry says: nothing else is installed under this name.

@@ -43,7 +43,7 @@ class WeightFile:
 
 
 def locate_weights(
-    wish: str | None,
+    name_or_path: str | None,
     task: Task,
     registry: Path | None = None,
     obtain: Obtain | None = None,
@@ -52,7 +52,7 @@ def locate_weights(
     """The file for a registry name, a path, or by default the task's embedded weights.
 
     Args:
-        wish: What the user wrote; None for the default.
+        name_or_path: What the user wrote; None for the default.
         task: What the weights must be for.
         registry: The user's own registry; None for that of the environment.
         obtain: Asked for weights that are not on this machine; None for a refusal.
@@ -62,15 +62,15 @@ def locate_weights(
         WeightsError: when the name is unknown, or the weights cannot be had.
         ChecksumError: when a file is not what was promised.
     """
-    if wish is None:
+    if name_or_path is None:
         return _checked(default_weights(task, scale, registry), obtain)
-    path = Path(wish)
-    if wish not in (known := read_registry(registry)) and (path.is_file() or path.suffix):
+    path = Path(name_or_path)
+    if name_or_path not in (known := read_registry(registry)) and (path.is_file() or path.suffix):
         if not path.is_file():
             names = ", ".join(spec.name for spec in known.values() if spec.task is task)
             raise WeightsError(f"no such weights file: {path}", f"known names: {names}")
         return WeightFile(path.name, path, file_sha256(path), None)
-    spec = find_weights(wish, registry)
+    spec = find_weights(name_or_path, registry)
     if spec.task is not task:
         raise WeightsError(
             f"the weights {spec.name!r} are for task {spec.task.value!r}, not {task.value!r}",

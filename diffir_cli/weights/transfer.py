@@ -29,7 +29,7 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to put up with a network.
 
     Attributes:
@@ -60,7 +60,7 @@ class Lost(Exception):  # noqa: N818
         """Whether what arrived meanwhile is too little to count."""
 
 
-class Refused(Exception):  # noqa: N818
+class DownloadRefused(Exception):  # noqa: N818
     """The address does not have the file."""
 
 
@@ -71,9 +71,9 @@ class Stream:
     of a file; whoever waits here is told after a while, whatever the thread is at.
     """
 
-    def __init__(self, url: str, headers: dict[str, str], patience: Patience) -> None:
+    def __init__(self, url: str, headers: dict[str, str], retry: RetryPolicy) -> None:
         self._items: queue.Queue[Any] = queue.Queue(_WAITING)
-        self._patience = patience
+        self._retry = retry
         self._gone = threading.Event()
         # Nobody waits for it at the end of the program.
         threading.Thread(target=self._read, args=(url, headers), daemon=True).start()
@@ -85,7 +85,7 @@ class Stream:
             Lost: when it does not come.
             Refused: when it cannot be taken.
         """
-        answer: requests.Response = self._next(self._patience.connect + self._patience.read)
+        answer: requests.Response = self._next(self._retry.connect + self._retry.read)
         return answer
 
     def pieces(self) -> Iterator[bytes]:
@@ -94,7 +94,7 @@ class Stream:
         Raises:
             Lost: when it stops coming.
         """
-        while piece := self._next(self._patience.read):
+        while piece := self._next(self._retry.read):
             yield piece
 
     def abandon(self) -> None:
@@ -124,7 +124,7 @@ class Stream:
         try:
             with requests.Session() as session:
                 session.verify = os.environ.get("SSL_CERT_FILE") or True
-                with _follow(session, url, headers, self._patience) as answer:
+                with _follow(session, url, headers, self._retry) as answer:
                     if not self._put(answer) or answer.status_code not in (200, 206):
                         return
                     # One read of the network at a time: a server that drips would not be noticed.
@@ -132,17 +132,17 @@ class Stream:
                         if not self._put(piece):
                             return
             self._put(b"")
-        except (Lost, Refused) as error:
+        except (Lost, DownloadRefused) as error:
             self._put(error)
         except _BROKEN as error:
             self._put(_judged(error))
         # Of certificates that are not where they should be, and of heads that make no sense.
         except (OSError, ValueError) as error:
-            self._put(Refused(f"it cannot be asked: {printable(error)}"))
+            self._put(DownloadRefused(f"it cannot be asked: {printable(error)}"))
 
 
 def _follow(
-    session: requests.Session, url: str, headers: dict[str, str], patience: Patience
+    session: requests.Session, url: str, headers: dict[str, str], retry: RetryPolicy
 ) -> requests.Response:
     """The answer behind all redirects, of which none leaves the web or gives up encryption."""
     for _ in range(_REDIRECTS):
@@ -151,25 +151,27 @@ def _follow(
             headers=headers,
             stream=True,
             allow_redirects=False,
-            timeout=(patience.connect, patience.read),
+            timeout=(retry.connect, retry.read),
         )
         if answer.status_code not in (301, 302, 303, 307, 308):
             return answer
         found = session.get_redirect_target(answer)
         answer.close()
         if not found:
-            raise Refused("it redirects without saying where to")
+            raise DownloadRefused("it redirects without saying where to")
         target = urljoin(url, found)
         kinds = urlsplit(url).scheme, urlsplit(target).scheme
         if kinds[1] not in ("http", "https"):
-            raise Refused(f"it redirects to {target!r}, which is no web address")
+            raise DownloadRefused(f"it redirects to {target!r}, which is no web address")
         if kinds == ("https", "http"):
-            raise Refused("it redirects from https to http, where anybody could change the file")
+            raise DownloadRefused(
+                "it redirects from https to http, where anybody could change the file"
+            )
         url = target
-    raise Refused(f"it redirects more than {_REDIRECTS} times")
+    raise DownloadRefused(f"it redirects more than {_REDIRECTS} times")
 
 
-def _judged(error: Exception) -> Lost | Refused:
+def _judged(error: Exception) -> Lost | DownloadRefused:
     """Whether trying again may help, and why it was broken off."""
     causes: list[Any] = [error]
     while following := causes[-1].__cause__ or causes[-1].__context__:
@@ -181,9 +183,9 @@ def _judged(error: Exception) -> Lost | Refused:
     causes += [one.reason for one in causes if isinstance(getattr(one, "reason", None), Exception)]
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Refused(f"its certificate cannot be trusted: {printable(cause)}")
+            return DownloadRefused(f"its certificate cannot be trusted: {printable(cause)}")
         if isinstance(cause, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-            return Refused(f"it is no web address: {printable(cause)}")
+            return DownloadRefused(f"it is no web address: {printable(cause)}")
     if any(isinstance(cause, requests.Timeout | TimeoutError) for cause in causes):
         return Lost("the server did not answer in time")
     if isinstance(error, requests.ConnectionError):
@@ -194,5 +196,5 @@ def _judged(error: Exception) -> Lost | Refused:
 
 def printable(text: object) -> str:
     """What a server or a library says, without what moves a terminal, and not all of it."""
-    said = str(getattr(text, "strerror", None) or text)
-    return "".join(letter for letter in said if letter.isprintable())[:200]
+    message = str(getattr(text, "strerror", None) or text)
+    return "".join(letter for letter in message if letter.isprintable())[:200]

@@ -26,7 +26,7 @@ from diffir_cli.models.diffir.official_names import (
     detect_stage,
     infer_config,
     our_name,
-    without_twins,
+    without_duplicates,
 )
 from diffir_cli.tensorfiles.containers import read_tensors
 from diffir_cli.util.files import write_atomically
@@ -119,7 +119,7 @@ def checkpoint_of(
         CheckpointError: when they are no network's, or cannot be trusted.
     """
     raw = {key.removeprefix("module."): value for key, value in raw.items()}
-    raw, buffers = without_twins(path, raw)
+    raw, buffers = without_duplicates(path, raw)
     stage = detect_stage(path, raw)
     tensors = {our_name(key): value.float() for key, value in raw.items()}
     for key, value in tensors.items():

@@ -17,10 +17,10 @@ level 1, the twice as wide map that it is copied into, and level 2 half as large
 _STRIP_MAPS = 64
 """Numbers that the windows and strips of a chain of stages hold, for each number of a strip."""
 
-CONDITION_NUMBERS = 2**25
+CONDITION_ELEMENTS = 2**25
 """Numbers of CPEN's widest feature that are worked on at a time where memory does not matter."""
 
-_FEWEST_CONDITION_NUMBERS = 2**20
+_FEWEST_CONDITION_ELEMENTS = 2**20
 _CONDITION_BYTES, _CONDITION_BASE = 11, 2**25
 """Bytes that CPEN takes for each of them, and in any case, as measured: input and output of its
 widest layer, and what the library of convolutions keeps."""
@@ -58,17 +58,19 @@ def needed_bytes(
     )
 
 
-def condition_numbers(budget: int | None) -> int:
+def condition_elements(budget: int | None) -> int:
     """How much of its widest feature CPEN may work on at a time: within half of the budget."""
     if budget is None:
-        return CONDITION_NUMBERS
-    return min(CONDITION_NUMBERS, max(budget // (2 * _CONDITION_BYTES), _FEWEST_CONDITION_NUMBERS))
+        return CONDITION_ELEMENTS
+    return min(
+        CONDITION_ELEMENTS, max(budget // (2 * _CONDITION_BYTES), _FEWEST_CONDITION_ELEMENTS)
+    )
 
 
-def condition_bytes(config: ModelConfig, width: int, height: int, numbers: int) -> int:
+def condition_bytes(config: ModelConfig, width: int, height: int, elements: int) -> int:
     """What CPEN takes for an image, with so many numbers of its widest feature at a time."""
     wide, high = width // config.lq_unshuffle, height // config.lq_unshuffle
     row = wide * config.ipr_dim
     halo = 2 * (2 * config.cpen_blocks + 4)
-    rows = min(max(numbers // max(row, 1), 1) + halo, high)
+    rows = min(max(elements // max(row, 1), 1) + halo, high)
     return _CONDITION_BYTES * rows * row + _CONDITION_BASE

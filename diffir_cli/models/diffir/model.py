@@ -25,16 +25,16 @@ from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.models.diffir.memory import (
     condition_bytes,
-    condition_numbers,
+    condition_elements,
     needed_bytes,
 )
 from diffir_cli.models.diffir.module_parts import module_parts
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
 from diffir_cli.models.diffir.official_names import is_known
-from diffir_cli.models.diffir.priors.windows import guess_bytes, read_by
+from diffir_cli.models.diffir.priors.windows import prior_bytes, with_prior_if_read
 from diffir_cli.models.diffir.streaming.condition import condition
-from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_numbers
+from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
 from diffir_cli.options import Engine, Task
 from diffir_cli.util.device_memory import available_bytes, format_bytes
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
@@ -97,9 +97,9 @@ class DiffIRModel:
         """
         config, device = self.config, next(self.network.parameters()).device
         if config.in_channels == 6 and lq.shape[1] == 3:
-            lq = _with_guess(lq, config, budget if device.type == "cpu" else None)
+            lq = _with_prior(lq, config, budget if device.type == "cpu" else None)
         padded = to_device(_padded(lq, config), device)
-        elements = condition_numbers(budget)
+        elements = condition_elements(budget)
         if isinstance(self.network, DiffIRS1):
             if truth is None:
                 raise ValueError("a stage-1 network reads its IPR from the ground truth")
@@ -127,7 +127,7 @@ class DiffIRModel:
                 )
             return hq
         for smaller in _STRIPS[:-1]:
-            network = StreamingDIRformer(dirformer, self.dtype, strip_numbers() // smaller)
+            network = StreamingDIRformer(dirformer, self.dtype, strip_elements() // smaller)
             hq = unless_out_of_memory(partial(network, lq, ipr))
             if hq is not None:
                 return hq
@@ -136,7 +136,7 @@ class DiffIRModel:
             )
             if lq.device.type == "cuda":
                 torch.cuda.empty_cache()
-        return StreamingDIRformer(dirformer, self.dtype, strip_numbers() // _STRIPS[-1])(lq, ipr)
+        return StreamingDIRformer(dirformer, self.dtype, strip_elements() // _STRIPS[-1])(lq, ipr)
 
     def _whole(self, lq: Tensor, ipr: Tensor) -> Tensor:
         """The plain modules' result."""
@@ -150,11 +150,11 @@ class DiffIRModel:
     def memory(self, width: int, height: int) -> int:
         """Bytes that a window of so many LQ pixels takes, beside weights and pictures."""
         itemsize = self.dtype.itemsize
-        return needed_bytes(self.config, width, height, self.engine, itemsize, strip_numbers())
+        return needed_bytes(self.config, width, height, self.engine, itemsize, strip_elements())
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:
         """Bytes that CPEN takes for an image."""
-        return condition_bytes(self.config, width, height, condition_numbers(budget))
+        return condition_bytes(self.config, width, height, condition_elements(budget))
 
     def parts(self) -> Mapping[str, nn.Module]:
         """CPEN, DIRformer, and the denoiser of stage 2."""
@@ -272,7 +272,7 @@ def _padded(image: Tensor, config: ModelConfig, scale: int = 1) -> Tensor:
     return pad(image, config.multiple * scale, repeat_edge=config.in_channels == 4)
 
 
-def _with_guess(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
+def _with_prior(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
     """A picture with its deconvolved guess behind it, which is made on the CPU.
 
     Raises:
@@ -281,7 +281,7 @@ def _with_guess(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
     height, width = lq.shape[-2:]
     if budget is None:
         budget = available_bytes(torch.device("cpu"))
-    needed = guess_bytes(config, height, width)
+    needed = prior_bytes(config, height, width)
     if budget is not None and needed > budget:
         raise DeviceError(
             f"to look for the shake of {width}×{height} pixels takes about "
@@ -289,7 +289,7 @@ def _with_guess(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
             "use a machine with more memory, or raise --max-memory",
         )
     try:
-        return read_by(config, lq, budget)
+        return with_prior_if_read(config, lq, budget)
     except (RuntimeError, MemoryError) as error:
         if not (is_out_of_memory(error) or "start new thread" in str(error)):
             raise

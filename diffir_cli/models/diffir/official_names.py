@@ -16,7 +16,7 @@ from diffir_cli.errors import CheckpointError
 from diffir_cli.models.diffir.config import LEVELS, ModelConfig, Norm, Schedule, Tail
 from diffir_cli.models.diffir.diffusion import NoiseSchedule
 
-_TWINS = {"diffusion.condition.": "condition.", "diffusion.model.": "denoise."}
+_DUPLICATES = {"diffusion.condition.": "condition.", "diffusion.model.": "denoise."}
 """Modules that an official stage-2 file holds twice, and the copy that counts."""
 
 _RENAMES: list[tuple[str, Any]] = [
@@ -68,7 +68,7 @@ def detect_stage(path: Path, raw: Mapping[str, Tensor]) -> int:
     )
 
 
-def without_twins(
+def without_duplicates(
     path: Path, raw: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The parameters once each, and the schedule buffers.
@@ -79,13 +79,15 @@ def without_twins(
     kept: dict[str, Tensor] = {}
     buffers: dict[str, Tensor] = {}
     for key, value in raw.items():
-        twin = next((key.replace(a, b, 1) for a, b in _TWINS.items() if key.startswith(a)), None)
-        if twin is not None:
-            if twin in raw and not torch.equal(raw[twin], value):
+        duplicate = next(
+            (key.replace(a, b, 1) for a, b in _DUPLICATES.items() if key.startswith(a)), None
+        )
+        if duplicate is not None:
+            if duplicate in raw and not torch.equal(raw[duplicate], value):
                 raise CheckpointError(
-                    f"{path} holds two different copies of {twin!r}", "download the file again"
+                    f"{path} holds two different copies of {duplicate!r}", "download the file again"
                 )
-            kept.setdefault(twin, value)
+            kept.setdefault(duplicate, value)
         elif key.startswith("diffusion."):
             buffers[key.removeprefix("diffusion.")] = value
         else:

@@ -22,7 +22,7 @@ from diffir_cli.training.recipe import Discriminator, Recipe
 _log = logging.getLogger(__name__)
 
 
-class Critics:
+class AdversarialLosses:
     """What judges HQ besides its distance from GT.
 
     Args:
@@ -44,7 +44,7 @@ class Critics:
             _log.warning("perceptual.weights names no file: trained without the perceptual loss")
         if recipe.adversarial.discriminator is not Discriminator.NONE:
             self.adversary = Adversary(recipe.adversarial, world)
-        self.falls = recipe.adversarial.falls
+        self.follow_lr_schedule = recipe.adversarial.follow_lr_schedule
 
     def terms(self, hq: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Their terms of the loss for (B, 3, H, W) images."""
@@ -55,17 +55,19 @@ class Critics:
             terms |= self.adversary.terms(hq, batch)
         return terms
 
-    def learn(self, batch: Batch, share_of_rate: float, caution: float) -> float:
+    def learn(self, batch: Batch, share_of_rate: float, lr_factor: float) -> float:
         """Let the discriminator learn from the images judged last; its loss, or 0 without one.
 
         Args:
             batch: The batch of those images.
             share_of_rate: How much the schedule leaves of the network's learning rate.
-            caution: What returns to an earlier state leave of every learning rate.
+            lr_factor: What returns to an earlier state leave of every learning rate.
         """
         if self.adversary is None:
             return 0.0
-        return self.adversary.learn(batch, (share_of_rate if self.falls else 1.0) * caution)
+        return self.adversary.learn(
+            batch, (share_of_rate if self.follow_lr_schedule else 1.0) * lr_factor
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a continued run needs."""

@@ -40,7 +40,7 @@ from diffir_cli.models.diffir.priors.fourier import (
     transfer_function,
 )
 
-_EXTENT, _LARGE_EXTENT = 35, 51
+_KERNEL_SIZE, _LARGE_KERNEL = 35, 51
 """Side of the largest kernel that is looked for, in pixels, and that in a large picture: shakes
 grow with it, and it tells more of them."""
 _LARGE, _LARGE_SHORT = 1024, 128
@@ -51,7 +51,7 @@ _COARSEST = 5
 """Side of the kernel in the smallest picture."""
 _ROUNDS = 5
 """Alternations at each size."""
-_ROUGH = 2
+_INITIAL_KERNEL = 2
 """How many sizes are left to the windows of a picture."""
 _EDGES, _FEWEST_EDGES, _EDGES_DECAY = 4e-3, 1e-3, 1.1
 """λ, the least it becomes, and by what it is divided after each alternation."""
@@ -71,37 +71,40 @@ _FLAT = 1e-4
 """Root of the mean squared gradient below which a picture has no edges."""
 
 
-def extent_of(height: int, width: int) -> int:
+def kernel_size_of(height: int, width: int) -> int:
     """Side of the largest kernel that is looked for in a picture, in pixels."""
     large = max(height, width) >= _LARGE and min(height, width) >= _LARGE_SHORT
-    return _LARGE_EXTENT if large else _EXTENT
+    return _LARGE_KERNEL if large else _KERNEL_SIZE
 
 
 @torch.no_grad()
 def deconvolved(
-    image: Tensor, reduced: float = 1.0, extent: int = _EXTENT, rough: Tensor | None = None
+    image: Tensor,
+    reduced: float = 1.0,
+    kernel_size: int = _KERNEL_SIZE,
+    initial: Tensor | None = None,
 ) -> Tensor:
     """The guess for one window, within which the blur is taken for the same.
 
     Args:
         image: (3, H, W) in [0, 1].
         reduced: By how much the picture is made smaller to look for the kernel, at least 1.
-        extent: Side of the largest kernel, in pixels of the smaller picture.
-        rough: Where to begin, from `rough_kernel` of the picture that the window is a part of.
+        kernel_size: Side of the largest kernel, in pixels of the smaller picture.
+        initial: Where to begin, from `initial_kernel` of the picture that the window is a part of.
 
     Returns:
         (3, H, W) in [0, 1]; the image itself where it is too small or too flat.
     """
-    kernel = shake_kernel(_luma(image, reduced), extent, rough)
+    kernel = shake_kernel(_luma(image, reduced), kernel_size, initial)
     if kernel is None:
         return image
     if reduced > 1:
         kernel = _enlarged(kernel, reduced)
-    return undone(image, kernel).clamp_(0, 1)
+    return deconvolve_tv(image, kernel).clamp_(0, 1)
 
 
 @torch.no_grad()
-def rough_kernel(image: Tensor, reduced: float, extent: int) -> Tensor | None:
+def initial_kernel(image: Tensor, reduced: float, kernel_size: int) -> Tensor | None:
     """The kernel of a whole picture as it is found before the largest sizes.
 
     A picture tells more of its kernel than a window, which need only be asked how its own differs.
@@ -109,36 +112,38 @@ def rough_kernel(image: Tensor, reduced: float, extent: int) -> Tensor | None:
     Args:
         image: (3, H, W) in [0, 1].
         reduced: By how much the picture is made smaller, at least 1.
-        extent: Side of the largest kernel, in pixels of the smaller picture.
+        kernel_size: Side of the largest kernel, in pixels of the smaller picture.
 
     Returns:
         About half as many pixels a side; None where the picture is too small or too flat to tell.
     """
     luma = _luma(image, reduced)
-    if not _telling(luma):
+    if not _has_edges(luma):
         return None
-    return _alternated(luma, extent, None, _sizes(extent) - 1, _ROUGH)
+    return _alternated(luma, kernel_size, None, _sizes(kernel_size) - 1, _INITIAL_KERNEL)
 
 
-def shake_kernel(luma: Tensor, extent: int = _EXTENT, rough: Tensor | None = None) -> Tensor | None:
+def shake_kernel(
+    luma: Tensor, kernel_size: int = _KERNEL_SIZE, initial: Tensor | None = None
+) -> Tensor | None:
     """The kernel that a shake has blurred a picture with.
 
     Args:
         luma: (H, W) in [0, 1].
-        extent: Side of the kernel, odd.
-        rough: Where to begin, from `rough_kernel`; from nothing if None.
+        kernel_size: Side of the kernel, odd.
+        initial: Where to begin, from `initial_kernel`; from nothing if None.
 
     Returns:
         (extent, extent), not negative, with a sum of 1 and its centre of mass about the middle;
         None where the picture is too small or too flat to tell.
     """
-    if not _telling(luma):
+    if not _has_edges(luma):
         return None
-    first = _sizes(extent) - 1 if rough is None else _ROUGH - 1
-    return _alternated(luma, extent, rough, first, 0)
+    first = _sizes(kernel_size) - 1 if initial is None else _INITIAL_KERNEL - 1
+    return _alternated(luma, kernel_size, initial, first, 0)
 
 
-def undone(image: Tensor, kernel: Tensor) -> Tensor:
+def deconvolve_tv(image: Tensor, kernel: Tensor) -> Tensor:
     """The picture that a kernel has blurred, (C, H, W), from the blurred one and that kernel.
 
     It has little total variation, by splitting: an auxiliary field takes the gradients without
@@ -176,19 +181,21 @@ def undone(image: Tensor, kernel: Tensor) -> Tensor:
     return picture[..., margin : margin + height, margin : margin + width].contiguous()
 
 
-def scene_pixels(height: int, width: int, extent: int) -> int:
+def scene_pixels(height: int, width: int, kernel_size: int) -> int:
     """How many pixels a picture has with the margins that it is worked on with."""
-    margin = min(extent, height - 1, width - 1)
+    margin = min(kernel_size, height - 1, width - 1)
     return fast_length(height + 2 * margin) * fast_length(width + 2 * margin)
 
 
-def _alternated(luma: Tensor, extent: int, kernel: Tensor | None, first: int, last: int) -> Tensor:
+def _alternated(
+    luma: Tensor, kernel_size: int, kernel: Tensor | None, first: int, last: int
+) -> Tensor:
     """The kernel after the sizes from `first` to `last`; 0 is the picture's own."""
-    before = _ROUNDS * (_sizes(extent) - 1 - first)
+    before = _ROUNDS * (_sizes(kernel_size) - 1 - first)
     edges = max(_EDGES / _EDGES_DECAY**before, _FEWEST_EDGES)
     for level in range(first, last - 1, -1):
         ratio = _RATIO**level
-        side = max(3, math.ceil(extent * ratio)) // 2 * 2 + 1
+        side = max(3, math.ceil(kernel_size * ratio)) // 2 * 2 + 1
         small = luma
         if level:
             small = _resized(luma, [max(16, round(ratio * length)) for length in luma.shape])
@@ -206,9 +213,9 @@ def _alternated(luma: Tensor, extent: int, kernel: Tensor | None, first: int, la
     return kernel
 
 
-def _sizes(extent: int) -> int:
+def _sizes(kernel_size: int) -> int:
     """In how many sizes of a picture a kernel is looked for."""
-    return int(math.log(_COARSEST / extent) / math.log(_RATIO)) + 1
+    return int(math.log(_COARSEST / kernel_size) / math.log(_RATIO)) + 1
 
 
 def _luma(image: Tensor, reduced: float) -> Tensor:
@@ -219,7 +226,7 @@ def _luma(image: Tensor, reduced: float) -> Tensor:
     return luma
 
 
-def _telling(luma: Tensor) -> bool:
+def _has_edges(luma: Tensor) -> bool:
     """Whether a picture is large enough, and has edges."""
     if min(luma.shape) < SMALLEST_WINDOW:
         return False

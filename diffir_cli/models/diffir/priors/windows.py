@@ -24,8 +24,8 @@ from torch import Tensor
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.priors.deconvolution import (
     deconvolved,
-    extent_of,
-    rough_kernel,
+    initial_kernel,
+    kernel_size_of,
     scene_pixels,
 )
 from diffir_cli.util.tiling import blended
@@ -39,7 +39,7 @@ _PIXEL_BYTES, _SCENE_BYTES = 48, 150
 margins: in each thread a window, before them the whole picture at half its size. As measured."""
 
 
-def read_by(config: ModelConfig, lq: Tensor, budget: int | None = None) -> Tensor:
+def with_prior_if_read(config: ModelConfig, lq: Tensor, budget: int | None = None) -> Tensor:
     """What a network reads of a picture.
 
     Args:
@@ -52,10 +52,10 @@ def read_by(config: ModelConfig, lq: Tensor, budget: int | None = None) -> Tenso
     """
     if config.in_channels != 6 or lq.shape[1] == 6:
         return lq
-    return with_guess(lq, _threads(lq.shape[-2], lq.shape[-1], budget))
+    return with_prior(lq, _threads(lq.shape[-2], lq.shape[-1], budget))
 
 
-def with_guess(lq: Tensor, threads: int | None = None) -> Tensor:
+def with_prior(lq: Tensor, threads: int | None = None) -> Tensor:
     """A picture with its deconvolved guess behind it.
 
     Args:
@@ -68,12 +68,12 @@ def with_guess(lq: Tensor, threads: int | None = None) -> Tensor:
     reduced = _reduced(lq.shape[-2], lq.shape[-1])
     window, overlap = round(_WINDOW * reduced), round(_OVERLAP * reduced)
     with _single_threads(threads or torch.get_num_threads()) as pool:
-        guess_of = pool.submit(_guessing, lq[0], reduced).result()
-        guess = blended(lq, 1, window, overlap, 1, guess_of, mapped=pool.map)
-    return torch.cat([lq, guess], dim=1)
+        prior_of = pool.submit(_window_prior, lq[0], reduced).result()
+        prior = blended(lq, 1, window, overlap, 1, prior_of, mapped=pool.map)
+    return torch.cat([lq, prior], dim=1)
 
 
-def guesses_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
+def priors_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
     """What windows of a picture have for their guesses, the same with any number of threads.
 
     Args:
@@ -86,18 +86,18 @@ def guesses_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]
         (3, H, W) in [0, 1] for each.
     """
     if _reduced(*whole.shape[-2:]) > 1:
-        return [guesses_of_windows([window], window)[0] for window in windows]
+        return [priors_of_windows([window], window)[0] for window in windows]
     with _single_threads(1) as pool:
-        guess_of = pool.submit(_guessing, whole, 1.0).result()
-        return [pool.submit(guess_of, window[None]).result()[0] for window in windows]
+        prior_of = pool.submit(_window_prior, whole, 1.0).result()
+        return [pool.submit(prior_of, window[None]).result()[0] for window in windows]
 
 
-def guess_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) -> int:
+def prior_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) -> int:
     """What the guess of a picture takes beside it; 0 for a network that reads none."""
     if config.in_channels != 6:
         return 0
     windows = _PIXEL_BYTES * height * width + threads * _window_bytes(height, width)
-    return max(windows, _rough_bytes(height, width))
+    return max(windows, _initial_kernel_bytes(height, width))
 
 
 def _threads(height: int, width: int, budget: int | None) -> int:
@@ -112,21 +112,21 @@ def _threads(height: int, width: int, budget: int | None) -> int:
 def _window_bytes(height: int, width: int) -> int:
     """What one thread takes."""
     reduced = _reduced(height, width)
-    side, extent = round(_WINDOW * reduced), math.ceil(_extent(height, width) * reduced)
-    return _SCENE_BYTES * scene_pixels(min(side, height), min(side, width), extent)
+    side, kernel_size = round(_WINDOW * reduced), math.ceil(_kernel_size(height, width) * reduced)
+    return _SCENE_BYTES * scene_pixels(min(side, height), min(side, width), kernel_size)
 
 
-def _rough_bytes(height: int, width: int) -> int:
+def _initial_kernel_bytes(height: int, width: int) -> int:
     """What is taken before the windows."""
     half = 2 * _reduced(height, width)
-    margin = math.ceil(_extent(height, width) / 2)
+    margin = math.ceil(_kernel_size(height, width) / 2)
     return _SCENE_BYTES * scene_pixels(math.ceil(height / half), math.ceil(width / half), margin)
 
 
-def _extent(height: int, width: int) -> int:
+def _kernel_size(height: int, width: int) -> int:
     """Side of the largest kernel of a picture, in pixels of the one that it is looked for in."""
     reduced = _reduced(height, width)
-    return extent_of(round(height / reduced), round(width / reduced))
+    return kernel_size_of(round(height / reduced), round(width / reduced))
 
 
 def _reduced(height: int, width: int) -> float:
@@ -134,31 +134,31 @@ def _reduced(height: int, width: int) -> float:
     return max(1.0, min(max(height, width) / _LARGEST, min(height, width) / _WINDOW))
 
 
-def _guessing(whole: Tensor, reduced: float) -> Callable[..., Tensor]:
+def _window_prior(whole: Tensor, reduced: float) -> Callable[..., Tensor]:
     """What makes the guess of a (1, 3, H, W) window of a (3, H, W) picture."""
-    extent = extent_of(*(round(side / reduced) for side in whole.shape[-2:]))
-    rough = rough_kernel(whole, reduced, extent)
-    return lambda window, *_place: deconvolved(window[0], reduced, extent, rough)[None]
+    kernel_size = kernel_size_of(*(round(side / reduced) for side in whole.shape[-2:]))
+    initial = initial_kernel(whole, reduced, kernel_size)
+    return lambda window, *_place: deconvolved(window[0], reduced, kernel_size, initial)[None]
 
 
 class _Usual:
     """How many threads torch uses while nobody makes a guess."""
 
     def __init__(self) -> None:
-        self.lock, self.guesses, self.threads = threading.Lock(), 0, 1
+        self.lock, self.priors, self.threads = threading.Lock(), 0, 1
 
     def leave(self) -> None:
         """Begin a guess."""
         with self.lock:
-            if not self.guesses:
+            if not self.priors:
                 self.threads = torch.get_num_threads()
-            self.guesses += 1
+            self.priors += 1
 
     def restore(self) -> None:
         """End a guess; the last one gives the threads back."""
         with self.lock:
-            self.guesses -= 1
-            if not self.guesses:
+            self.priors -= 1
+            if not self.priors:
                 torch.set_num_threads(self.threads)
 
 

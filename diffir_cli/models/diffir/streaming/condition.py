@@ -11,26 +11,26 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from diffir_cli.models.diffir.memory import CONDITION_NUMBERS
+from diffir_cli.models.diffir.memory import CONDITION_ELEMENTS
 from diffir_cli.models.diffir.networks.cpen import CPEN
 from diffir_cli.models.diffir.streaming.rows import spans
 
 
 @torch.inference_mode()
-def condition(cpen: CPEN, pixels: Tensor, numbers: int = CONDITION_NUMBERS) -> Tensor:
+def condition(cpen: CPEN, pixels: Tensor, elements: int = CONDITION_ELEMENTS) -> Tensor:
     """What `CPEN.forward` gives, with bounded memory.
 
     Args:
         cpen: The plain module.
         pixels: (1, C, h, w) unshuffled pixels.
-        numbers: How many numbers its widest feature may have at a time, halo apart.
+        elements: How many numbers its widest feature may have at a time, halo apart.
 
     Returns:
         (1, 4C').
     """
     height, width = pixels.shape[2:]
     widest = cast(nn.Linear, cpen.mlp[0]).in_features
-    strip = max(1, numbers // (width * widest))
+    strip = max(1, elements // (width * widest))
     if strip >= height:
         return cpen(pixels)
     halo = sum(isinstance(module, nn.Conv2d) for module in cpen.features.modules())

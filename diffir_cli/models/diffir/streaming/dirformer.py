@@ -34,14 +34,14 @@ class StreamingDIRformer:
     Args:
         dirformer: The plain module; its weights are used where they are.
         dtype: Number format of the feature maps.
-        numbers: How many numbers of a feature, pixels times channels, are worked on at a time.
+        elements: How many numbers of a feature, pixels times channels, are worked on at a time.
     """
 
     def __init__(
-        self, dirformer: DIRformer, dtype: torch.dtype, numbers: int | None = None
+        self, dirformer: DIRformer, dtype: torch.dtype, elements: int | None = None
     ) -> None:
         self.dirformer, self.dtype = dirformer, dtype
-        self.numbers = numbers or strip_numbers()
+        self.elements = elements or strip_elements()
 
     @torch.inference_mode()
     def __call__(self, lq: Tensor, ipr: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class StreamingDIRformer:
         if not len(level):
             return
         height, width, channels = feature.shape
-        strip = max(1, round(self.numbers / (width * channels)))
+        strip = max(1, round(self.elements / (width * channels)))
         blocks = [FoldedBlock.of(cast(DynamicBlock, block), ipr, self.dtype) for block in level]
         sums = AttentionSums(feature, blocks[0], strip)
         run([sums], height, strip)
@@ -165,11 +165,11 @@ class StreamingDIRformer:
 
         Each call of such a convolution rearranges its weights, so that larger strips pay.
         """
-        rows = max(8 * self.numbers // (width * channels), 4)
+        rows = max(8 * self.elements // (width * channels), 4)
         return rows - rows % multiple
 
 
-def strip_numbers() -> int:
+def strip_elements() -> int:
     """How many numbers of a feature are worked on at a time where memory does not matter.
 
     Computed and not measured: strips of 1 to 3 MiB of fp32 a thread were equally fast, smaller ones
