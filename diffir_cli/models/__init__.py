@@ -1,0 +1,1 @@
+"""Families of networks, each in a folder of its own."""
