@@ -20,14 +20,24 @@ from diffir_cli.models.resshift.networks.vq_autoencoder import VQAutoencoder
 
 
 class ResShift(nn.Module):
-    """Denoiser, schedule, and the autoencoder of a latent model."""
+    """Denoiser, schedule, and the autoencoder of a latent model.
 
-    def __init__(self, config: ResShiftConfig) -> None:
+    Args:
+        denoiser: With the configuration of the model.
+        autoencoder: None for a model that runs on pixels.
+    """
+
+    def __init__(self, denoiser: SwinUNet, autoencoder: VQAutoencoder | None) -> None:
         super().__init__()
-        self.config = config
-        self.schedule = ShiftSchedule.of(config)
-        self.denoiser = SwinUNet(config)
-        self.autoencoder = VQAutoencoder(config) if config.latent else None
+        self.config = denoiser.config
+        self.schedule = ShiftSchedule.of(denoiser.config)
+        self.denoiser = denoiser
+        self.autoencoder = autoencoder
+
+    @classmethod
+    def of(cls, config: ResShiftConfig) -> ResShift:
+        """An untrained model."""
+        return cls(SwinUNet(config), VQAutoencoder(config) if config.latent else None)
 
     def noise_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Fields, channels, height and width of the noise for an LQ of this size in pixels.

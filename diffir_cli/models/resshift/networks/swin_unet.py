@@ -308,12 +308,14 @@ class SwinUNet(nn.Module):
 
         first = nn.Conv2d(x_channels + config.extracted_channels, channels[0], 3, padding=1)
         self.input_blocks = nn.ModuleList([UNetBlock([first])])
-        skips = [current := channels[0]]
+        current = channels[0]
+        skips = [current]
         for level, out_dim in enumerate(channels):
             for number in range(config.blocks[level]):
                 block = TimeResBlock(config, current, out_dim)
                 self.input_blocks.append(_with_swin(block, config, level, number))
-                skips.append(current := out_dim)
+                current = out_dim
+                skips.append(current)
             if level < deepest:
                 self.input_blocks.append(UNetBlock([Downsample(current, current)]))
                 skips.append(current)
