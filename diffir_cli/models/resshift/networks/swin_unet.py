@@ -18,7 +18,6 @@ are group normalisations over the whole feature map, where Swin has layer normal
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +46,9 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def shift_mask(height: int, width: int, window: int, rule: MaskRule) -> Tensor:
+def shift_mask(
+    height: int, width: int, window: int, rule: MaskRule, device: torch.device | None = None
+) -> Tensor:
     """What is added to the scores of attention in shifted windows: 0, or −100 to keep apart.
 
     The feature map has been rolled up and left by half a window, so the last row and column of
@@ -60,12 +61,14 @@ def shift_mask(height: int, width: int, window: int, rule: MaskRule) -> Tensor:
         width: Of the feature map, a multiple of `window`.
         window: Side of a window, even.
         rule: Which of the two.
+        device: Where the result is wanted.
 
     Returns:
         (windows, window², window²), windows and tokens row by row, float32.
     """
     shift = window // 2
-    row, column = torch.arange(height)[:, None], torch.arange(width)
+    row = torch.arange(height, device=device)[:, None]
+    column = torch.arange(width, device=device)
     if rule is MaskRule.LEGACY:
         labels = ((row >= height - window) & (column % window >= window - shift)).long()
     else:
@@ -88,14 +91,17 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
-@lru_cache(maxsize=8)
-def relative_position_index(window: int) -> Tensor:
+def relative_position_index(window: int, device: torch.device | None = None) -> Tensor:
     """Which row of the table of biases holds for two tokens of a window.
+
+    Args:
+        window: Side of a window.
+        device: Where the result is wanted.
 
     Returns:
         (window², window²), (Δy + w − 1)(2w − 1) + (Δx + w − 1) for a difference (Δy, Δx), int64.
     """
-    token = torch.arange(window**2)
+    token = torch.arange(window**2, device=device)
     y, x = token // window, token % window
     down = y[:, None] - y[None, :] + window - 1
     right = x[:, None] - x[None, :] + window - 1
@@ -137,8 +143,7 @@ class WindowAttention(nn.Module):
     def _bias(self) -> Tensor:
         """(heads, window², window²)."""
         table = self.relative_position_bias_table
-        index = relative_position_index(self.window).to(table.device)
-        return table[index].permute(2, 0, 1)
+        return table[relative_position_index(self.window, table.device)].permute(2, 0, 1)
 
 
 class MLP(nn.Module):
@@ -182,7 +187,7 @@ class SwinBlock(nn.Module):
         height, width = feature.shape[2:]
         if not self.shift:
             return from_windows(self.attn(to_windows(feature, self.window), None), height, width)
-        mask = shift_mask(height, width, self.window, self.rule)
+        mask = shift_mask(height, width, self.window, self.rule, feature.device)
         rolled = feature.roll((-self.shift, -self.shift), (2, 3))
         attended = self.attn(to_windows(rolled, self.window), mask)
         return from_windows(attended, height, width).roll((self.shift, self.shift), (2, 3))
