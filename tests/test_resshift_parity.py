@@ -30,7 +30,7 @@ whose deviation is 0.5."""
 LATENT_TOLERANCE = 1e-5
 """2e-6 and 5e-6."""
 DECODER_TOLERANCE = 6e-5
-"""2e-5 and 3e-5, of outputs whose deviation is 1 to 3."""
+"""3e-5 with both."""
 SAFE_MARGIN = 1e-4
 """Positions whose best and second best code are nearer than this may get either."""
 
