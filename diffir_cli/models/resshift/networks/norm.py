@@ -1,0 +1,17 @@
+"""Group normalisation that computes in fp32 whatever the precision of the network."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GroupNorm32(nn.GroupNorm):
+    """Group normalisation in fp32 of a (B, C, H, W) feature of any floating-point type."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape and type."""
+        normed = F.group_norm(
+            feature.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
+        )
+        return normed.to(feature.dtype)
