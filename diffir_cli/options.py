@@ -13,6 +13,8 @@ class Task(StrEnum):
     REALSR = "realsr"
     DEBLUR = "deblur"
     INPAINT = "inpaint"
+    FACE = "face"
+    """Aligned crops of faces."""
 
 
 class Precision(StrEnum):
@@ -45,6 +47,20 @@ class AlphaMode(StrEnum):
     """Through the network, as a grey picture of its own."""
     DROP = "drop"
     """Left out: the picture becomes opaque."""
+
+
+class ColorFix(StrEnum):
+    """Where the colours of a result come from."""
+
+    AUTO = "auto"
+    """`wavelet` for models that restore in a latent space, which shifts colours, unless they fill
+    holes; else `none`."""
+    WAVELET = "wavelet"
+    """Slow changes of colour from the input, fast ones from the network."""
+    ADAIN = "adain"
+    """Mean and deviation of each channel from the input."""
+    NONE = "none"
+    """Everything from the network."""
 
 
 class OnExist(StrEnum):

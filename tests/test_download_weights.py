@@ -34,7 +34,11 @@ def test_the_list_names_all_weights_with_licence_and_state(registry: Path) -> No
     assert known["sr-x4-lite"] == "embedded"
     assert known["sr-x4"] == "missing"
     assert known["tiny"] == "missing"
-    assert set(states("--task", "deblur")) == {"deblur-lite", "deblur-gopro"}
+    assert set(states("--task", "deblur")) == {
+        "deblur-lite",
+        "deblur-gopro",
+        "resshift-deblur-gopro",
+    }
 
 
 def test_a_download_passes_through_its_states(registry: Path, web: Web, home: Path) -> None:
@@ -98,6 +102,7 @@ def test_one_that_cannot_be_had_does_not_stop_the_others(registry: Path) -> None
         "sr-x4-lite": True,
         "sr-x4": False,
         "sr-x2": False,
+        "resshift-sr-x4": False,
         "tiny": True,
     }
 

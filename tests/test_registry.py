@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.resshift.config import RELEASED
 from diffir_cli.weights.registry import read_registry
 from tests.download_helpers import download, entry
 
@@ -15,7 +16,11 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_every_official_checkpoint_is_listed_with_its_page() -> None:
-    official = {spec.name: spec for spec in read_registry().values() if not spec.embedded}
+    official = {
+        spec.name: spec
+        for spec in read_registry().values()
+        if spec.family == "diffir" and not spec.embedded
+    }
     realsr = {f"realsr-x{scale}{kind}" for scale in (1, 2, 4) for kind in ("", "-v2")}
     inpaint = {"inpaint-celeba", "inpaint-places", "inpaint-places-big"}
     assert set(official) == {"sr-x2", "sr-x4", "deblur-gopro"} | realsr | inpaint
@@ -23,6 +28,19 @@ def test_every_official_checkpoint_is_listed_with_its_page() -> None:
         assert spec.license
         assert spec.source.startswith("https://drive.google.com/drive/folders/")
         assert spec.sha256 == "unpinned"
+
+
+def test_every_released_model_of_resshift_is_listed_with_its_licence_to_be_accepted() -> None:
+    released = {"realsr-x2": None, "bicubic-x4-opencv-s15": None, "bicubic-x4-matlab-s15": None}
+    found = [spec for spec in read_registry().values() if spec.family == "resshift"]
+    models = [spec.model for spec in found]
+    assert all(model in models for name, model in RELEASED.items() if name not in released)
+    for spec in found:
+        assert spec.accept and "non-commercial" in spec.license
+        assert [part.component for part in spec.files] == ["denoiser", "autoencoder"]
+        assert all(part.urls for part in spec.files)
+    f4 = {spec.files[1].name for spec in found if spec.files[1].file == "autoencoder_vq_f4.pth"}
+    assert len(f4) == 1
 
 
 def test_the_users_registry_comes_before_ours(

@@ -22,7 +22,7 @@ from diffir_cli.errors import DiffIRError
 from diffir_cli.imaging import Picture, encode_picture, write_picture
 from diffir_cli.imaging.read import decode_errors
 from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
-from diffir_cli.options import Engine, MemoryLimits, Precision, Task
+from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.loading import load_runner
 from diffir_cli.runtime.pictures import RestoredPicture, check_holes, restore_source
 from diffir_cli.runtime.runner import ModelRunner
@@ -58,6 +58,8 @@ class Work:
     """Where finished files are noted; None for nowhere."""
     in_place: bool = False
     """Whether each file is noted beside itself instead, so that it is known whatever is named."""
+    color_fix: ColorFix = ColorFix.AUTO
+    """Where the colours of results come from."""
     owner: str = ""
     """Whose unfinished files are; empty for this process."""
 
@@ -76,6 +78,7 @@ class Work:
             self.threads,
             self.engine,
             self.limits,
+            color_fix=self.color_fix,
         )
 
     def note(self, job: Job, record: Record) -> None:
@@ -105,6 +108,9 @@ class Work:
             "quality": self.quality,
             "lossless": self.lossless,
         }
+        if self.color_fix is not ColorFix.AUTO:
+            # Left out by default, so that results of earlier versions are still known.
+            values["color_fix"] = self.color_fix
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 

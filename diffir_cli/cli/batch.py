@@ -18,7 +18,7 @@ from diffir_cli.cli.batch_console import Reporter, print_summary, show_plan
 from diffir_cli.cli.console import be_quiet, print_json, print_message
 from diffir_cli.cli.progress import make_progress
 from diffir_cli.cli.weights import located
-from diffir_cli.options import AlphaMode, Engine, OnExist, Precision, Task
+from diffir_cli.options import AlphaMode, ColorFix, Engine, OnExist, Precision, Task
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Request
@@ -140,6 +140,7 @@ def batch(
     max_memory: options.MaxMemory = "",
     tile: options.Tile = "auto",
     tile_overlap: options.TileOverlap = 32,
+    color_fix: options.ColorFixName = ColorFix.AUTO,
     mask: Masks = None,
     mask_invert: options.MaskInvert = False,
     mask_dilate: options.MaskDilate = 0,
@@ -232,6 +233,7 @@ def batch(
         threads,
         quality,
         lossless,
+        color_fix=color_fix,
     )
     # A machine that only hands out need not have the devices of those that compute.
     at_home = replace(work, device="cpu", precision=Precision.AUTO) if ray else work

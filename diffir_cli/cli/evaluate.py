@@ -13,7 +13,7 @@ from diffir_cli.cli.console import be_quiet, print_json, print_message, print_ta
 from diffir_cli.cli.weights import located
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
-from diffir_cli.options import Engine, Precision, Task
+from diffir_cli.options import ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
     from diffir_cli.evaluation.evaluate import Loaded, Measured, Method, Viewer
@@ -95,6 +95,7 @@ def evaluate(
     max_memory: options.MaxMemory = "",
     tile: options.Tile = "auto",
     tile_overlap: options.TileOverlap = 32,
+    color_fix: options.ColorFixName = ColorFix.AUTO,
     seed: options.Seed = 0,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -134,7 +135,15 @@ def evaluate(
         from diffir_cli.runtime.loading import load_runner
 
         runner = load_runner(
-            chosen, task, device, precision, threads, engine, limits, any_stage=True
+            chosen,
+            task,
+            device,
+            precision,
+            threads,
+            engine,
+            limits,
+            any_stage=True,
+            color_fix=color_fix,
         )
         used = {
             "weights": {"name": chosen.name, "sha256": chosen.sha256},

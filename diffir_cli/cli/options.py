@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, Task
+from diffir_cli.options import AlphaMode, ColorFix, Engine, MemoryLimits, Precision, Task
 
 if TYPE_CHECKING:
     from diffir_cli.imaging.source import PictureOptions
@@ -87,6 +87,14 @@ Tile = Annotated[
         "-t",
         metavar="auto|off|N",
         help="Tiles of N input pixels; auto only where the whole image does not fit.",
+    ),
+]
+ColorFixName = Annotated[
+    ColorFix,
+    typer.Option(
+        "--color-fix",
+        help="Colours of the result: the input's by wavelet or adain, or none. auto fixes them "
+        "for models that shift colours.",
     ),
 ]
 TileOverlap = Annotated[

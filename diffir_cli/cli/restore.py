@@ -13,7 +13,7 @@ import typer
 from diffir_cli.cli import options
 from diffir_cli.cli.console import be_quiet, print_json, print_message, working, write_stdout
 from diffir_cli.cli.weights import located
-from diffir_cli.options import AlphaMode, Engine, Precision, Task
+from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
     from diffir_cli.imaging import Picture
@@ -43,6 +43,7 @@ def restore(
     max_memory: options.MaxMemory = "",
     tile: options.Tile = "auto",
     tile_overlap: options.TileOverlap = 32,
+    color_fix: options.ColorFixName = ColorFix.AUTO,
     mask: options.Mask = None,
     mask_invert: options.MaskInvert = False,
     mask_dilate: options.MaskDilate = 0,
@@ -103,7 +104,9 @@ def restore(
         from diffir_cli.runtime.loading import load_runner
         from diffir_cli.runtime.pictures import check_holes, restore_source
 
-        runner = load_runner(chosen, task, device, precision, threads, engine, limits)
+        runner = load_runner(
+            chosen, task, device, precision, threads, engine, limits, color_fix=color_fix
+        )
         check_holes(runner, mask is not None or mask_from_alpha, chosen.name)
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep)

@@ -45,6 +45,8 @@ class ModelInfo:
     """Channels of what windows are cut from, which counts for memory."""
     tiling: Tiling = Tiling()
     """What it wants of tiles."""
+    latent: bool = False
+    """Whether it restores in the latent space of an autoencoder, which shifts colours."""
     uncounted: str = ""
     """What of its work is no part of its Mult-Adds."""
     precisions: frozenset[Precision] = frozenset(Precision)

@@ -28,6 +28,11 @@ FAMILIES: dict[str, FamilyEntry] = {
     "diffir": FamilyEntry(
         "diffir_cli.models.diffir.config:ModelConfig", "diffir_cli.models.diffir.model:FAMILY"
     ),
+    "resshift": FamilyEntry(
+        "diffir_cli.models.resshift.config:ResShiftConfig",
+        "diffir_cli.models.resshift.model:FAMILY",
+        ("denoiser", "autoencoder"),
+    ),
 }
 """Known families by name; the first is that of registry entries which name none."""
 

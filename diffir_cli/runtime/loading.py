@@ -7,7 +7,7 @@ import torch
 from diffir_cli.errors import CheckpointError, WeightsError
 from diffir_cli.models.base import ModelInfo, RestorationModel
 from diffir_cli.models.families import components_of, find_family, recognise
-from diffir_cli.options import Engine, MemoryLimits, Precision, Task
+from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.tensorfiles.containers import parameter_names
 from diffir_cli.weights.locate import WeightFile
@@ -22,6 +22,7 @@ def load_runner(
     engine: Engine = Engine.STREAMING,
     limits: MemoryLimits | None = None,
     any_stage: bool = False,
+    color_fix: ColorFix = ColorFix.AUTO,
 ) -> ModelRunner:
     """The network of a weights file on a device.
 
@@ -34,6 +35,7 @@ def load_runner(
         engine: How the network is executed.
         limits: Of memory and tiles.
         any_stage: Whether a network that sees the truth will do.
+        color_fix: Where the colours of results come from.
 
     Raises:
         CheckpointError: when the file cannot be read or trusted, sees the truth, or does not fit.
@@ -44,7 +46,7 @@ def load_runner(
     _check_task(model.info, task, weights.name)
     if threads is not None:
         torch.set_num_threads(threads)
-    return ModelRunner(model, device, precision, engine, limits)
+    return ModelRunner(model, device, precision, engine, limits, color_fix)
 
 
 def load_weights(weights: WeightFile, any_stage: bool = False) -> RestorationModel:

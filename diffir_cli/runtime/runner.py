@@ -19,7 +19,8 @@ from torch import Tensor
 
 from diffir_cli.errors import DeviceError, WeightsError
 from diffir_cli.models.base import Context, ModelInfo, RestorationModel, Window
-from diffir_cli.options import Engine, MemoryLimits, Precision
+from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
+from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
 from diffir_cli.runtime.memory import CANVAS_SHARE, Plan, plan_run
 from diffir_cli.util.device_memory import available_bytes
@@ -56,6 +57,7 @@ class ModelRunner:
             on a CPU for pictures of 8 bits only.
         engine: How it is executed.
         limits: Of memory and tiles; None for none but what is free.
+        color_fix: Where the colours of results come from.
 
     Raises:
         DeviceError: when the machine cannot provide device or precision.
@@ -68,6 +70,7 @@ class ModelRunner:
         precision: Precision = Precision.AUTO,
         engine: Engine = Engine.STREAMING,
         limits: MemoryLimits | None = None,
+        color_fix: ColorFix = ColorFix.AUTO,
     ) -> None:
         self.device = device if isinstance(device, torch.device) else choose_device(device)
         self.precision, self.engine = precision, engine
@@ -75,6 +78,11 @@ class ModelRunner:
         choose_precision(precision, self.device)
         self.limits = limits or MemoryLimits()
         self.model = model.to(self.device, torch.float32, engine)
+        if color_fix is ColorFix.AUTO:
+            # A hole has no colours that could be kept.
+            shifted = model.info.latent and not model.info.takes_mask
+            color_fix = ColorFix.WAVELET if shifted else ColorFix.NONE
+        self.color_fix = color_fix
         self._models = {torch.float32: self.model}
 
     @property
@@ -193,7 +201,8 @@ class ModelRunner:
         with tf32(precision is Precision.TF32):
             hq = work.restored(plan.tile)
         scale = self.info.scale
-        return hq[..., : scale * height, : scale * width].float(), work.tile, work.redone
+        hq = hq[..., : scale * height, : scale * width].float()
+        return fix_colors(hq, lq[:, :3], self.color_fix), work.tile, work.redone
 
 
 class _Windows:

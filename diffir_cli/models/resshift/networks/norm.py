@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,3 +16,8 @@ class GroupNorm32(nn.GroupNorm):
             feature.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
         )
         return normed.to(feature.dtype)
+
+
+def normed_silu(norm: nn.Module, feature: Tensor) -> Tensor:
+    """SiLU of a normalised (B, C, H, W) feature, in the place of the norm's result if it may be."""
+    return F.silu(norm(feature), inplace=not torch.is_grad_enabled())

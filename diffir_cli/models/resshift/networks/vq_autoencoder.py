@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffir_cli.models.resshift.config import ResShiftConfig
-from diffir_cli.models.resshift.networks.norm import GroupNorm32
+from diffir_cli.models.resshift.networks.norm import GroupNorm32, normed_silu
 
 _EPS = 1e-6
 """Of every normalisation of the autoencoder."""
@@ -43,8 +43,12 @@ class ResBlock(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C', H, W)."""
-        hidden = self.conv1(F.silu(self.norm1(feature)))
-        return self.nin_shortcut(feature) + self.conv2(F.silu(self.norm2(hidden)))
+        hidden = self.conv1(normed_silu(self.norm1, feature))
+        # By steps, so that nothing outlives its use: these maps are the largest of the model.
+        hidden = normed_silu(self.norm2, hidden)
+        hidden = self.conv2(hidden)
+        skip = self.nin_shortcut(feature)
+        return hidden + skip if torch.is_grad_enabled() else hidden.add_(skip)
 
 
 class GlobalAttention(nn.Module):
@@ -184,7 +188,7 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Features of an image, before the 1×1 convolution that makes them latents."""
         feature = self.mid(self.down(self.conv_in(image)))
-        return self.conv_out(F.silu(self.norm_out(feature)))
+        return self.conv_out(normed_silu(self.norm_out, feature))
 
 
 class Decoder(nn.Module):
@@ -215,7 +219,7 @@ class Decoder(nn.Module):
         feature = self.mid(self.conv_in(feature))
         for level in reversed(range(len(self.up))):
             feature = self.up[level](feature)
-        return self.conv_out(F.silu(self.norm_out(feature)))
+        return self.conv_out(normed_silu(self.norm_out, feature))
 
 
 class Codebook(nn.Module):

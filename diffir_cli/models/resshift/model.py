@@ -1,0 +1,351 @@
+"""ResShift as a family of networks: what the rest of the package runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from diffir_cli.errors import CheckpointError
+from diffir_cli.models.base import ModelInfo, Tiling, Window
+from diffir_cli.models.cost import Cost, Count, ModulePart
+from diffir_cli.models.resshift import cost as counted
+from diffir_cli.models.resshift.checkpoint import (
+    Component,
+    infer_config,
+    load_autoencoder,
+    load_denoiser,
+    load_model,
+)
+from diffir_cli.models.resshift.checkpoint import recognise as recognise_state
+from diffir_cli.models.resshift.config import REALSR_V3, ResShiftConfig
+from diffir_cli.models.resshift.networks import ResShift
+from diffir_cli.models.resshift.networks.resshift import with_mask
+from diffir_cli.options import Engine, Task
+from diffir_cli.tensorfiles.containers import read_tensors
+from diffir_cli.util.files import write_atomically
+from diffir_cli.util.transfer import to_device
+
+_TILE = 1024
+"""Side of a tile in pixels of the output. The attention in the middle of the autoencoder sees a
+whole tile, so its cost grows with the fourth power of this side."""
+
+
+@dataclass(frozen=True)
+class ResShiftContext:
+    """What ResShift knows of a whole image."""
+
+    lq: Tensor
+    """(1, C, H, W) in [−1, 1], padded; with the mask behind it where the network takes one."""
+    noise: Tensor
+    """(steps + 1, 1, C, h, w), standard normal: of a place of the image, whatever the tiles."""
+
+
+class ResShiftModel:
+    """A ResShift model.
+
+    Args:
+        network: Denoiser and autoencoder, in eval mode.
+        dtype: Number format of the convolutions and attention; the chain, norms and the search of
+            the codebook always compute in fp32.
+    """
+
+    def __init__(self, network: ResShift, dtype: torch.dtype = torch.float32) -> None:
+        self.network, self.dtype = network, dtype
+        self.config: ResShiftConfig = network.config
+        self.info = info_of(network.config)
+
+    def to(self, device: torch.device, dtype: torch.dtype, engine: Engine) -> ResShiftModel:
+        """The same weights on a device, in a number format.
+
+        Streaming computes in channels-last layout, which the libraries of convolutions are faster
+        in; the reference computes as the modules stand there.
+        """
+        network = self.network
+        if dtype != self.dtype:
+            # The fp32 weights stay, for what overflows.
+            network = copy.deepcopy(network)
+            network.denoiser.to(dtype)
+            if network.autoencoder is not None:
+                network.autoencoder.compute_in(dtype)
+        layout = torch.channels_last if engine is Engine.STREAMING else torch.contiguous_format
+        network = network.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        return ResShiftModel(network, dtype)
+
+    def context(
+        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+    ) -> ResShiftContext:
+        """The padded image, and all noise for it.
+
+        Args:
+            lq: (1, 3, H, W) in [0, 1] on the CPU; with a mask (1, 4, H, W).
+            seed: Where the noise comes from.
+            truth: Not looked at.
+            budget: Not looked at.
+        """
+        del truth, budget
+        image = 2 * lq[:, :3] - 1
+        if self.config.takes_mask:
+            image = with_mask(image, lq[:, 3:])
+        padded = _padded(image, self.config.multiple)
+        shape = self.network.noise_shape(*padded.shape[2:])
+        made = torch.Generator().manual_seed(seed)
+        # Drawn on the CPU so that a seed means the same image on every device.
+        noise = torch.randn(shape[0], 1, *shape[1:], generator=made)
+        device = next(self.network.parameters()).device
+        return ResShiftContext(to_device(padded, device), to_device(noise, device))
+
+    def restore(self, lq: Tensor, window: Window, context: ResShiftContext) -> Tensor:
+        """Encode a window, walk the chain, decode: (1, 3, scale·h, scale·w), near [0, 1]."""
+        scale, factor = self.config.scale, self.config.factor
+        left, top, width, height = (
+            side * scale // factor
+            for side in (window.left, window.top, window.width, window.height)
+        )
+        noise = context.noise[..., top : top + height, left : left + width]
+        return self.network(lq, noise).float().add_(1).mul_(0.5)
+
+    def memory(self, width: int, height: int) -> int:
+        """Bytes that a window of so many LQ pixels takes, beside weights and pictures."""
+        multiple, scale = self.config.multiple, self.config.scale
+        wide, high = (-(-side // multiple) * multiple * scale for side in (width, height))
+        channels = self.config.ae_width if self.config.latent else self.config.width
+        return _BASE + round(_MAPS * wide * high * channels * self.dtype.itemsize)
+
+    def context_memory(self, width: int, height: int, budget: int | None) -> int:
+        """Bytes that the padded image and its noise take."""
+        del budget
+        multiple = self.config.multiple
+        wide, high = (-(-side // multiple) * multiple for side in (width, height))
+        fields, channels, rows, columns = self.network.noise_shape(high, wide)
+        return 4 * (fields * channels * rows * columns + 2 * self.config.lq_channels * wide * high)
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        """Denoiser, and the autoencoder of a latent model."""
+        return dict(self.network.named_children())
+
+
+_BASE = 2**26
+_MAPS = 7.0
+"""Feature maps of the autoencoder's width at the size of the output that are alive at the worst
+moment, in its decoder, as measured."""
+
+
+class ResShiftFamily:
+    """All models of ResShift."""
+
+    name = "resshift"
+
+    def recognise(self, names: Sequence[str]) -> str | None:
+        """`denoiser` or `autoencoder`; None where parameters have other names."""
+        component = recognise_state(dict.fromkeys(names, torch.empty(0)))
+        return None if component is None else component.value
+
+    def load(
+        self,
+        files: Mapping[str, Path],
+        config: ResShiftConfig | None = None,
+        any_stage: bool = False,
+    ) -> ResShiftModel:
+        """The model in files, by component.
+
+        Raises:
+            CheckpointError: when a file cannot be read or trusted, is another component, or does
+                not fit.
+        """
+        del any_stage
+        states = {}
+        for component, path in files.items():
+            states[Component(component)], found = _read(path, Component(component), config)
+            config = found if component == Component.DENOISER or config is None else config
+        names = " and ".join(str(path) for path in files.values())
+        if config is None:
+            config = REALSR_V3
+        if set(states) == set(Component):
+            config = infer_config(
+                config, states[Component.DENOISER], states[Component.AUTOENCODER], names
+            )
+        return ResShiftModel(load_model(config, states, names))
+
+    def check(self, component: str, path: Path, config: ResShiftConfig) -> None:
+        """Make sure that a file holds a component of a model of a configuration.
+
+        Raises:
+            CheckpointError: when it does not.
+        """
+        _component(component, path, config)
+
+    def fits(self, component: str, path: Path, config: ResShiftConfig) -> bool:
+        """Whether a file holds a component of a model of a configuration.
+
+        Raises:
+            CheckpointError: when it cannot be read or trusted.
+        """
+        read_tensors(path)
+        try:
+            _component(component, path, config)
+        except CheckpointError:
+            return False
+        return True
+
+    def rewrite(
+        self,
+        component: str,
+        source: Path,
+        target: Path,
+        config: ResShiftConfig,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Write a component again as safetensors, with its configuration in the header.
+
+        Raises:
+            CheckpointError: when the source does not hold it, or the target cannot be written.
+        """
+        network = _component(component, source, config)
+        header = {
+            **metadata,
+            "format": "diffir",
+            "family": self.name,
+            "component": component,
+            "config": json.dumps(getattr(network, "config", config).to_dict()),
+        }
+        tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+        try:
+            write_atomically(target, save(tensors, header))
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {target}: {error.strerror}", "check its folder and the free space"
+            ) from error
+
+    def info(self, config: ResShiftConfig) -> ModelInfo:
+        """What may be asked of a model of a configuration."""
+        return info_of(config)
+
+    def cost(self, config: ResShiftConfig, width: int, height: int) -> Cost:
+        """What a model costs for an image of so many LQ pixels, whole."""
+        found = counted.count_cost(config, width, height)
+        steps = Count(
+            found.evaluations * found.step.total, found.evaluations * found.step.attention
+        )
+        parts = {_DENOISER: steps}
+        if config.latent:
+            parts = {
+                _ENCODER: Count(found.encode.total, found.encode.attention),
+                _DENOISER: steps,
+                _CODEBOOK: Count(found.quantise.total, found.quantise.attention),
+                _DECODER: Count(found.decode.total, found.decode.attention),
+            }
+        return Cost(found.width, found.height, counted.count_parameters(config), parts, found.total)
+
+    def module_parts(self, model: nn.Module) -> Iterator[tuple[str, nn.Module, ModulePart]]:
+        """Encoder, denoiser and decoder."""
+        named = {
+            "autoencoder.encoder": _ENCODER,
+            "denoiser": _DENOISER,
+            "autoencoder.decoder": _DECODER,
+        }
+        for name, module in model.named_modules():
+            if name in named:
+                yield name, module, named[name]
+
+    def build(self, config: ResShiftConfig) -> ResShiftModel:
+        """A model with random weights."""
+        return ResShiftModel(ResShift.of(config).eval())
+
+
+_ENCODER = ModulePart("autoencoder", "encoder", "network")
+_DENOISER = ModulePart("denoiser", "all steps", "network")
+_CODEBOOK = ModulePart("autoencoder", "codebook", "search")
+_DECODER = ModulePart("autoencoder", "decoder", "network")
+
+FAMILY = ResShiftFamily()
+
+
+def info_of(config: ResShiftConfig) -> ModelInfo:
+    """What may be asked of a model of a configuration."""
+    if config.takes_mask:
+        tasks = {Task.INPAINT}
+    elif config.scale > 1:
+        tasks = {Task.SR, Task.REALSR}
+    else:
+        tasks = {Task.DEBLUR, Task.REALSR, Task.FACE}
+    tile = max(_TILE // config.scale // config.multiple, 1) * config.multiple
+    return ModelInfo(
+        family=FAMILY.name,
+        tasks=frozenset(tasks),
+        scale=config.scale,
+        multiple=config.multiple,
+        takes_mask=config.takes_mask,
+        channels=config.lq_channels,
+        tiling=Tiling(tile) if config.latent else Tiling(),
+        latent=config.latent,
+    )
+
+
+def _padded(image: Tensor, multiple: int) -> Tensor:
+    """Mirrored at the bottom and right without the edge pixel, else with the edge repeated."""
+    for axis in (2, 3):
+        side = image.shape[axis]
+        missing = -side % multiple
+        mode = "reflect" if missing < side else "replicate"
+        image = F.pad(image, (0, 0, 0, missing) if axis == 2 else (0, missing, 0, 0), mode)
+    return image
+
+
+def _read(
+    path: Path, component: Component, config: ResShiftConfig | None
+) -> tuple[Mapping[str, Tensor], ResShiftConfig | None]:
+    """The tensors of a component, and the configuration with what the file's header adds.
+
+    Raises:
+        CheckpointError: when the file cannot be read or trusted, or is another component.
+    """
+    tensors, metadata = read_tensors(path)
+    found = recognise_state(tensors)
+    if found is not component:
+        held = f"the {found.value}" if found else "no part"
+        raise CheckpointError(
+            f"{path} holds {held} of a ResShift model, where its {component.value} is needed",
+            "check which file is which",
+        )
+    if component is Component.DENOISER and "config" in metadata:
+        stored = _config_of(path, metadata["config"])
+        # What a file of ours says of itself: official files store masks instead.
+        config = (
+            stored
+            if config is None
+            else replace(config, mask=stored.mask, resolution=stored.resolution)
+        )
+    return tensors, config
+
+
+def _config_of(path: Path, text: str) -> ResShiftConfig:
+    try:
+        return ResShiftConfig.from_dict(json.loads(text))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} has a broken configuration in its header: {error}",
+            "convert the original again",
+        ) from error
+
+
+def _component(component: str, path: Path, config: ResShiftConfig) -> Any:
+    """One network of a model.
+
+    Raises:
+        CheckpointError: when the file does not hold it.
+    """
+    kind = Component(component)
+    tensors, found = _read(path, kind, config)
+    config = found or config
+    if kind is Component.DENOISER:
+        return load_denoiser(tensors, config, str(path))
+    return load_autoencoder(tensors, config, str(path))
