@@ -22,7 +22,7 @@ def run(tmp_path: Path, *, gpu: int = 0, tests: int = 0, deblur: int = 0) -> tup
         "#!/bin/sh\n"
         'case "$*" in\n'
         f'  -c*) test {gpu} = 0 && echo "Some GPU"; exit {gpu} ;;\n'
-        f'  *pytest*) echo "tests ran"; exit {tests} ;;\n'
+        f'  "-m pytest"*) echo "tests ran"; exit {tests} ;;\n'
         f"  *deblur-gopro*) exit {deblur} ;;\n"
         "  *) echo '{}' ;;\n"
         "esac\n"
