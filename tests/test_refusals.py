@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import util
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.conftest import noise_image
+
+NEEDS_ONNX = pytest.mark.skipif(
+    not all(util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="needs the extra onnx",
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +34,15 @@ from tests.conftest import noise_image
         (["train", "missing.toml"], 6),
         (["degrade", "missing", "-o", "out", "--kind", "shake"], 3),
         (["convert", "missing.pth", "out.safetensors"], 4),
+        (["export", "sr-x4-lite", "y.onnx", "--size", "64x64", "--dynamic"], 2),
+        (["export", "sr-x4-lite", "y.onnx", "--size", "64"], 2),
+        (["export", "sr-x4-lite", "y.png"], 3),
+        (["export", "sr-x4-lite", "none/y.onnx"], 3),
+        pytest.param(["export", "no-such", "y.onnx"], 4, marks=NEEDS_ONNX),
+        pytest.param(["export", "missing.pth", "y.onnx"], 4, marks=NEEDS_ONNX),
+        pytest.param(["export", "sr-x4", "y.onnx", "--offline"], 4, marks=NEEDS_ONNX),
+        pytest.param(["export", "sr-x4-lite", "y.onnx", "--size", "63x64"], 2, marks=NEEDS_ONNX),
+        pytest.param(["export", "inpaint-lite", "y.onnx", "--dynamic"], 2, marks=NEEDS_ONNX),
         (["download-weights", "no-such"], 4),
         (["download-weights", "--list"], 0),
         (["download-weights", "sr-x4", "--offline"], 4),

@@ -254,3 +254,8 @@ def test_files_of_other_networks_and_damaged_ones_are_not_installed(
         done = run_cli("download-weights", "narrow-x4", "--from", file, "--registry", registry)
         assert done.exit_code == 4, done.output
         assert done.output.count("error:") == 1 and "hint:" in done.output
+
+
+def test_a_model_that_cannot_be_exported_is_refused(registry: Path, tmp_path: Path) -> None:
+    done = run_cli("export", "narrow-x4", tmp_path / "x.onnx", "--registry", registry)
+    assert done.exit_code == 4 and "resshift model, which cannot be exported" in done.output

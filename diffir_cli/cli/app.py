@@ -19,6 +19,7 @@ from diffir_cli.cli import (
     doctor,
     download,
     evaluate,
+    export,
     restore,
     train,
 )
@@ -101,6 +102,7 @@ for _command in (
     ablate.ablate,
     degrade.degrade,
     convert.convert,
+    export.export,
     doctor.doctor,
 ):
     app.command(cls=_Command)(_command)

@@ -36,6 +36,8 @@ EXTRAS = {
     "metrics": ("torchmetrics",),
     "gdrive": ("gdown",),
     "gs": ("upath", "gcsfs"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "peers": ("openvino", "onnx", "onnxscript", "onnxruntime"),
     "plot": ("matplotlib",),
     "ray": ("ray",),
     "s3": ("upath", "s3fs"),

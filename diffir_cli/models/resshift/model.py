@@ -118,7 +118,7 @@ class ResShiftModel:
         multiple, scale = self.config.multiple, self.config.scale
         wide, high = (-(-side // multiple) * multiple * scale for side in (width, height))
         channels = self.config.ae_width if self.config.latent else self.config.width
-        return _BASE + round(_MAPS * wide * high * channels * self.dtype.itemsize)
+        return round(_MAPS * wide * high * channels * self.dtype.itemsize)
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:
         """Bytes that the padded image and its noise take."""
@@ -133,8 +133,7 @@ class ResShiftModel:
         return dict(self.network.named_children())
 
 
-_BASE = 2**26
-_MAPS = 7.0
+_MAPS = 5.6
 """Feature maps of the autoencoder's width at the size of the output that are alive at the worst
 moment, in its decoder, as measured."""
 

@@ -12,8 +12,10 @@ class GroupNorm32(nn.GroupNorm):
 
     def forward(self, feature: Tensor) -> Tensor:
         """(B, C, H, W) → the same shape and type."""
+        # The kernels of CPUs take a coarser feature beside fp32 weights, and compute in fp32.
+        seen = feature if feature.device.type == "cpu" else feature.float()
         normed = F.group_norm(
-            feature.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
+            seen, self.num_groups, self.weight.float(), self.bias.float(), self.eps
         )
         return normed.to(feature.dtype)
 

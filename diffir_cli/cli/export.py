@@ -1,0 +1,159 @@
+"""`diffir export`: a network as ONNX."""
+
+from __future__ import annotations
+
+from importlib import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diffir_cli.cli import options
+from diffir_cli.cli.benchmark_options import parse_sizes
+from diffir_cli.cli.console import be_quiet, print_message, working
+from diffir_cli.cli.weights import located
+from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.options import Task
+
+if TYPE_CHECKING:
+    from diffir_cli.weights.locate import WeightFile
+
+_SIDE = 256
+"""Sides of the input where no size is named, before padding."""
+
+
+def export(
+    weights: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="Weights by name, or a checkpoint file.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .onnx file to write.")],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="WxH",
+            help="Width and height of the input in pixels; 256x256.",
+            show_default=False,
+        ),
+    ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Leave width and height of the input free.")
+    ] = False,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset",
+            min=18,
+            max=23,
+            help="Version of the ONNX operators; by default torch's choice.",
+            show_default=False,
+        ),
+    ] = None,
+    registry: options.Registry = None,
+    no_download: options.NoDownload = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a network as ONNX, checked against torch by onnxruntime."""
+    from diffir_cli.errors import InputError, WeightsError
+    from diffir_cli.util.files import check_new_file
+    from diffir_cli.models.families import DEFAULT_FAMILY
+    from diffir_cli.weights.registry import read_registry
+
+    be_quiet(quiet)
+    if size and dynamic:
+        raise typer.BadParameter("give --size or --dynamic, not both")
+    given = _parse_size(size)
+    if target.suffix != ".onnx":
+        raise InputError(f"{target} must end in .onnx", f"write {target.with_suffix('.onnx')}")
+    check_new_file(target, overwrite)
+    _check_extra()
+    spec = read_registry(registry).get(weights)
+    # The task of a file matters only to what it is used for.
+    chosen = located(weights, spec.task if spec else Task.SR, registry, no_download, quiet)
+    if chosen.family not in (None, DEFAULT_FAMILY):
+        raise WeightsError(
+            f"{chosen.name} is a {chosen.family} model, which cannot be exported",
+            "export takes DiffIR networks",
+        )
+    if chosen.config:
+        _check_size(chosen.config, given, dynamic, chosen.name)
+
+    with working(f"exporting {chosen.name}", quiet):
+        from diffir_cli.integrations.onnx import CHANNELS, export_onnx
+        from diffir_cli.models.diffir.checkpoint import load_checkpoint, rebuild_stage2
+        from diffir_cli.weights.imports import describe
+
+        checkpoint = load_checkpoint(chosen.path, chosen.config)
+        network = rebuild_stage2(checkpoint)
+        config = network.config
+        _check_size(config, given, dynamic, chosen.name)
+        known = describe(chosen.path, checkpoint)
+        if spec:
+            known |= {"task": spec.task.value, "license": spec.license}
+        about = _about(chosen, known)
+        sides = None if dynamic else given or (config.padded(_SIDE), config.padded(_SIDE))
+        exported = export_onnx(network, target, sides, opset, about, overwrite)
+    if quiet:
+        return
+    if config.in_channels == 6:
+        print_message(
+            f"lq has 6 channels: {CHANNELS[6]}, which diffir makes outside of the network"
+        )
+    shape = f"{sides[0]}×{sides[1]} pixels" if sides else f"multiples of {config.multiple} pixels"
+    print_message(
+        f"{target}: {shape}, opset {exported.opset}, {exported.size:,} bytes, "
+        f"at most {exported.difference:.1e} from torch"
+    )
+
+
+def _about(chosen: WeightFile, known: dict[str, str]) -> dict[str, str]:
+    """What the file says of its weights and of this program."""
+    from diffir_cli.version import __version__
+
+    return {
+        "name": chosen.name,
+        "task": known.get("task", "unknown"),
+        "license": known.get("license", "unknown"),
+        "sha256": chosen.sha256,
+        "diffir": __version__,
+    }
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    if "," in text:
+        raise typer.BadParameter(f"--size takes one size, not {text!r}")
+    return parse_sizes([text])[0]
+
+
+def _check_extra() -> None:
+    from diffir_cli.errors import DiffIRError
+
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if util.find_spec(name) is None:
+            raise DiffIRError(f"{name} is not installed", "pip install 'diffir[onnx]'")
+
+
+def _check_size(
+    config: ModelConfig, size: tuple[int, int] | None, dynamic: bool, name: str
+) -> None:
+    """Refuse sizes that a network cannot take.
+
+    Raises:
+        BadParameter: when a side is no multiple of what the network needs, or the size must not be
+            left free.
+    """
+    if dynamic and config.prefill:
+        raise typer.BadParameter(
+            f"--dynamic is not possible with {name}, which fills holes in steps that depend on the "
+            "size: give --size"
+        )
+    multiple = config.multiple
+    if size and any(side % multiple for side in size):
+        width, height = (max(1, (side + multiple // 2) // multiple) * multiple for side in size)
+        raise typer.BadParameter(
+            f"--size {size[0]}x{size[1]} does not fit {name}, whose sides are multiples of "
+            f"{multiple}: the nearest is {width}x{height}"
+        )

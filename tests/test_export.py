@@ -1,0 +1,277 @@
+"""`diffir export` writes ONNX files that compute what torch computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.models.diffir.checkpoint import save_weights
+from diffir_cli.models.diffir.config import ModelConfig, Tail
+from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.version import __version__
+from diffir_cli.weights.registry import find_weights
+from tests.conftest import run_cli
+
+onnx: Any = pytest.importorskip("onnx")
+onnxruntime: Any = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+one_process = pytest.mark.xdist_group("export")
+"""Of tests that share a file which takes long to make."""
+
+
+def run_onnx(path: Path, lq: torch.Tensor, x_T: torch.Tensor) -> torch.Tensor:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (hq,) = session.run(["hq"], {"lq": lq.numpy(), "x_T": x_T.numpy()})
+    return torch.from_numpy(hq)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def dimensions(value: Any) -> list[int | str]:
+    return [each.dim_param or each.dim_value for each in value.type.tensor_type.shape.dim]
+
+
+@pytest.fixture(scope="module")
+def network() -> DiffIRS2:
+    from tests.conftest import TINY
+
+    torch.manual_seed(0)
+    return DiffIRS2(TINY).eval()
+
+
+@pytest.fixture(scope="module")
+def dynamic_file(network: DiffIRS2, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a tiny network, made once."""
+    folder = tmp_path_factory.mktemp("dynamic")
+    weights, path = folder / "tiny.safetensors", folder / "tiny.onnx"
+    save_weights(weights, network, {"task": "sr", "license": "MIT"})
+    result = run_cli("export", weights, path, "--dynamic", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    return path
+
+
+@one_process
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (40, 104)])
+@torch.no_grad()
+def test_a_dynamic_file_agrees_with_torch_at_any_multiple(
+    height: int, width: int, network: DiffIRS2, dynamic_file: Path
+) -> None:
+    lq, x_T = torch.rand(1, 3, height, width), torch.randn(1, 32)
+    torch.testing.assert_close(run_onnx(dynamic_file, lq, x_T), network(lq, x_T), atol=1e-5, rtol=0)
+
+
+@one_process
+def test_a_dynamic_file_names_the_multiples_of_its_sides(dynamic_file: Path) -> None:
+    graph = onnx.load(dynamic_file).graph
+    assert [dimensions(value) for value in graph.input] == [
+        [1, 3, "8*height", "8*width"],
+        [1, 32],
+    ]
+    assert dimensions(graph.output[0]) == [1, 3, "32*height", "32*width"]
+
+
+@one_process
+def test_a_file_says_where_its_weights_come_from_and_nothing_of_this_machine(
+    dynamic_file: Path,
+) -> None:
+    from diffir_cli.weights.cache import file_sha256
+
+    assert metadata(dynamic_file) == {
+        "name": "tiny.safetensors",
+        "task": "sr",
+        "license": "MIT",
+        "sha256": file_sha256(dynamic_file.with_name("tiny.safetensors")),
+        "diffir": __version__,
+        "scale": "4",
+        "multiple": "8",
+        "channels": "RGB",
+    }
+    assert str(Path(__file__).parent.parent).encode() not in dynamic_file.read_bytes()
+
+
+@torch.no_grad()
+def test_a_file_of_fixed_size_and_named_opset_agrees_with_torch(
+    s2: DiffIRS2, s2_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.onnx"
+    result = run_cli("export", s2_file, path, "--size", "48x32", "--opset", 18)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"{path}: 48×32 pixels, opset 18, ")
+    assert "from torch" in result.output
+    assert {entry.version for entry in onnx.load(path).opset_import} == {18}
+    lq, x_T = torch.rand(1, 3, 32, 48), torch.randn(1, 32)
+    torch.testing.assert_close(run_onnx(path, lq, x_T), s2(lq, x_T), atol=1e-5, rtol=0)
+    assert metadata(path)["license"] == "unknown"
+
+
+@torch.no_grad()
+def test_the_filling_of_holes_is_part_of_the_file(tiny: ModelConfig, tmp_path: Path) -> None:
+    network = _with(tiny, scale=1, tail=Tail.CONV, in_channels=4, prefill=True)
+    weights, path = tmp_path / "fill.safetensors", tmp_path / "fill.onnx"
+    save_weights(weights, network, {})
+    result = run_cli("export", weights, path, "--size", "16x16")
+    assert result.exit_code == 0, result.output
+    holes = torch.zeros(1, 1, 16, 16)
+    holes[..., 3:14, 2:12] = 1
+    lq = torch.cat([torch.rand(1, 3, 16, 16) * (1 - holes), holes], dim=1)
+    x_T = torch.randn(1, 32)
+    torch.testing.assert_close(run_onnx(path, lq, x_T), network(lq, x_T), atol=1e-5, rtol=0)
+
+
+def test_a_network_with_a_guess_is_exported_and_the_guess_is_said_to_be_an_input(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    network = _with(tiny, scale=1, tail=Tail.CONV, in_channels=6, gated=True)
+    weights, path = tmp_path / "deblur.safetensors", tmp_path / "deblur.onnx"
+    save_weights(weights, network, {})
+    result = run_cli("export", weights, path, "--size", "16x16")
+    assert result.exit_code == 0, result.output
+    assert "lq has 6 channels: RGB; RGB of the deconvolved guess" in result.output
+    assert dimensions(onnx.load(path).graph.input[0]) == [1, 6, 16, 16]
+
+
+def test_an_export_prints_one_line_and_no_warnings(s2_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "diffir_cli", "export", str(s2_file), "tiny.onnx"]
+    done = subprocess.run(
+        [*command, "--size", "16x16"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert [line.split(",")[0] for line in done.stderr.splitlines()] == ["tiny.onnx: 16×16 pixels"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["y.onnx", "--size", "64x64", "--dynamic"], 2, "--size or --dynamic, not both"),
+        (["y.onnx", "--size", "50x3"], 2, "multiples of 8: the nearest is 48x8"),
+        (["y.onnx", "--size", "64x64,32x32"], 2, "--size takes one size"),
+        (["y.onnx", "--opset", "17"], 2, "greater than or equal to 18"),
+        (["y.pth"], 3, "must end in .onnx"),
+        (["there.onnx"], 3, "add --overwrite"),
+        (["none/y.onnx"], 3, "no such folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    arguments: list[str],
+    code: int,
+    message: str,
+    s2_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.onnx").write_text("mine")
+    result = run_cli("export", s2_file, *arguments)
+    assert result.exit_code == code
+    assert message in result.output
+    assert [path.name for path in tmp_path.glob("*.onnx")] == ["there.onnx"]
+    assert Path("there.onnx").read_text() == "mine"
+
+
+def test_an_existing_file_is_replaced_only_when_asked(s2_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "there.onnx"
+    path.write_text("old")
+    arguments = ("export", s2_file, path, "--size", "16x16", "--quiet")
+    assert run_cli(*arguments).exit_code == 3
+    assert run_cli(*arguments, "--overwrite").exit_code == 0
+    onnx.checker.check_model(onnx.load(path))
+
+
+def test_a_stage_1_network_is_refused(s1_file: Path, tmp_path: Path) -> None:
+    result = run_cli("export", s1_file, tmp_path / "y.onnx")
+    assert result.exit_code == 4
+    assert "holds a stage-1 network" in result.output
+
+
+def test_a_free_size_is_refused_where_holes_are_filled(tmp_path: Path) -> None:
+    for weights in ("inpaint-lite", find_weights("inpaint-lite").path):
+        result = run_cli("export", weights, tmp_path / "y.onnx", "--dynamic")
+        assert result.exit_code == 2
+        assert "--dynamic is not possible with inpaint-lite" in result.output
+
+
+@pytest.mark.parametrize("module", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_extra_is_said_with_what_to_install(
+    module: str, s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = run_cli("export", s2_file, tmp_path / "y.onnx")
+    assert result.exit_code == 1
+    assert result.output == (
+        f"error: {module} is not installed\nhint: pip install 'diffir[onnx]'\n"
+    )
+
+
+def test_a_file_that_computes_something_else_is_not_left_behind(
+    s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("diffir_cli.integrations.onnx")
+    monkeypatch.setattr(module, "TOLERANCE", 1e-12)
+    result = run_cli("export", s2_file, tmp_path / "y.onnx", "--size", "16x16")
+    assert result.exit_code == 1
+    assert "at 16×16 pixels the file computes something else than torch" in result.output
+    assert {path.name for path in tmp_path.iterdir()} == {s2_file.name}
+
+
+def test_what_torch_or_onnxruntime_cannot_do_is_one_error(
+    s2: DiffIRS2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffir_cli.integrations.onnx import export_onnx
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise torch.onnx.OnnxExporterError("no such operator\nin some file")
+
+    target = tmp_path / "y.onnx"
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.onnx, "export", fail)
+        with pytest.raises(DiffIRError, match=r"cannot export this network: no such operator$"):
+            export_onnx(s2, target, (8, 8))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: 1 / 0)
+    with pytest.raises(DiffIRError, match="onnxruntime cannot run the file: division by zero"):
+        export_onnx(s2, target, (8, 8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_appears_meanwhile_is_kept(
+    s2: DiffIRS2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("diffir_cli.integrations.onnx")
+    target = tmp_path / "y.onnx"
+
+    def appear(*_arguments: object) -> float:
+        target.write_text("mine")
+        return 0.0
+
+    monkeypatch.setattr(module, "_largest_difference", appear)
+    with pytest.raises(InputError, match="cannot write"):
+        module.export_onnx(s2, target, (8, 8))
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("size", "change"), [((12, 8), {}), (None, {"prefill": True})])
+def test_sizes_that_the_network_cannot_take_are_a_fault_of_the_program(
+    size: tuple[int, int] | None, change: dict[str, Any], tiny: ModelConfig, tmp_path: Path
+) -> None:
+    from diffir_cli.integrations.onnx import export_onnx
+
+    if change:
+        change = {**change, "scale": 1, "tail": Tail.CONV, "in_channels": 4}
+    with pytest.raises(ValueError, match=r"multiple|halving"):
+        export_onnx(_with(tiny, **change), tmp_path / "y.onnx", size)
+
+
+def _with(config: ModelConfig, **changes: Any) -> DiffIRS2:
+    """A random network, in eval mode."""
+    return DiffIRS2(dataclasses.replace(config, **changes)).eval()
