@@ -17,7 +17,7 @@ from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models.base import Window
 from diffir_cli.models.resshift.config import ResShiftConfig
 from diffir_cli.models.resshift.model import FAMILY, ResShiftModel
-from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
+from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.weights.cache import file_sha256
@@ -259,3 +259,13 @@ def test_files_of_other_networks_and_damaged_ones_are_not_installed(
 def test_a_model_that_cannot_be_exported_is_refused(registry: Path, tmp_path: Path) -> None:
     done = run_cli("export", "narrow-x4", tmp_path / "x.onnx", "--registry", registry)
     assert done.exit_code == 4 and "resshift model, which cannot be exported" in done.output
+
+
+def test_a_network_for_aligned_faces_says_so_of_other_pictures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = replace(NARROW, scale=1, resolution=128)
+    runner = ModelRunner(FAMILY.build(config), "cpu", Precision.FP32)
+    assert runner.info.tasks == {Task.FACE}
+    runner.run(noise_image(20, 24))
+    assert "made for aligned crops of 512×512 pixels, not for 24×20" in caplog.text

@@ -56,8 +56,8 @@ def export(
 ) -> None:
     """Write a network as ONNX, checked against torch by onnxruntime."""
     from diffir_cli.errors import InputError, WeightsError
-    from diffir_cli.util.files import check_new_file
     from diffir_cli.models.families import DEFAULT_FAMILY
+    from diffir_cli.util.files import check_new_file
     from diffir_cli.weights.registry import read_registry
 
     be_quiet(quiet)

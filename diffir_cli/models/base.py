@@ -47,6 +47,8 @@ class ModelInfo:
     """What it wants of tiles."""
     latent: bool = False
     """Whether it restores in the latent space of an autoencoder, which shifts colours."""
+    aligned: int = 0
+    """Side of the square crops, such as aligned faces, that it was made for; 0 for any picture."""
     uncounted: str = ""
     """What of its work is no part of its Mult-Adds."""
     precisions: frozenset[Precision] = frozenset(Precision)

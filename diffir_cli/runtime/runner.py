@@ -136,6 +136,12 @@ class ModelRunner:
         if mask is not None and mask.shape != lq.shape[:2]:
             raise ValueError(f"a mask of {mask.shape} does not fit an image of {lq.shape[:2]}")
         height, width = lq.shape[:2]
+        side = self.info.aligned
+        if side and (height != width or height < side // 2):
+            _log.warning(
+                "the network was made for aligned crops of %d×%d pixels, not for %d×%d",
+                *(side, side, width, height),
+            )
         precision = self.precision_for(lq.dtype != np.uint8)
         try:
             tensor = to_tensor(lq)

@@ -34,6 +34,8 @@ from diffir_cli.tensorfiles.containers import read_tensors
 from diffir_cli.util.files import write_atomically
 from diffir_cli.util.transfer import to_device
 
+_FACE = 512
+"""Side of the aligned crops of faces that the f8 model was made for, in LQ pixels."""
 _TILE = 1024
 """Side of a tile in pixels of the output. The attention in the middle of the autoencoder sees a
 whole tile, so its cost grows with the fourth power of this side."""
@@ -274,8 +276,10 @@ def info_of(config: ResShiftConfig) -> ModelInfo:
         tasks = {Task.INPAINT}
     elif config.scale > 1:
         tasks = {Task.SR, Task.REALSR}
+    elif config.nominal_side >= _FACE:
+        tasks = {Task.FACE}
     else:
-        tasks = {Task.DEBLUR, Task.REALSR, Task.FACE}
+        tasks = {Task.DEBLUR, Task.REALSR}
     tile = max(_TILE // config.scale // config.multiple, 1) * config.multiple
     return ModelInfo(
         family=FAMILY.name,
@@ -286,6 +290,7 @@ def info_of(config: ResShiftConfig) -> ModelInfo:
         channels=config.lq_channels,
         tiling=Tiling(tile) if config.latent else Tiling(),
         latent=config.latent,
+        aligned=_FACE if tasks == {Task.FACE} else 0,
     )
 
 
