@@ -1,4 +1,4 @@
-"""The deconvolved guess undoes what a shake did, and leaves alone what it cannot judge."""
+"""The deconvolution prior undoes what a shake did, and leaves alone what it cannot judge."""
 
 from __future__ import annotations
 

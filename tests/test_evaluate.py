@@ -98,7 +98,7 @@ def test_finished_results_are_measured_and_unmatched_files_named(tmp_path: Path)
     assert found["methods"]["results"]["mean"]["psnr"] is None
     assert {Path(path).name for path in found["unmatched"]} == {"c.png", "d.png"}
     for name in ("c.png", "d.png"):
-        assert f"{name} has no twin" in result.stderr
+        assert f"{name} has no partner" in result.stderr
 
 
 def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: Path) -> None:

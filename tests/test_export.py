@@ -137,7 +137,7 @@ def test_a_network_with_a_guess_is_exported_and_the_guess_is_said_to_be_an_input
     save_weights(weights, network, {})
     result = run_cli("export", weights, path, "--size", "16x16")
     assert result.exit_code == 0, result.output
-    assert "lq has 6 channels: RGB; RGB of the deconvolved guess" in result.output
+    assert "lq has 6 channels: RGB; RGB of the deconvolution prior" in result.output
     assert dimensions(onnx.load(path).graph.input[0]) == [1, 6, 16, 16]
 
 

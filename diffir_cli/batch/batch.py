@@ -100,7 +100,7 @@ class Plan:
         return sum(job.pixels for job in self.remaining.todo)
 
     def output_bytes(self, scale: float) -> int:
-        """A guess at the bytes of the results: about two for each pixel."""
+        """An estimate of the bytes of the results: about two for each pixel."""
         return round(2 * self.pixels * scale**2)
 
     def free_bytes(self, place: Path) -> int | None:
@@ -130,7 +130,7 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
 
     Args:
         request: What is wanted.
-        dry: Whether nothing may be written, not even to mend a journal.
+        dry: Whether nothing may be written, not even to repair a journal.
 
     Raises:
         InputError: when there is nothing to restore, or something stands in the way.

@@ -27,7 +27,7 @@ _INPAINT, _SR, _DEBLUR = "inpaint-celeba", "realsr-x4", "deblur-gopro"
 _OTHERS = (("BSRGAN", 1.18), ("Real-ESRGAN", 1.18), ("KDSR-GAN", 0.86), ("LDM", 37.25))
 """Other methods of Table 6, with T of their Mult-Adds."""
 
-_SAID = {"Real-ESRGAN": 63, "LDM": 2}
+_SOURCE_NOTE = {"Real-ESRGAN": 63, "LDM": 2}
 """Percent of their Mult-Adds that the text says DiffIR takes."""
 
 
@@ -79,9 +79,16 @@ def paper_rows() -> list[PaperRow]:
         PaperRow("Table 6", "×4 real-world SR, DiffIR S2", "T", 2, 0.74, *_share(sr, 1)),
         *(PaperRow("Table 6", f"×4 real-world SR, {name}", "T", 2, t) for name, t in _OTHERS),
         *(
-            PaperRow("Table 6", f"DiffIR S2 over {name}", "%", 0, _SAID[name], *_share(sr, t / 100))
+            PaperRow(
+                "Table 6",
+                f"DiffIR S2 over {name}",
+                "%",
+                0,
+                _SOURCE_NOTE[name],
+                *_share(sr, t / 100),
+            )
             for name, t in _OTHERS
-            if name in _SAID
+            if name in _SOURCE_NOTE
         ),
         *_FIGURE_1,
         PaperRow(

@@ -114,7 +114,7 @@ class Reporter:
         return len(self.comparison.worse)
 
     def write(self, csv: Path | None, markdown: Path | None, overwrite: bool) -> None:
-        """Write the reports that are wished."""
+        """Write the reports that were requested."""
         from diffir_cli.benchmark.report import as_csv, as_markdown
         from diffir_cli.util.files import write_text
 

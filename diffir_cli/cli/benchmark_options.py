@@ -68,7 +68,7 @@ def check_files(
     plot: Path | None,
     silent: bool,
 ) -> None:
-    """Refuse reports of a kind that is not made, and options of reports that are not wished.
+    """Refuse reports of a kind that is not made, and options of reports that were not requested.
 
     Args:
         context: Of the command.

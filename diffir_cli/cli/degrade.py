@@ -38,7 +38,7 @@ def degrade(
     """Degrade a photo many times over, or each photo of a folder once.
 
     A photo gives a contact sheet. A folder gives a folder of PNG files with the same names: the
-    degraded twins, or the masks, that `diffir evaluate` takes; a photo that cannot be read is named
+    degraded versions, or the masks, that `diffir evaluate` takes; a photo that cannot be read is named
     and does not stop the others.
     """
     be_quiet(quiet)
@@ -51,7 +51,7 @@ def degrade(
         raise typer.BadParameter(f"--scale has no use for {kind.value}, which keeps the size")
     if source.is_dir():
         if options.is_given(context, "count"):
-            raise typer.BadParameter("--count has no use for a folder: each photo has one twin")
+            raise typer.BadParameter("--count has no use for a folder: each photo has one partner")
         written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
         text = f"{output}: {written} times {kind.value}"
     else:

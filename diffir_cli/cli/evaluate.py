@@ -36,7 +36,7 @@ _Degraded = Annotated[
     typer.Option(
         "--lq",
         metavar="DIR",
-        help="Their degraded twins, to be restored; for sr they are made if left out.",
+        help="Their degraded versions, to be restored; for sr they are made if left out.",
         show_default=False,
     ),
 ]
@@ -105,7 +105,7 @@ def evaluate(
     """Measure results, or restore and measure.
 
     `diffir evaluate RESULTS GT` measures finished results. `diffir evaluate --gt GT --lq LQ --task
-    T` restores first; `sr` makes its LQ by the benchmarks' bicubic, `inpaint` takes --mask. Twins
+    T` restores first; `sr` makes its LQ by the benchmarks' bicubic, `inpaint` takes --mask. Partners
     are found by name. A stage-1 file is shown the truth that it needs.
     """
     name = protocol or ProtocolName(task.value)
@@ -184,7 +184,7 @@ def evaluate(
 def _with_missing(caption: str, measured: Measured, unmatched: Sequence[Path]) -> str:
     """The caption of a report, which must not be taken for one of the whole set."""
     left_out = [failure.name for failure in measured.failures]
-    left_out += [f"{path.name} (no twin)" for path in unmatched]
+    left_out += [f"{path.name} (no partner)" for path in unmatched]
     return f"{caption}. Not measured: {', '.join(left_out)}" if left_out else caption
 
 
@@ -221,7 +221,7 @@ def _samples(
     protocol: ProtocolName,
     quiet: bool,
 ) -> Samples:
-    """What is to be measured; tells which files are left out, and which only seem to be twins."""
+    """What is to be measured; tells which files are left out, and which only seem to be partners."""
     from diffir_cli.evaluation.samples import samples_of_results, samples_to_restore
 
     if results is not None and truth is not None:
@@ -231,11 +231,11 @@ def _samples(
         samples = samples_to_restore(task, gt, lq, mask, protocol)
     if not quiet:
         for path in samples.unmatched:
-            print_message(f"warning: {path} has no twin and is left out")
+            print_message(f"warning: {path} has no partner and is left out")
         if samples.alike:
             first, partner = samples.alike[0]
             print_message(
-                f"note: {len(samples.alike)} taken for twins since their names begin alike: "
+                f"note: {len(samples.alike)} taken for partners since their names begin alike: "
                 f"{first.name} of {partner.name}" + (" …" if len(samples.alike) > 1 else "")
             )
     return samples
@@ -273,7 +273,7 @@ def _write(
     gallery: Gallery | None,
     overwrite: bool,
 ) -> None:
-    """The reports that are wished."""
+    """The reports that were requested."""
     from diffir_cli.evaluation import report
     from diffir_cli.util.files import write_text
 
@@ -327,7 +327,7 @@ def _methods(
 
 
 def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Perceptual]]:
-    """What makes the learned metrics of a method; a network is loaded only if one is wished."""
+    """What makes the learned metrics of a method; a network is loaded only if one was requested."""
 
     def make() -> Iterable[Perceptual]:
         if not metric:

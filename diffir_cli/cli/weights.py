@@ -27,7 +27,7 @@ def located(
     silent: bool,
     scale: int | None = None,
 ) -> WeightFile:
-    """The weights that a user wishes for.
+    """The weights that a user asks for.
 
     Raises:
         WeightsError: when they are unknown or cannot be had.

@@ -31,7 +31,7 @@ class FrameRanges:
     open_for: tuple[float, float] = (0.3, 1.0)
     """Share of its time for which the shutter of a frame is open."""
     length: tuple[float, float] = (4.0, 48.0)
-    """Extent of the camera's path in pixels; its logarithm is uniform."""
+    """Length of the camera's path in pixels; its logarithm is uniform."""
     roll: float = 0.2
     """Largest angle that the camera rolls by, in degrees."""
     approach: float = 0.004
@@ -211,7 +211,7 @@ def _travelled(
 def _path(
     rng: np.random.Generator, moments: NDArray[np.float64], length: float
 ) -> NDArray[np.float64]:
-    """Positions (moments, 2) of some extent, relative to that at the last moment."""
+    """Positions (moments, 2) of some length, relative to that at the last moment."""
     path = random_path(rng, _CALM)
     path = path * (length / max(np.ptp(path[:, 0]), np.ptp(path[:, 1]), 1e-6))
     whole = np.linspace(0, 1, len(path))

@@ -27,7 +27,7 @@ class ShakeRanges:
     """How a hand shakes and what the sensor adds."""
 
     length: tuple[float, float] = (3.0, 32.0)
-    """Extent of the path in pixels; its logarithm is uniform, since slight shakes are common."""
+    """Length of the path in pixels; its logarithm is uniform, since slight shakes are common."""
     inertia: tuple[float, float] = (0.7, 0.995)
     """Share of the velocity kept from one moment to the next."""
     push: tuple[float, float] = (0.01, 0.3)

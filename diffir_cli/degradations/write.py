@@ -1,4 +1,4 @@
-"""Test sets: the degraded twin of a photo, by the seed and the photo's name alone."""
+"""Test sets: the degraded version of a photo, by the seed and the photo's name alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffir_cli.imaging import Picture, read_picture, write_picture
 def write_degraded(
     source: Path, target: Path, kind: PreviewKind, scale: int, seed: int, overwrite: bool
 ) -> None:
-    """Write the degraded twin of a photo, or a mask for it.
+    """Write the degraded version of a photo, or a mask for it.
 
     A photo is cut to multiples of the scale before a kind that shrinks.
 
@@ -27,7 +27,7 @@ def write_degraded(
         target: The file to write.
         kind: Which degradation.
         scale: Of the kinds that shrink.
-        seed: With the photo's name, where all randomness comes from: a twin does not depend on
+        seed: With the photo's name, where all randomness comes from: a partner does not depend on
             which other photos lie beside it.
         overwrite: Whether the file may be replaced.
 
@@ -46,7 +46,7 @@ def write_degraded(
 
 
 _SMALLEST = 16
-"""The shortest side of a twin in pixels."""
+"""The shortest side of a partner in pixels."""
 _SHRINK = (PreviewKind.BICUBIC, PreviewKind.REALWORLD)
 """The kinds that the scale is of."""
 

@@ -222,7 +222,7 @@ def _holes(path: Path, whole: tuple[int, ...], cut: tuple[int, ...]) -> NDArray[
 
 
 def _cut_to(gt: Image, size: tuple[int, int], less: int, path: Path, other: Path) -> Image:
-    """The truth without the fewer than `less` rows and columns that its twin could not hold."""
+    """The truth without the fewer than `less` rows and columns that its partner could not hold."""
     spare = (gt.shape[0] - size[0], gt.shape[1] - size[1])
     if not all(0 <= rest < less for rest in spare):
         raise InputError(

@@ -17,20 +17,20 @@ class Matched:
     """What two folders have in common."""
 
     pairs: list[tuple[Path, Path]]
-    """(file of the first folder, its twin), sorted by the name of the twin."""
+    """(file of the first folder, its partner), sorted by the name of the partner."""
     unmatched: list[Path]
-    """Files of either folder without a twin."""
+    """Files of either folder without a partner."""
     alike: list[tuple[Path, Path]] = field(default_factory=list)
     """Those of the pairs whose names only begin alike."""
 
 
 def match_folders(first: Path, second: Path) -> Matched:
-    """Files of `first` with their twins in `second`.
+    """Files of `first` with their partners in `second`.
 
-    A twin has the same name up to the ending. For what is left, the name of the first may go on
-    behind the twin's with `x4`, `_out`, `-restored` or the like, but not with a mere number:
-    `babyx4.png` and `baby_sr.jpg` are twins of `baby.png`, `baby_2.png` is not. Two single files
-    are twins whatever their names.
+    A partner has the same name up to the ending. For what is left, the name of the first may go on
+    behind the partner's with `x4`, `_out`, `-restored` or the like, but not with a mere number:
+    `babyx4.png` and `baby_sr.jpg` are partners of `baby.png`, `baby_2.png` is not. Two single files
+    are partners whatever their names.
 
     Raises:
         InputError: when a folder is missing or empty, a name is claimed twice, or nothing matches.
@@ -55,7 +55,7 @@ def match_folders(first: Path, second: Path) -> Matched:
         found[partner] = path
     if not found:
         raise InputError(
-            f"no file of {first} has a twin of the same name in {second}",
+            f"no file of {first} has a partner of the same name in {second}",
             f"{firsts[0].name} is the first there, {seconds[0].name} here",
         )
     pairs = [(found[partner], partner) for partner in seconds if partner in found]

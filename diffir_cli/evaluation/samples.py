@@ -1,4 +1,4 @@
-"""Folders to samples: truth, degraded twin and mask of each image, found by name."""
+"""Folders to samples: truth, degraded version and mask of each image, found by name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Samples:
 
     found: list[Sample]
     unmatched: list[Path]
-    """Files without a twin."""
+    """Files without a partner."""
     alike: list[tuple[Path, Path]]
-    """Files that were taken for twins though their names only begin alike."""
+    """Files that were taken for partners though their names only begin alike."""
 
 
 def samples_to_restore(
@@ -33,7 +33,7 @@ def samples_to_restore(
         task: What is wrong with them; `sr` makes its own degraded images when there are none, and
             `inpaint` needs none.
         gt: A folder of sharp images, or one.
-        lq: Their degraded twins, or None.
+        lq: Their degraded versions, or None.
         mask: A folder of their masks or one mask for all, or None.
         protocol: How they will be measured; that of inpainting needs masks, too.
 
@@ -44,7 +44,7 @@ def samples_to_restore(
         kind = "realworld" if task is Task.REALSR else "shake"
         folder = gt.parent if gt.is_file() else gt
         raise InputError(
-            f"to measure {task.value}, degraded twins of the sharp images are needed",
+            f"to measure {task.value}, degraded versions of the sharp images are needed",
             f"add --lq DIR, or make them: diffir degrade '{folder}' --kind {kind} -o lq",
         )
     if mask is None and (task is Task.INPAINT or protocol is ProtocolName.INPAINT):

@@ -73,14 +73,14 @@ _PNG = FORMATS[0]
 
 
 def format_of(path: Path, requested: str | None = None) -> Format:
-    """The format to write a file in: the one wished for, else that of its ending.
+    """The format to write a file in: the one requested, else that of its ending.
 
     Args:
         path: The file to write.
         requested: An ending with or without its dot, in any case; None for that of `path`.
 
     Raises:
-        InputError: when there is no such format, its library is missing, or wish and ending differ.
+        InputError: when there is no such format, its library is missing, or the two differ.
     """
     by_ending = _find(path.suffix)
     if requested is None:

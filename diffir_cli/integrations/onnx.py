@@ -191,7 +191,7 @@ def _describe(
 CHANNELS = {
     3: "RGB",
     4: "RGB, black in the holes; mask, 1 in the holes",
-    6: "RGB; RGB of the deconvolved guess",
+    6: "RGB; RGB of the deconvolution prior",
 }
 """What the channels of `lq` are, by their number."""
 

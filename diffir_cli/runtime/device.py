@@ -1,4 +1,4 @@
-"""The user's wish to a device and a number format."""
+"""The requested device and a number format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def choose_device(requested: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda`, `cuda:N`, `xpu`, `xpu:N` or `mps`.
 
     Raises:
-        DeviceError: when the wish is unknown, or this machine has no such device.
+        DeviceError: when the name is unknown, or this machine has no such device.
     """
     # As `--gpu-id 0` of other tools.
     if requested.isascii() and requested.isdigit():

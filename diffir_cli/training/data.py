@@ -209,10 +209,10 @@ def load_pairs(
     """Real pairs from two lists of folders, matched by name.
 
     Lists of equal length belong together folder by folder, so that frames may be called alike in
-    several; otherwise the twins of all lie in any of `gt_folders`, where each name is there once.
+    several; otherwise the partners of all lie in any of `gt_folders`, where each name is once.
 
     Raises:
-        InputError: when an image has no twin, several, or one of another size.
+        InputError: when an image has no partner, several, or one of another size.
     """
     return [_read_pair(lq, gt, scale) for lq, gt in _matched(lq_folders, gt_folders, count)]
 
@@ -239,20 +239,20 @@ def _pairs_by_name(
         if path.stem in found:
             raise InputError(
                 f"{found[path.stem]} and {path} have the same name up to the ending",
-                "move one away, or name as many folders of twins as of degraded images",
+                "move one away, or name as many folders of partners as of degraded images",
             )
         found[path.stem] = path
     paths = _paths(lq_folders)[:count]
     for path in paths:
         if path.stem not in found:
             raise InputError(
-                f"{path} has no twin named {path.stem!r} in {', '.join(gt_folders)}",
+                f"{path} has no partner named {path.stem!r} in {', '.join(gt_folders)}",
                 "give both the same names; as many folders of either belong together one by one",
             )
     spare = len(found.keys() - {path.stem for path in paths})
     if spare and count is None:
         where = ", ".join(gt_folders)
-        _log.warning("%d of %d images of %s have no twin", spare, len(found), where)
+        _log.warning("%d of %d images of %s have no partner", spare, len(found), where)
     return [(path, found[path.stem]) for path in paths]
 
 

@@ -32,7 +32,7 @@ class TrainingLog:
             return
         rows = [row for row in read_log(self.path) if int(row["iteration"]) <= iteration]
         temporary = self.path.with_suffix(".part")
-        with _worded(self.path):
+        with _write_errors(self.path):
             with temporary.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
                 writer.writeheader()
@@ -46,7 +46,7 @@ class TrainingLog:
         if not self.active:
             return
         score = "" if psnr is None else f"{psnr:.4f}"
-        with _worded(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+        with _write_errors(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             row = (iteration, f"{minutes:.3f}", f"{loss:.6f}", f"{rate:.3e}", score)
             csv.writer(file).writerow(row)
         if psnr is not None:
@@ -56,7 +56,7 @@ class TrainingLog:
         """Append a line to `events.txt`: what happened besides learning."""
         if self.active:
             events = self.path.with_name("events.txt")
-            with _worded(events), events.open("a", encoding="utf-8") as file:
+            with _write_errors(events), events.open("a", encoding="utf-8") as file:
                 file.write(f"{text}\n")
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
     """
     if not path.exists():
         return []
-    with _worded(path), path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with _write_errors(path), path.open(newline="", encoding="utf-8", errors="replace") as file:
         return [row for row in csv.DictReader(file) if _is_whole(row)]
 
 
@@ -92,7 +92,7 @@ def _is_whole(row: dict[str, str]) -> bool:
 
 
 @contextmanager
-def _worded(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
     """Errors of the file system as one line that says what could not be done."""
     try:
         yield
@@ -121,7 +121,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
     left.set_yscale("log")
     _plot(right, rows, "psnr")
     right.set_ylabel("validation PSNR (dB)")
-    with _worded(picture):
+    with _write_errors(picture):
         figure.savefig(picture, format="png", dpi=100)
     return True
 

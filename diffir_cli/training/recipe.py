@@ -90,17 +90,17 @@ class DataRecipe:
     sharpen_gt: bool = False
     """Whether the truth is sharpened, as for the second version of realsr."""
     pairs_lq: tuple[str, ...] = ("",)
-    """Folders of really degraded photos, with twins of the same names in `pairs_gt`."""
+    """Folders of really degraded photos, with partners of the same names in `pairs_gt`."""
     pairs_gt: tuple[str, ...] = ("",)
-    """Folders of their sharp twins: the first for the first of `pairs_lq` and so on, or, where they
-    are not as many, anywhere in them."""
+    """Folders of their sharp versions: the first for the first of `pairs_lq` and so on, or, where
+    they are not as many, anywhere in them."""
     soft_targets: tuple[str, ...] = ("",)
     """For bicubic reduction: folders in which each photo has a picture of its name and size, made
     from the reduced photo by another network, to learn from (`loss.soft_weight`)."""
     pairs_share: float = 0.0
     """Share of crops that come from these pairs."""
     pairs_below: float = 0.0
-    """For networks that read a deconvolved guess: windows of pairs with this PSNR in dB or more
+    """For networks that read a deconvolution prior: windows of pairs with this PSNR in dB or more
     are hardly degraded, and left out; 0 to take all."""
     frames_share: float = 0.0
     """With `shake`, share of crops from photos that are blurred as averaged frames are instead."""
@@ -116,8 +116,8 @@ class DataRecipe:
     progressive_batch: tuple[int, ...] = (0,)
     """Crops an iteration, for each entry of `progressive_at`."""
     windows: int = 1000
-    """For networks that read a deconvolved guess: how many windows are blurred and deconvolved, of
-    which crops are then drawn."""
+    """For networks that read a deconvolution prior: how many windows are blurred and deconvolved,
+    of which crops are then drawn."""
     window: int = 448
     """Side of such a window in LQ pixels; the larger, the better its kernel can be told."""
     augment: Augment = Augment.ALL
@@ -243,7 +243,7 @@ class ValidationRecipe:
     gt: str = ""
     """A folder of sharp photos; empty for no validation."""
     lq: str = ""
-    """A folder of their degraded twins; empty to degrade them by seed."""
+    """A folder of their degraded versions; empty to degrade them by seed."""
     count: int = 8
     """How many of them, in the order of their names."""
     every: int = 1000

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the loop reads when it is ready."""
+"""Ctrl-C and SIGTERM as a request that the loop reads when it is ready."""
 
 from __future__ import annotations
 

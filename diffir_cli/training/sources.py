@@ -1,4 +1,4 @@
-"""Where crops come from: photos degraded anew, real pairs, windows with their deconvolved guess."""
+"""Where crops come from: photos degraded anew, real pairs, windows with a prior."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diffir_cli.training.recipe import Augment
 _log = logging.getLogger(__name__)
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""LQ (h, w, 3), or (h, w, 4) with a mask or (h, w, 6) with a deconvolved guess, and GT
+"""LQ (h, w, 3), or (h, w, 4) with a mask or (h, w, 6) with a deconvolution prior, and GT
 (scale·h, scale·w, 3) in 0–255."""
 
 
@@ -42,7 +42,7 @@ class Source(Protocol):
     """Where crops come from."""
 
     def crop(self, rng: np.random.Generator, patch: int) -> Crop:
-        """A random crop of `patch` LQ pixels, turned and flipped, with its degraded twin."""
+        """A random crop of `patch` LQ pixels, turned and flipped, with its degraded version."""
 
 
 class PairSource(Source, Protocol):
@@ -81,7 +81,7 @@ class _Photos:
 
 
 class StoredPairs:
-    """Crops of photos held in memory with their degraded twins.
+    """Crops of photos held in memory with their degraded versions.
 
     Args:
         pairs: LQ and GT of each photo.
@@ -186,12 +186,12 @@ class GeneratedPairs:
     ) -> None:
         self.all, self.kind, self.scale = photos, kind, scale
         self.augment, self.sharpened, self.masks = augment, sharpened, masks
-        self.margin = _SURROUNDINGS if kind in (Degradation.SHAKE, Degradation.FRAMES) else 0
+        self.margin = _MARGIN if kind in (Degradation.SHAKE, Degradation.FRAMES) else 0
         self.per_picture = _PER_PICTURE if kind is Degradation.FRAMES else 1
         self.photos = _Photos(photos, largest * scale + 2 * self.margin)
 
     def crop(self, rng: np.random.Generator, patch: int) -> Crop:
-        """A crop and what the degradation makes of it and its surroundings."""
+        """A crop and what the degradation makes of it and what is around it."""
         lq, gt = self._pair(rng, patch)
         return Crop(lq, sharpen(gt), gt) if self.sharpened else Crop(lq, gt)
 
@@ -270,7 +270,7 @@ class Windows:
         return Crop(_cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned))
 
     def windows(self, picture: int) -> list[Pair]:
-        """The windows of a picture with their guesses behind them, and their truths."""
+        """The windows of a picture with their priors behind them, and their truths."""
         rng = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
         pairs, whole = self.source.windows(rng, self.side)
         priors = priors_of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
@@ -282,7 +282,7 @@ class Windows:
 
 _WINDOW_STREAM = 87, 105
 """Keeps the random numbers of windows apart from those of crops."""
-_SURROUNDINGS = 24
+_MARGIN = 24
 """Pixels around a crop that blur may carry into it."""
 _PICTURE = 1280
 """Longest side of a picture that a window is a part of."""

@@ -24,10 +24,10 @@ from diffir_cli.training.sources import Pair
 
 @dataclass(frozen=True)
 class Validation:
-    """Photos held out from training, with their degraded twins."""
+    """Photos held out from training, with their degraded versions."""
 
     pairs: Sequence[Pair]
-    """With the deconvolved guess behind LQ where the network reads one."""
+    """With the deconvolution prior behind LQ where the network reads one."""
     kind: Degradation
     """Decides what counts: the luma, all colours after shaking, colours in the holes."""
     border: int
@@ -78,7 +78,7 @@ class Validation:
 
 
 def _readable(pairs: Sequence[Pair], recipe: Recipe) -> Sequence[Pair]:
-    """Pairs whose LQ is what the network reads: a guess takes seconds, so it is made once."""
+    """Pairs whose LQ is what the network reads: a prior takes seconds, so it is made once."""
     if recipe.model.in_channels != 6:
         return pairs
     return [(_with_prior(lq), gt) for lq, gt in pairs]

@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
             f"cannot read {path}: {error.strerror}", "look at its permissions"
         ) from error
     except (ValueError, AttributeError) as error:
-        raise WeightsError(f"{path} is damaged: {error}", "mend or remove it") from error
+        raise WeightsError(f"{path} is damaged: {error}", "fix or remove it") from error
 
 
 def _note(path: Path, name: str, values: Mapping[str, str]) -> None:

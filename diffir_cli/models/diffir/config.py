@@ -83,15 +83,15 @@ class ModelConfig:
     """How features become an image; its factor over `scale` is the pixel-unshuffle of the input."""
     in_channels: int = 3
     """Channels of `lq`: 3 for RGB, 4 for masked RGB with the mask behind it, 6 for RGB with a
-    deconvolved guess behind it. No released network has 6."""
+    deconvolution prior behind it. No released network has 6."""
     residual: bool = True
     """Whether the nearest-neighbour enlargement of `lq` is added to the output."""
     prefill: bool = False
     """Whether the DIRformer sees holes filled smoothly instead of black; with `residual` it then
-    adds to that guess. No released network does."""
+    adds to that prior. No released network does."""
     gated: bool = False
-    """Whether the network says for each pixel how much of the deconvolved guess takes the place of
-    `lq` in the image it adds to. No released network does."""
+    """Whether the network says for each pixel how much of the deconvolution prior takes the place
+    of `lq` in the image it adds to. No released network does."""
     dim: int = 64
     """Channels of level 1; each further level doubles them."""
     num_blocks: tuple[int, int, int, int] = (13, 1, 1, 1)

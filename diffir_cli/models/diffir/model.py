@@ -52,7 +52,7 @@ class DiffIRContext:
     """What DiffIR knows of a whole image."""
 
     lq: Tensor
-    """(1, in_channels, H, W), padded: with the mask, or with the deconvolved guess behind."""
+    """(1, in_channels, H, W), padded: with the mask, or with the deconvolution prior behind."""
     ipr: Tensor
     """Z or Ẑ, (1, 4C′)."""
 
@@ -87,13 +87,13 @@ class DiffIRModel:
 
         Args:
             lq: (1, 3, H, W) in [0, 1] on the CPU, (1, 4, H, W) with a mask, or (1, 6, H, W) with a
-                deconvolved guess, which is made here where it is missing.
+                deconvolution prior, which is made here where it is missing.
             seed: Where x_T comes from.
             truth: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network.
             budget: Bytes that this may take; None for no limit.
 
         Raises:
-            DeviceError: when memory does not suffice for the guess.
+            DeviceError: when memory does not suffice for the prior.
         """
         config, device = self.config, next(self.network.parameters()).device
         if config.in_channels == 6 and lq.shape[1] == 3:
@@ -246,7 +246,7 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         takes_mask=config.in_channels == 4,
         needs_truth=needs_truth,
         channels=config.in_channels,
-        uncounted="the deconvolved guess" if config.in_channels == 6 else "",
+        uncounted="the deconvolution prior" if config.in_channels == 6 else "",
     )
 
 
@@ -273,7 +273,7 @@ def _padded(image: Tensor, config: ModelConfig, scale: int = 1) -> Tensor:
 
 
 def _with_prior(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
-    """A picture with its deconvolved guess behind it, which is made on the CPU.
+    """A picture with its deconvolution prior behind it, which is made on the CPU.
 
     Raises:
         DeviceError: when memory does not suffice.

@@ -147,7 +147,7 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
         scale=scale,
         tail=tail,
         in_channels=in_channels,
-        # Light tails are this project's own, whose inpainting adds to a smooth guess.
+        # Light tails are this project's own, whose inpainting adds to a smooth filling.
         residual=in_channels != 4 or light,
         prefill=in_channels == 4 and light,
         gated=shapes[max(key for key in shapes if key.startswith("dirformer.tail."))][0] % 3 == 1,

@@ -99,8 +99,8 @@ class ResShiftConfig:
     """Side of the first level for which the network was designed. A level whose nominal side is not
     larger than a window never shifts, whatever its actual side."""
     unshuffle: int = 1
-    """Pixel-unshuffle in front of the denoiser, undone behind it: for diffusion on pixels. 1 in
-    every released network."""
+    """Pixel-unshuffle in front of the denoiser, and shuffle behind it: for diffusion on pixels. 1
+    in every released network."""
     extractor_width: int = 16
     """Channels of the first convolution of the extractor that brings `lq` to the grid of x_t."""
     groups: int = 32

@@ -26,7 +26,7 @@ class AdversarialLosses:
     """What judges HQ besides its distance from GT.
 
     Args:
-        recipe: Which critics; the perceptual one only where its weights are named.
+        recipe: Which losses; the perceptual one only where its weights are named.
         world: Where they run.
 
     Raises:

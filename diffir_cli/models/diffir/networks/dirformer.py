@@ -169,11 +169,11 @@ class DIRformer(nn.Module):
 
 
 def mixed(lq: Tensor, gate: Tensor) -> Tensor:
-    """What a gated network adds to: `lq`, with its guess where the gate is open.
+    """What a gated network adds to: `lq`, with its prior where the gate is open.
 
     Args:
-        lq: (B, 6, H, W), the image and the guess behind it.
-        gate: (B, 1, H, W), the logit of the guess's share.
+        lq: (B, 6, H, W), the image and the prior behind it.
+        gate: (B, 1, H, W), the logit of the prior's share.
 
     Returns:
         (B, 3, H, W).

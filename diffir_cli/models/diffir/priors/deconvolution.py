@@ -1,4 +1,4 @@
-"""A deconvolved guess of a shaken picture, which the small deblurring networks read beside it.
+"""A deconvolution prior of a shaken picture, which the small deblurring networks read beside it.
 
 A shake blurs a whole neighbourhood with one kernel, B = K ⊗ S + noise. The kernel is found by
 alternation, from a small picture to the full one: a picture S of few edges that K would blur into
@@ -8,12 +8,12 @@ Fourier domain:
     S = argmin |K ⊗ S − B|² + λ |∇S|₀      by half-quadratic splitting (Xu et al., CVPR 2013)
     K = argmin |K ⊗ ∇S − ∇B|² + γ |K|²     (Cho and Lee, SIGGRAPH Asia 2009)
 
-The guess is the picture of little total variation that this K would blur into B:
+The prior is the picture of little total variation that this K would blur into B:
 
     argmin |K ⊗ S − B|² + μ |∇S|₁          by the same splitting (Wang et al., SIAM 2008)
 
 Kernels are only known but for a shift, and are taken to have their centre of mass in the middle, to
-a fraction of a pixel. Where no kernel can be told from the picture the guess is wrong, with
+a fraction of a pixel. Where no kernel can be told from the picture the prior is wrong, with
 ringing; the network sees both and decides for each pixel. The released networks see the blurred
 picture alone.
 """
@@ -64,7 +64,7 @@ _FAINTEST = 0.05
 _LOOSEST = 0.1
 """Unconnected parts of a kernel with less than this share of it are noise."""
 _VARIATION, _DAMPING = 1.5e-2, 1e-4
-"""Penalties of the guess: μ, of its total variation, and of its squares."""
+"""Penalties of the prior: μ, of its total variation, and of its squares."""
 _LOOSE, _TIGHT = 4, 128
 """Between which multiples of μ the weight of its splitting doubles; it begins with μ itself."""
 _FLAT = 1e-4
@@ -84,7 +84,7 @@ def deconvolved(
     kernel_size: int = _KERNEL_SIZE,
     initial: Tensor | None = None,
 ) -> Tensor:
-    """The guess for one window, within which the blur is taken for the same.
+    """The prior for one window, within which the blur is taken for the same.
 
     Args:
         image: (3, H, W) in [0, 1].
@@ -134,8 +134,8 @@ def shake_kernel(
         initial: Where to begin, from `initial_kernel`; from nothing if None.
 
     Returns:
-        (extent, extent), not negative, with a sum of 1 and its centre of mass about the middle;
-        None where the picture is too small or too flat to tell.
+        (kernel_size, kernel_size), not negative, with a sum of 1 and its centre of mass about
+        the middle; None where the picture is too small or too flat to tell.
     """
     if not _has_edges(luma):
         return None

@@ -1,7 +1,7 @@
-"""A smooth guess for holes, from which the small inpainting networks begin.
+"""A smooth filling of holes, from which the small inpainting networks begin.
 
 Averages of known pixels shrink until every hole is closed; then each finer level takes its holes
-from the coarser one and smooths them, so that the guess is nearly harmonic: without edges of its
+from the coarser one and smooths them, so that the prior is nearly harmonic: without edges of its
 own and continuous with what is known. The released networks see black holes instead.
 """
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _ROUNDS = 16
-"""Smoothings of each level: with fewer the guess is measurably worse, with more hardly better."""
+"""Smoothings of each level: with fewer the prior is measurably worse, with more hardly better."""
 
 
 def smooth_fill(image: Tensor, holes: Tensor) -> Tensor:

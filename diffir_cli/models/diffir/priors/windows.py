@@ -1,12 +1,12 @@
-"""The deconvolved guess of a whole picture, window by window.
+"""The deconvolution prior of a whole picture, window by window.
 
 A camera that turns, or something that moves, blurs one part of a picture in another way than the
 next, so each window gets a kernel of its own, found from that of the whole picture; where two
-overlap their guesses are blended. Large pictures are made smaller to look for the kernels: shakes
+overlap their priors are blended. Large pictures are made smaller to look for the kernels: shakes
 grow with the picture, and so the time that this takes stops growing.
 
 Everything is computed on the CPU, one window a thread, so that on one machine a picture has the
-same guess beside every device and with any number of threads. The alternation enlarges differences
+same prior beside every device and with any number of threads. The alternation enlarges differences
 in rounding, so another kind of CPU may find a slightly different kernel.
 """
 
@@ -35,7 +35,7 @@ _WINDOW, _OVERLAP = 512, 96
 _LARGEST = 2048
 """Longest side of that picture."""
 _PIXEL_BYTES, _SCENE_BYTES = 48, 150
-"""What a guess takes for each pixel of the picture, and of what is worked on at a time with its
+"""What a prior takes for each pixel of the picture, and of what is worked on at a time with its
 margins: in each thread a window, before them the whole picture at half its size. As measured."""
 
 
@@ -44,11 +44,11 @@ def with_prior_if_read(config: ModelConfig, lq: Tensor, budget: int | None = Non
 
     Args:
         config: Of the network.
-        lq: (1, 3, H, W) in [0, 1] on the CPU; (1, 4, H, W) with a mask; (1, 6, H, W) with a guess.
+        lq: (1, 3, H, W) in [0, 1] on the CPU; (1, 4, H, W) with a mask; (1, 6, H, W) with a prior.
         budget: Bytes that this may take; None for no limit.
 
     Returns:
-        (1, in_channels, H, W): the same, or with its deconvolved guess behind it.
+        (1, in_channels, H, W): the same, or with its deconvolution prior behind it.
     """
     if config.in_channels != 6 or lq.shape[1] == 6:
         return lq
@@ -56,7 +56,7 @@ def with_prior_if_read(config: ModelConfig, lq: Tensor, budget: int | None = Non
 
 
 def with_prior(lq: Tensor, threads: int | None = None) -> Tensor:
-    """A picture with its deconvolved guess behind it.
+    """A picture with its deconvolution prior behind it.
 
     Args:
         lq: (1, 3, H, W) in [0, 1], on the CPU.
@@ -74,7 +74,7 @@ def with_prior(lq: Tensor, threads: int | None = None) -> Tensor:
 
 
 def priors_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
-    """What windows of a picture have for their guesses, the same with any number of threads.
+    """What windows of a picture have for their priors, the same with any number of threads.
 
     Args:
         windows: (3, H, W) in [0, 1] each, on the CPU.
@@ -93,7 +93,7 @@ def priors_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
 
 
 def prior_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) -> int:
-    """What the guess of a picture takes beside it; 0 for a network that reads none."""
+    """What the prior of a picture takes beside it; 0 for a network that reads none."""
     if config.in_channels != 6:
         return 0
     windows = _PIXEL_BYTES * height * width + threads * _window_bytes(height, width)
@@ -135,27 +135,27 @@ def _reduced(height: int, width: int) -> float:
 
 
 def _window_prior(whole: Tensor, reduced: float) -> Callable[..., Tensor]:
-    """What makes the guess of a (1, 3, H, W) window of a (3, H, W) picture."""
+    """What makes the prior of a (1, 3, H, W) window of a (3, H, W) picture."""
     kernel_size = kernel_size_of(*(round(side / reduced) for side in whole.shape[-2:]))
     initial = initial_kernel(whole, reduced, kernel_size)
     return lambda window, *_place: deconvolved(window[0], reduced, kernel_size, initial)[None]
 
 
 class _Usual:
-    """How many threads torch uses while nobody makes a guess."""
+    """How many threads torch uses while nobody makes a prior."""
 
     def __init__(self) -> None:
         self.lock, self.priors, self.threads = threading.Lock(), 0, 1
 
     def leave(self) -> None:
-        """Begin a guess."""
+        """Begin a prior."""
         with self.lock:
             if not self.priors:
                 self.threads = torch.get_num_threads()
             self.priors += 1
 
     def restore(self) -> None:
-        """End a guess; the last one gives the threads back."""
+        """End a prior; the last one gives the threads back."""
         with self.lock:
             self.priors -= 1
             if not self.priors:
