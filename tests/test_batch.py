@@ -81,7 +81,7 @@ def test_hidden_system_and_other_files_are_no_pictures(
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        ("{stem}_{task}x{scale}", "below/a_srx4.png"),
+        ("{stem}_{task}x{scale}", "below/a_realsrx4.png"),
         ("{ext}/{weights}-{stem}", "below/png/tiny-a.png"),
         ("{reldir}-{stem}", "below-a.png"),
         ("{{{stem}}}", "below/{a}.png"),

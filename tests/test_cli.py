@@ -103,7 +103,7 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
         (["photo.png", "-o", "out.png", "-w", "text.png"], 4, "no weights file", "size"),
         (["photo.png", "-o", "out.png", "-w", "S1"], 4, "stage-1 network", "stage 2"),
         (
-            ["photo.png", "-o", "out.png", "-w", "realsr-x4"],
+            ["photo.png", "-o", "out.png", "-w", "realsr-x4", "--task", "sr"],
             4,
             "for task 'realsr'",
             "--task realsr",
@@ -145,7 +145,7 @@ def test_bad_input_gives_one_error_a_hint_and_its_exit_code(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["restore", "photo.png"],
+        ["restore"],
         ["restore", "photo.png", "-o", "out.png", "--task", "denoise"],
         ["restore", "photo.png", "-o", "out.png", "--unknown-flag"],
         ["restore", "photo.png", "-o", "out.png", "--seed", "-1"],
@@ -338,3 +338,34 @@ def test_the_python_interface_gives_what_the_command_gives(photo: Path, s2_file:
     restorer = diffir_cli.Restorer("sr", weights=str(s2_file))
     found = restorer.restore(np.asarray(Image.open(photo)), seed=4)
     np.testing.assert_array_equal(found, read_picture(out).rgb)
+
+
+def test_a_result_without_a_name_goes_beside_its_input_and_replaces_nothing(
+    photo: Path, s2_file: Path
+) -> None:
+    for expected in ("photo_realsr_x4.png", "photo_realsr_x2.png"):
+        more = ["--outscale", 2] if "x2" in expected else []
+        done = run_cli("restore", photo, "-w", s2_file, *more)
+        assert done.exit_code == 0, done.output
+        assert photo.with_name(expected).is_file() and expected in done.stderr
+    again = run_cli("restore", photo, "-w", s2_file)
+    assert again.exit_code == 3 and "photo_realsr_x4.png exists already" in again.stderr
+    piped = run_cli("restore", "-", "-w", s2_file)
+    assert piped.exit_code == 2 and "give --output" in piped.stderr
+
+
+def test_the_task_is_that_of_named_weights(photo: Path) -> None:
+    for weights, task in (("sr-x4-lite", "sr"), ("deblur-lite", "deblur")):
+        done = run_cli("restore", photo, "-w", weights, "--json")
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        assert found["task"] == task and f"_{task}_x" in found["output"]
+
+
+def test_options_for_existing_files_that_contradict_each_other_are_refused(
+    photo: Path, tmp_path: Path
+) -> None:
+    fixed = ("batch", photo, "-o", tmp_path / "out")
+    for pair in (("--overwrite", "--skip-existing"), ("--overwrite", "--on-exist", "error")):
+        done = run_cli(*fixed, *pair)
+        assert done.exit_code == 2 and "not both" in done.stderr

@@ -17,7 +17,7 @@ from diffir_cli.cli import options
 from diffir_cli.cli.batch_console import Reporter, print_summary, show_plan
 from diffir_cli.cli.console import be_quiet, print_json, print_message
 from diffir_cli.cli.progress import make_progress
-from diffir_cli.cli.weights import located
+from diffir_cli.cli.weights import located, task_for
 from diffir_cli.options import AlphaMode, ColorFix, Engine, OnExist, Precision, Task
 
 if TYPE_CHECKING:
@@ -123,13 +123,14 @@ Report = Annotated[
 
 
 def batch(
+    context: typer.Context,
     inputs: Inputs,
     output: Folder = None,
     in_place: InPlace = False,
     recursive: Recursive = False,
     name: Name = "{stem}",
     suffix: Suffix = "",
-    task: options.TaskName = Task.SR,
+    task: options.TaskName = Task.REALSR,
     weights: options.Weights = None,
     scale: options.Scale = None,
     registry: options.Registry = None,
@@ -175,6 +176,7 @@ def batch(
 ) -> None:
     """Restore many images, and go on where the same command stopped."""
     be_quiet(quiet, verbose)
+    task = task_for(context, task, weights, registry)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
     from diffir_cli.batch.stores import check_results_place, parse_place
@@ -204,6 +206,14 @@ def batch(
     from diffir_cli.batch.find import check_inputs
     from diffir_cli.util.files import check_new_file
 
+    policies = {
+        "--overwrite": overwrite,
+        "--skip-existing": skip_existing,
+        "--on-exist": options.is_given(context, "on_exist"),
+    }
+    given = [name for name, chosen in policies.items() if chosen]
+    if len(given) > 1:
+        raise typer.BadParameter(f"give {given[0]} or {given[1]}, not both")
     if (ray_workers or gpus_per_worker) and not ray:
         raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
     if ray and (workers > 1 or "," in device):

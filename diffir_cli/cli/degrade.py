@@ -38,8 +38,8 @@ def degrade(
     """Degrade a photo many times over, or each photo of a folder once.
 
     A photo gives a contact sheet. A folder gives a folder of PNG files with the same names: the
-    degraded versions, or the masks, that `diffir evaluate` takes; a photo that cannot be read is named
-    and does not stop the others.
+    degraded versions, or the masks, that `diffir evaluate` takes. A photo that cannot be read is
+    named and does not stop the others.
     """
     be_quiet(quiet)
     if not source.exists():

@@ -105,8 +105,8 @@ def evaluate(
     """Measure results, or restore and measure.
 
     `diffir evaluate RESULTS GT` measures finished results. `diffir evaluate --gt GT --lq LQ --task
-    T` restores first; `sr` makes its LQ by the benchmarks' bicubic, `inpaint` takes --mask. Partners
-    are found by name. A stage-1 file is shown the truth that it needs.
+    T` restores first; `sr` makes its LQ by the benchmarks' bicubic, `inpaint` takes --mask.
+    Partners are found by name. A stage-1 file is shown the truth that it needs.
     """
     name = protocol or ProtocolName(task.value)
     fills = results is None and task is Task.INPAINT
@@ -221,7 +221,7 @@ def _samples(
     protocol: ProtocolName,
     quiet: bool,
 ) -> Samples:
-    """What is to be measured; tells which files are left out, and which only seem to be partners."""
+    """What is to be measured; tells which files are left out, and which only seem to match."""
     from diffir_cli.evaluation.samples import samples_of_results, samples_to_restore
 
     if results is not None and truth is not None:

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from diffir_cli.imaging.source import PictureOptions
 
 TaskName = Annotated[
-    Task, typer.Option("--task", case_sensitive=False, help="What is wrong with the picture.")
+    Task,
+    typer.Option(
+        "--task",
+        case_sensitive=False,
+        help="Restoration task; that of --weights where they are named.",
+    ),
 ]
 Weights = Annotated[
     str | None,
@@ -133,12 +138,14 @@ MaskDilate = Annotated[
     int, typer.Option("--mask-dilate", min=0, max=1000, help="Grow the holes by N pixels.")
 ]
 Output = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--output",
         "-o",
         metavar="FILE",
-        help="Where to write: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp; - for a pipe.",
+        help="Where to write: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp; - for a pipe. Left "
+        "out, the result goes beside the input: photo_realsr_x4.jpg.",
+        show_default=False,
     ),
 ]
 ReportFile = Path | None

@@ -12,7 +12,7 @@ import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.console import be_quiet, print_json, print_message, working, write_stdout
-from diffir_cli.cli.weights import located
+from diffir_cli.cli.weights import located, task_for
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -27,12 +27,13 @@ _LONGEST = 2**31
 
 
 def restore(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(metavar="IN", readable=False, help="The image to restore; - for a pipe."),
     ],
-    output: options.Output,
-    task: options.TaskName = Task.SR,
+    output: options.Output = None,
+    task: options.TaskName = Task.REALSR,
     weights: options.Weights = None,
     scale: options.Scale = None,
     registry: options.Registry = None,
@@ -73,6 +74,7 @@ def restore(
     started = time.monotonic()
     be_quiet(quiet, verbose)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
+    task = task_for(context, task, weights, registry)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
     picture_options = options.picture_options(
@@ -87,19 +89,25 @@ def restore(
         allow_truncated=allow_truncated,
         strip_metadata=strip_metadata,
     )
-    target, format_ = _target(output, overwrite, format_name, json)
+    if output is None:
+        target, format_ = None, _named_format(source, format_name)
+    else:
+        target, format_ = _target(output, overwrite, format_name, json)
     if format_:
-        check_coding(target, quality, lossless, format_)
+        check_coding(target or source, quality, lossless, format_)
     if compare:
-        _check_compare(compare, [output, source, *([mask] if mask else [])], overwrite)
+        others = [output, source, mask]
+        _check_compare(compare, [path for path in others if path], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
     probe = probe_picture(shown, picture_options.max_pixels, data)
     if format_ is None:
         format_ = format_like(probe.format)
-        check_coding(target, quality, lossless, format_)
+        check_coding(target or source, quality, lossless, format_)
     if mask:
         probe_picture(mask, picture_options.max_pixels)
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
+    if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
+        target = _beside(source, task, factor, format_, overwrite)
     with working(f"restoring {shown.name}", quiet or json):
         from diffir_cli.runtime.loading import load_runner
         from diffir_cli.runtime.pictures import check_holes, restore_source
@@ -108,6 +116,8 @@ def restore(
             chosen, task, device, precision, threads, engine, limits, color_fix=color_fix
         )
         check_holes(runner, mask is not None or mask_from_alpha, chosen.name)
+        if target is None:
+            target = _beside(source, task, runner.info.scale, format_, overwrite)
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep)
         loaded = read_source(shown, picture_options, mask, data)
@@ -120,7 +130,7 @@ def restore(
         if output == _PIPE:
             _write_pipe(result, format_, quality, lossless)
         else:
-            write_picture(result, output, overwrite, quality, lossless, format_)
+            write_picture(result, target, overwrite, quality, lossless, format_)
         if compare:
             behind = picture_options.background or (0, 0, 0)
             before = loaded.picture.over(behind).resized(result.size)
@@ -130,7 +140,7 @@ def restore(
         print_json(
             {
                 "input": str(source),
-                "output": str(output),
+                "output": str(output or target),
                 "input_size": list(loaded.picture.size),
                 "output_size": list(result.size),
                 "format": format_.name.lower(),
@@ -149,6 +159,29 @@ def restore(
         tiles = f", in tiles of {found.tile} pixels" if found.tile else ""
         size = f"{result.size[0]}×{result.size[1]} pixels"
         print_message(f"{target}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
+
+
+def _named_format(source: Path, requested: str | None) -> Format | None:
+    """The requested format of a result that gets a name of its own; None for that of the input."""
+    from diffir_cli.imaging import format_of
+
+    if source == _PIPE:
+        raise typer.BadParameter("what is piped in has no name: give --output")
+    return format_of(source, requested) if requested else None
+
+
+def _beside(source: Path, task: Task, factor: float, format_: Format, overwrite: bool) -> Path:
+    """Where the result of a picture goes without --output: beside it.
+
+    Raises:
+        InputError: when that file exists, or its folder cannot be written into.
+    """
+    from diffir_cli.imaging import check_target
+
+    ending = source.suffix if source.suffix.lower() in format_.endings else format_.endings[0]
+    target = source.with_name(f"{source.stem}_{task.value}_x{factor:g}{ending}")
+    check_target(target, overwrite, ending)
+    return target
 
 
 def _target(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from diffir_cli.cli.console import print_message
+from diffir_cli.cli.options import is_given
 from diffir_cli.cli.progress import downloading
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ def located(
         return fetched(spec, offline=no_download, silent=silent)
 
     return locate_weights(weights, task, registry, obtain, scale)
+
+
+def task_for(
+    context: typer.Context, task: Task, weights: str | None, registry: Path | None
+) -> Task:
+    """The task of a command: where none is given, that of the named weights."""
+    from diffir_cli.weights.registry import read_registry
+
+    if weights is None or is_given(context, "task"):
+        return task
+    spec = read_registry(registry).get(weights)
+    return task if spec is None else spec.task
 
 
 def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | None = None) -> Path:
