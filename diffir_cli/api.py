@@ -78,6 +78,7 @@ class Restorer:
         mask: NDArray[np.bool_] | Image.Image | None = None,
         seed: int = 0,
         alpha: AlphaMode | str = AlphaMode.LANCZOS,
+        strength: float = 1.0,
     ) -> AnyImage:
         """Restore an image.
 
@@ -89,6 +90,7 @@ class Restorer:
                 lighter than middle grey there.
             seed: Where the diffusion starts; the same seed gives the same image.
             alpha: What becomes of transparency: `lanczos`, `network` or `drop`.
+            strength: Share of the network in the result, 0 to 1; the rest is the image, resized.
 
         Returns:
             The same kind of image, `config.scale` times as large; float32 is clipped to [0, 1] but
@@ -101,23 +103,31 @@ class Restorer:
             DeviceError: when the image does not fit into memory.
             WeightsError: when the network's result is not finite.
         """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must be 0 to 1, not {strength}")
         holes, alpha = None if mask is None else _holes(mask), AlphaMode(alpha)
         if isinstance(image, Image.Image):
-            return _to_pillow(self._restored(picture_from(image), seed, holes, alpha))
+            return _to_pillow(self._restored(picture_from(image), seed, holes, alpha, strength))
         if not image.size:
             raise ValueError(f"an image has pixels, not {image.shape}")
         if image.dtype == np.float32 and not np.isfinite(image).all():
             raise ValueError("an image has finite numbers")
         if image.dtype == np.float32 and image.ndim == 3 and image.shape[2] == 3:
-            return self.network.restore(image, seed, mask=holes)
-        channels = self._restored(_picture(image), seed, holes, alpha).channels()
+            return self.network.run(image, seed, mask=holes, strength=strength).pixels
+        channels = self._restored(_picture(image), seed, holes, alpha, strength).channels()
         return channels[:, :, 0] if image.ndim == 2 else channels
 
     def _restored(
-        self, picture: Picture, seed: int, holes: NDArray[np.bool_] | None, alpha: AlphaMode
+        self,
+        picture: Picture,
+        seed: int,
+        holes: NDArray[np.bool_] | None,
+        alpha: AlphaMode,
+        strength: float,
     ) -> Picture:
         origin = provenance(self.weights, seed)
-        return restore_picture(self.network, picture, seed, holes, alpha, origin).picture
+        found = restore_picture(self.network, picture, seed, holes, alpha, origin, strength)
+        return found.picture
 
 
 def _holes(mask: NDArray[np.bool_] | Image.Image) -> NDArray[np.bool_]:

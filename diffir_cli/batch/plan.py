@@ -13,7 +13,7 @@ from diffir_cli.batch.stores import below, real_path, store_errors
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
-from diffir_cli.imaging.source import PictureOptions
+from diffir_cli.imaging.source import PictureOptions, result_size
 from diffir_cli.imaging.write import check_coding, check_fit
 from diffir_cli.options import Task
 
@@ -147,7 +147,7 @@ def _job(
         output = _name(item, naming) + ending
         target = folder / output
     if isinstance(probe, Probe):
-        width, height = (max(1, round(side * naming.scale)) for side in probe.size)
+        width, height = result_size(probe.size, picture_options, naming.scale)
         alpha = probe.alpha and picture_options.keeps_alpha
         try:
             check_fit(target, (width, height), alpha, probe.deep, format_)

@@ -99,12 +99,19 @@ class Work:
 
     def digest(self) -> str:
         """A short hash of all that decides over the bytes of results beside sources and weights."""
+        treatment = dataclasses.asdict(self.picture_options)
+        for name in ("strength", "size", "long_side"):
+            if treatment[name] == getattr(PictureOptions(), name):
+                # Left out by default, so that results of earlier versions are still known.
+                del treatment[name]
+        # How much memory a run may take does not decide over a pixel.
+        limits = dataclasses.replace(self.limits, max_memory=0)
         values: dict[str, Any] = {
-            "treatment": dataclasses.asdict(self.picture_options),
+            "treatment": treatment,
             "task": self.task,
             "precision": self.precision,
             "engine": self.engine,
-            "limits": dataclasses.astuple(self.limits),
+            "limits": dataclasses.astuple(limits),
             "quality": self.quality,
             "lossless": self.lossless,
         }

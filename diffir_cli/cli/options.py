@@ -177,6 +177,34 @@ OutScale = Annotated[
         show_default=False,
     ),
 ]
+ResultSize = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="WxH",
+        help="Fit the result into this size (Lanczos after the network): 3840x2160, 3840x, x2160.",
+        show_default=False,
+    ),
+]
+LongSide = Annotated[
+    int | None,
+    typer.Option(
+        "--long-side",
+        min=1,
+        max=2**20,
+        help="Longer side of the result in pixels, by Lanczos after the network.",
+        show_default=False,
+    ),
+]
+Strength = Annotated[
+    float,
+    typer.Option(
+        "--strength",
+        min=0.0,
+        max=1.0,
+        help="Share of the network in the result; the rest is the resized input.",
+    ),
+]
 Compare = Annotated[
     Path | None,
     typer.Option(
@@ -242,12 +270,19 @@ StripMetadata = Annotated[
 
 
 def picture_options(
-    *, background: str | None, max_pixels: int | None, alpha: AlphaMode, **others: Any
+    *,
+    background: str | None,
+    max_pixels: int | None,
+    alpha: AlphaMode,
+    size: str | None,
+    long_side: int | None,
+    **others: Any,
 ) -> PictureOptions:
     """What is done with each picture, from the options of a command.
 
     Raises:
-        BadParameter: when the background is no colour, or nothing would be in front of it.
+        BadParameter: when the background is no colour, or nothing would be in front of it, or the
+            size of the result cannot be understood or is given twice.
     """
     from diffir_cli.imaging.read import MAX_PIXELS
     from diffir_cli.imaging.source import PictureOptions
@@ -261,9 +296,26 @@ def picture_options(
         raise typer.BadParameter(f"--background has no effect with {other}")
     if filled and alpha is not AlphaMode.LANCZOS:
         raise typer.BadParameter("--alpha has no effect with --mask-from-alpha")
+    sizes = {"--outscale": others["outscale"], "--size": size, "--long-side": long_side}
+    given = [name for name, value in sizes.items() if value]
+    if len(given) > 1:
+        raise typer.BadParameter(f"give {given[0]} or {given[1]}, not both")
     return PictureOptions(
-        background=colour, max_pixels=max_pixels or MAX_PIXELS, alpha=alpha, **others
+        background=colour,
+        max_pixels=max_pixels or MAX_PIXELS,
+        alpha=alpha,
+        size=_parse_result_size(size) if size else (0, 0),
+        long_side=long_side or 0,
+        **others,
     )
+
+
+def _parse_result_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{0,7})[x×](\d{0,7})", text.strip().lower())
+    if match is None or not any(int(side or 0) for side in match.groups()):
+        raise typer.BadParameter(f"--size takes 3840x2160, 3840x or x2160, not {text!r:.40}")
+    width, height = (int(side or 0) for side in match.groups())
+    return width, height
 
 
 def is_given(context: typer.Context, name: str) -> bool:

@@ -98,6 +98,16 @@ class Picture:
         return replace(self, metadata=self.metadata.stripped())
 
 
+def resize_lanczos(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """(H, W, C) in another shape, (height, width), by Lanczos, neither rounded nor clipped."""
+    size = shape[1], shape[0]
+    planes = [
+        np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS))
+        for plane in np.ascontiguousarray(image.transpose(2, 0, 1))
+    ]
+    return np.stack(planes, axis=2)
+
+
 def _resize_plane(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """A plane, (H, W) of uint8 or uint16, in another shape by Lanczos."""
     if plane.shape == shape:

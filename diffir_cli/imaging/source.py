@@ -28,6 +28,12 @@ class PictureOptions:
     """What is put behind transparency, in 0–255; None leaves it transparent."""
     outscale: float | None = None
     """Side of the result over that of the input; None for the network's scale."""
+    size: tuple[int, int] = (0, 0)
+    """(width, height) that the result is fitted into, with its aspect kept; 0 for any."""
+    long_side: int = 0
+    """The longer side of the result in pixels; 0 for any."""
+    strength: float = 1.0
+    """Share of the network in the result; the rest is the input, resized."""
     mask_invert: bool = False
     """Whether masks are black where to fill."""
     mask_dilate: int = 0
@@ -58,9 +64,28 @@ class Source:
 
     def size_of_result(self, picture_options: PictureOptions, scale: int) -> tuple[int, int]:
         """(width, height) of the result of a network of that scale."""
+        return result_size(self.picture.size, picture_options, scale)
+
+
+def result_size(
+    size: tuple[int, int], picture_options: PictureOptions, scale: float
+) -> tuple[int, int]:
+    """(width, height) of the result of a picture of a size.
+
+    Args:
+        size: (width, height) of the picture.
+        picture_options: What was asked for.
+        scale: Side of the result over that of the picture where nothing was.
+    """
+    wanted = picture_options.size
+    if picture_options.long_side:
+        factor = picture_options.long_side / max(size)
+    elif any(wanted):
+        factor = min(most / side for most, side in zip(wanted, size, strict=True) if most)
+    else:
         factor = picture_options.outscale or scale
-        width, height = (max(1, round(side * factor)) for side in self.picture.size)
-        return width, height
+    width, height = (max(1, round(side * factor)) for side in size)
+    return width, height
 
 
 def read_source(

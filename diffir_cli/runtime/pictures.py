@@ -39,6 +39,7 @@ def restore_picture(
     holes: NDArray[np.bool_] | None = None,
     alpha: AlphaMode = AlphaMode.LANCZOS,
     software: str = "",
+    strength: float = 1.0,
 ) -> RestoredPicture:
     """Restore a picture.
 
@@ -49,6 +50,7 @@ def restore_picture(
         holes: (H, W), True where an inpainting network fills.
         alpha: What becomes of transparency.
         software: What made the result, for the file.
+        strength: Share of the network in the result; the rest is the picture, resized.
 
     Raises:
         DeviceError: when the picture does not fit into memory.
@@ -57,8 +59,13 @@ def restore_picture(
     rgb = picture.rgb
     if picture.alpha is not None and holes is None:
         rgb = bleed(rgb, picture.alpha)
-    found = runner.run(rgb, seed, mask=holes)
-    result = picture.restored(found.pixels, software)
+    found = runner.run(rgb, seed, mask=holes, strength=strength)
+    pixels = found.pixels
+    if picture.grey or _is_grey(picture.rgb):
+        # Grey stays grey, whatever the mode of the file.
+        grey = pixels.mean(axis=2, keepdims=True)
+        pixels = np.repeat(np.rint(grey), 3, axis=2).astype(pixels.dtype)
+    result = picture.restored(pixels, software)
     if picture.alpha is not None and alpha is AlphaMode.DROP:
         result = replace(result, alpha=None)
     if picture.alpha is not None and alpha is AlphaMode.NETWORK:
@@ -91,12 +98,24 @@ def restore_source(
     """
     origin = provenance(weights, options.seed)
     found = restore_picture(
-        runner, source.picture, options.seed, source.holes, options.alpha, origin
+        runner,
+        source.picture,
+        options.seed,
+        source.holes,
+        options.alpha,
+        origin,
+        options.strength,
     )
     result = found.picture.resized(source.size_of_result(options, runner.info.scale))
     if options.background is not None:
         result = result.over(options.background)
     return replace(found, picture=result.stripped() if options.strip_metadata else result)
+
+
+def _is_grey(rgb: NDArray[Any]) -> bool:
+    """Whether the channels of a picture agree everywhere."""
+    first = rgb[:, :, 0]
+    return all(np.array_equal(first, rgb[:, :, channel]) for channel in (1, 2))
 
 
 def provenance(weights: WeightFile, seed: int) -> str:

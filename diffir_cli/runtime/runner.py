@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffir_cli.errors import DeviceError, WeightsError
+from diffir_cli.imaging.picture import resize_lanczos
 from diffir_cli.models.base import Context, ModelInfo, RestorationModel, Window
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
 from diffir_cli.runtime.color import fix_colors
@@ -111,6 +112,7 @@ class ModelRunner:
         seed: int = 0,
         gt: NDArray[Any] | None = None,
         mask: NDArray[np.bool_] | None = None,
+        strength: float = 1.0,
     ) -> Restored:
         """Restore an image of 8 or 16 bits a channel, or of fractions.
 
@@ -120,6 +122,8 @@ class ModelRunner:
             gt: (scale·H, scale·W, 3), the ground truth, for a network that sees it.
             mask: (H, W), True in the holes that an inpainting network fills. Outside them the
                 result is `lq` to the bit.
+            strength: Share of the network in the result, 0 to 1; the rest is `lq`, resized by
+                Lanczos.
 
         Returns:
             The image rounded half to even; in holes truncated, as the released inpainting code
@@ -150,7 +154,7 @@ class ModelRunner:
                 tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
             truth = None if gt is None else to_tensor(gt)
             hq, tile, redone = self._run(tensor, seed, truth, precision)
-            pixels = _finished(hq, lq, mask)
+            pixels = _finished(hq, lq, mask, strength)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -278,7 +282,9 @@ class _Windows:
         return blended(lq, info.scale, tile, overlap, info.multiple, placed, bound)
 
 
-def _finished(hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+def _finished(
+    hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None, strength: float
+) -> NDArray[Any]:
     """The pixels of a result, of the kind of `lq`.
 
     Raises:
@@ -288,6 +294,10 @@ def _finished(hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None) -> N
         raise WeightsError(
             "the network's result is not finite", "are the weights damaged? try others"
         )
+    if strength < 1:
+        shape = hq.shape[2], hq.shape[3]
+        plain = resize_lanczos(lq.astype(np.float32) / np.float32(white_level(lq)), shape)
+        hq = hq * strength + (1 - strength) * torch.from_numpy(plain).permute(2, 0, 1).to(hq)
     levels = hq[0].clamp_(0, 1).mul_(white_level(lq))
     kind = KINDS[lq.dtype.name]
     if mask is None and not kind.is_floating_point:
