@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.weights.cache import file_sha256
 from tests.conftest import noise_image, run_cli
 from tests.download_helpers import home as home
+from tests.web import served
 
 NARROW = ResShiftConfig(
     width=16,
@@ -60,17 +62,25 @@ def official_files(folder: Path, config: ResShiftConfig) -> dict[str, Path]:
     return {"denoiser": denoiser, "autoencoder": autoencoder}
 
 
-def entry(name: str, config: ResShiftConfig, files: dict[str, Path], task: str = "realsr") -> str:
+def entry(
+    name: str,
+    config: ResShiftConfig,
+    files: dict[str, Path],
+    urls: dict[str, str] | None = None,
+    more: str = "",
+) -> str:
     defaults = ResShiftConfig().to_dict()
     table = {k: v for k, v in config.to_dict().items() if v != defaults[k]}
     fields = ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
     lines = [
-        f'[{name}]\nfamily = "resshift"\ntask = "{task}"\nscale = {config.scale}',
+        f'[{name}]\nfamily = "resshift"\ntask = "realsr"\nscale = {config.scale}\n{more}',
         f'summary = "narrow"\nlicense = "none"\nsource = "here"\nmodel = {{ {fields} }}',
     ]
     for component, path in files.items():
         lines.append(f'[[{name}.files]]\ncomponent = "{component}"\nfile = "{path.name}"')
         lines.append(f'size = {path.stat().st_size}\nsha256 = "{file_sha256(path)}"')
+        if urls:
+            lines.append(f'urls = ["{urls[component]}"]')
     return "\n".join(lines) + "\n"
 
 
@@ -269,3 +279,51 @@ def test_a_network_for_aligned_faces_says_so_of_other_pictures(
     assert runner.info.tasks == {Task.FACE}
     runner.run(noise_image(20, 24))
     assert "made for aligned crops of 512×512 pixels, not for 24×20" in caplog.text
+
+
+def test_first_use_downloads_both_files_and_keeps_them_as_safetensors(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = official_files(tmp_path, NARROW)
+    write_picture(Picture(noise_image(8, 8)), tmp_path / "in.png")
+    registry, out = tmp_path / "registry.toml", tmp_path / "out.png"
+    use = ("restore", tmp_path / "in.png", "-o", out, "-w", "narrow-x4", "--registry", registry)
+    with ExitStack() as servers:
+        webs = {
+            component: servers.enter_context(served(file.read_bytes()))
+            for component, file in files.items()
+        }
+        urls = {component: web.url("ok") for component, web in webs.items()}
+        registry.write_text(entry("narrow-x4", NARROW, files, urls, "accept = true"))
+        declined = run_cli(*use)
+        assert declined.exit_code == 4 and "--accept-license narrow-x4" in declined.output
+        assert not any(web.asked for web in webs.values()) and not out.exists()
+        agreed = run_cli(
+            *("download-weights", "narrow-x4", "--registry", registry),
+            *("--accept-license", "narrow-x4"),
+        )
+        assert agreed.exit_code == 0, agreed.output
+        assert [len(web.asked) for web in webs.values()] == [1, 1]
+    monkeypatch.setenv("DIFFIR_OFFLINE", "1")
+    done = run_cli(*use)
+    assert done.exit_code == 0, done.output
+    kept = [path.suffix for path in (home / "cache" / "weights").rglob("*") if path.is_file()]
+    assert kept == [".safetensors", ".safetensors"]
+
+
+def test_a_file_that_cannot_be_had_leaves_the_model_missing_and_is_named(
+    tmp_path: Path, home: Path
+) -> None:
+    files = official_files(tmp_path, NARROW)
+    write_picture(Picture(noise_image(8, 8)), tmp_path / "in.png")
+    registry = tmp_path / "registry.toml"
+    with served(files["denoiser"].read_bytes()) as web:
+        urls = {"denoiser": web.url("ok"), "autoencoder": web.url("missing")}
+        registry.write_text(entry("narrow-x4", NARROW, files, urls))
+        done = run_cli(
+            *("restore", tmp_path / "in.png", "-o", tmp_path / "out.png"),
+            *("-w", "narrow-x4", "--registry", registry),
+        )
+    assert done.exit_code == 4 and "autoencoder" in done.stderr
+    assert not (tmp_path / "out.png").exists()
+    assert not list((home / "cache" / "weights").rglob("*.part"))

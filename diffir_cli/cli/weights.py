@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,16 @@ def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | Non
 
     with _described(spec, silent) as notify:
         policy = DownloadPolicy(offline or is_offline(), folder, notify=notify, agree=agrees)
-        return obtain(spec, policy)
+        path = obtain(spec, policy)
+    if not spec.owner or folder is not None or path.suffix == ".safetensors":
+        return path
+    # Read once as a pickle, and from then on as what loads faster and cannot run anything.
+    from diffir_cli.weights.imports import import_weights
+
+    kept = import_weights(path, spec, policy)
+    with suppress(OSError):
+        path.unlink()
+    return kept
 
 
 @contextmanager
@@ -81,7 +90,8 @@ def _described(spec: WeightSpec, silent: bool) -> Iterator[Callable[[int, int], 
             nonlocal begun
             if not begun and not silent:
                 size = f"{whole / 2**20:.1f} MiB" if whole else "an unknown number of bytes"
-                print_message(f"downloading {spec.name}, {size}, licence: {spec.license}")
+                name = f"{spec.file} of {spec.owner}" if spec.owner else spec.name
+                print_message(f"downloading {name}, {size}, licence: {spec.license}")
             begun = True
             advance(here, whole)
 
