@@ -136,4 +136,4 @@ def test_without_matplotlib_a_plot_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     outcome = run_cli("benchmark", "--plot", tmp_path / "plot.png")
-    assert outcome.exit_code == 1 and "pip install 'diffir[plot]'" in outcome.stderr
+    assert outcome.exit_code == 1 and "pip install 'diffir-cli[plot]'" in outcome.stderr

@@ -256,7 +256,7 @@ def test_what_libraries_print_does_not_spoil_the_json(
 def test_an_extra_that_is_not_installed_is_no_failure_and_has_a_hint() -> None:
     found = tried("extras", "ray", lambda: surroundings.check_extra("ray", ("no_such_module",)))
     assert found.state is State.ABSENT
-    assert found.text == "without no_such_module; pip install 'diffir[ray]'"
+    assert found.text == "without no_such_module; pip install 'diffir-cli[ray]'"
 
 
 def test_all_extras_of_the_package_are_told() -> None:

@@ -119,7 +119,7 @@ def test_a_format_of_a_missing_library_says_how_to_install_it(
     (tmp_path / "photo").write_bytes(start + bytes(100))
     with pytest.raises(InputError) as caught:
         read_picture(tmp_path / "photo")
-    assert caught.value.hint == "pip install 'diffir[formats]'"
+    assert caught.value.hint == "pip install 'diffir-cli[formats]'"
     with pytest.raises(InputError, match="JXL is not installed"):
         format_of(tmp_path / "out.jxl")
 

@@ -147,7 +147,7 @@ def _connected(address: str) -> Any:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise DeviceError("Ray is not installed", "pip install 'diffir[ray]'") from error
+        raise DeviceError("Ray is not installed", "pip install 'diffir-cli[ray]'") from error
     _check_reachable(address)
     how = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
     with _own_signals():

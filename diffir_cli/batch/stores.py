@@ -99,7 +99,7 @@ def _refusal(path: Path | str, error: Exception) -> InputError:
     if isinstance(error, ImportError):
         return InputError(
             f"{path} needs a library that is not installed: {error}",
-            "pip install 'diffir[s3]' or 'diffir[gs]'",
+            "pip install 'diffir-cli[s3]' or 'diffir-cli[gs]'",
         )
     # Every store's library has errors of its own.
     return InputError(

@@ -248,7 +248,7 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) ->
     damaged = [spec for spec, state in states if state is State.CORRUPT]
     missing = [spec for spec, state in states if verify and named and state is State.MISSING]
     for spec in damaged:
-        again = "install diffir again" if spec.embedded else remedy(spec)
+        again = "install diffir-cli again" if spec.embedded else remedy(spec)
         print_message(f"damaged: {spec.name}; {again}")
     for spec in missing:
         print_message(f"not on this machine: {spec.name}")

@@ -34,7 +34,7 @@ class Perceptual:
         # attributes where that is missing.
         except (ImportError, AttributeError) as error:
             raise DiffIRError(
-                f"{metric.value} cannot be measured: {error}", "pip install 'diffir[metrics]'"
+                f"{metric.value} cannot be measured: {error}", "pip install 'diffir-cli[metrics]'"
             ) from error
         # Whatever fetches the weights fails in its own way: URLError, OSError, RuntimeError.
         except Exception as error:

@@ -67,7 +67,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Endings by which a folder's pictures are found; a file named on its own may have any ending."""
 
-INSTALL_EXTRA = "pip install 'diffir[formats]'"
+INSTALL_EXTRA = "pip install 'diffir-cli[formats]'"
 
 _PNG = FORMATS[0]
 

@@ -134,7 +134,7 @@ def check_installed(spec: WeightSpec, found: Installed) -> str:
         changed = "" if spec.embedded else ", or no longer what the registry promises"
         raise ChecksumError(
             f"{found.path} is damaged{changed}: its sha256 is {sha256} instead of {found.sha256}",
-            "install diffir again" if spec.embedded else remedy(spec),
+            "install diffir-cli again" if spec.embedded else remedy(spec),
         )
     return sha256
 
@@ -185,7 +185,7 @@ def remove_installed(spec: WeightSpec) -> int:
     """
     folder = weights_folder(spec)
     if spec.embedded:
-        raise WeightsError(f"{spec.name} is part of this package", "uninstall diffir instead")
+        raise WeightsError(f"{spec.name} is part of this package", "uninstall diffir-cli instead")
     try:
         if not (folder.is_dir() and any(folder.iterdir())):
             raise WeightsError(
