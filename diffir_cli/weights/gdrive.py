@@ -29,7 +29,9 @@ def fetch(url: str, part: Part, retry: RetryPolicy, notify: Callable[[int, int],
     try:
         gdown: Any = importlib.import_module("gdown")
     except ImportError as error:
-        raise DownloadRefused("Google Drive needs gdown: pip install 'diffir-cli[gdrive]'") from error
+        raise DownloadRefused(
+            "Google Drive needs gdown: pip install 'diffir-cli[gdrive]'"
+        ) from error
     part.remove()
 
     def advance(here: int, whole: int | None) -> None:
