@@ -29,7 +29,7 @@ _LONGEST = 2**31
 def restore(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", readable=False, help="The image to restore; - for a pipe."),
+        typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin."),
     ],
     output: options.Output,
     task: options.TaskName = Task.SR,

@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", readable=False, help="A recipe, TOML.")
+        Path, typer.Argument(metavar="RECIPE", readable=False, help="Training recipe (TOML).")
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=1e-3."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a field of the recipe, such as optimizer.lr=1e-3.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="The run's folder; runs/NAME by default."),
+        typer.Option("--out", "-o", metavar="DIR", help="Folder of the run. Default: runs/NAME."),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a network, or go on with a run that was stopped."""
+    """Train a network. Run the same command again to resume."""
     be_quiet(quiet)
 
     from diffir_cli.training.recipe_file import load_recipe
