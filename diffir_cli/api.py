@@ -99,7 +99,7 @@ class Restorer:
             ValueError: when the image has another shape or kind, or a mask is missing or too much.
             InputError: when an image of Pillow has 32 bits a channel.
             DeviceError: when the image does not fit into memory.
-            WeightsError: when the network's result is not finite.
+            WeightsError: when the network produced NaN or infinite values.
         """
         holes, alpha = None if mask is None else _holes(mask), AlphaMode(alpha)
         if isinstance(image, Image.Image):

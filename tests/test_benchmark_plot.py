@@ -61,7 +61,7 @@ def test_quality_without_a_cost_or_a_figure_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finished results"):
         read_quality(tmp_path / "c.json")
     (tmp_path / "d.json").write_text("{}")
-    with pytest.raises(InputError, match="no result of diffir evaluate"):
+    with pytest.raises(InputError, match="not JSON of diffir evaluate"):
         read_quality(tmp_path / "d.json")
 
 

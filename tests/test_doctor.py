@@ -83,7 +83,7 @@ def test_text_is_plain_ends_with_a_verdict_and_hides_the_home(
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "diffir"))
     outcome = run_cli("doctor")
     assert outcome.exit_code == 0, outcome.output
-    assert outcome.stdout.endswith("all is well\n") and "\x1b" not in outcome.stdout
+    assert outcome.stdout.endswith("all checks passed\n") and "\x1b" not in outcome.stdout
     assert "  cache: ~/diffir/cache is not there yet, can be made" in outcome.stdout
     assert "DIFFIR_HOME=~/diffir" in outcome.stdout
     assert str(tmp_path) not in outcome.output

@@ -104,7 +104,9 @@ def test_a_shake_that_takes_more_than_is_allowed_is_not_looked_for(
     monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_prior", None)
     # Tiles would fit.
     restorer = runner_of(DiffIRS2(_GATED), "cpu", limits=MemoryLimits(48 * 2**20, 64))
-    with pytest.raises(DeviceError, match="to look for the shake of 768×768 pixels takes about"):
+    with pytest.raises(
+        DeviceError, match="estimating the camera shake of 768×768 pixels needs about"
+    ):
         restorer.restore(noise_image(768, 768))
 
 
@@ -163,7 +165,7 @@ def test_threads_that_cannot_be_started_are_one_clear_error(
 
     restorer, before = runner_of(DiffIRS2(_GATED), "cpu"), torch.get_num_threads()
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(DeviceError, match="no memory is left to look for the shake"):
+    with pytest.raises(DeviceError, match="not enough memory to estimate the camera shake"):
         restorer.restore(PHOTO)
     assert torch.get_num_threads() == before
 

@@ -65,7 +65,7 @@ def test_a_name_that_is_claimed_twice_is_refused(tmp_path: Path) -> None:
     gt = noise_folder(tmp_path / "gt", "a.png")
     with pytest.raises(InputError, match="both belong to"):
         match_folders(noise_folder(tmp_path / "one", "a_x.png", "a_y.png"), gt)
-    with pytest.raises(InputError, match="same name up to the ending"):
+    with pytest.raises(InputError, match="same name apart from the extension"):
         match_folders(noise_folder(tmp_path / "two", "a.png", "a.bmp"), gt)
     with pytest.raises(InputError, match="no file of"):
         match_folders(noise_folder(tmp_path / "three", "b.png"), gt)

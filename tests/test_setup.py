@@ -111,7 +111,7 @@ def test_a_state_of_a_version_with_other_parts_is_refused_in_words(
     state = torch.load(run / "state.pt")
     for change in ({"guard": [0.1]}, {"returned": 2}):
         torch.save({**state, **change}, run / "state.pt")
-        with pytest.raises(CheckpointError, match="damaged or of another version"):
+        with pytest.raises(CheckpointError, match="damaged or from another version"):
             Trainer(recipe, run, "cpu")
 
 

@@ -187,7 +187,7 @@ def check_template(template: str) -> None:
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise InputError(
-            f"--name {template!r} cannot be understood: {error}", "write {{ for a brace itself"
+            f"--name {template!r} is not a valid template: {error}", "write {{ for a brace itself"
         ) from error
     for name in names:
         if name not in _FIELDS:
@@ -197,7 +197,7 @@ def check_template(template: str) -> None:
         template.format(**dict.fromkeys(_FIELDS, "x"))
     except (ValueError, LookupError, AttributeError) as error:
         raise InputError(
-            f"--name {template!r} cannot be understood: {error}", "leave : and ! out of fields"
+            f"--name {template!r} is not a valid template: {error}", "leave : and ! out of fields"
         ) from error
 
 
@@ -218,7 +218,9 @@ def _name(item: Found, naming: Naming) -> str:
     if "{reldir}" not in naming.template:
         path = parent / path
     if ".." in path.parts or not path.name:
-        raise InputError(f"--name {naming.template!r} leaves the folder: {name!r}", "leave .. out")
+        raise InputError(
+            f"--name {naming.template!r} points outside the output folder: {name!r}", "leave .. out"
+        )
     return str(path)
 
 

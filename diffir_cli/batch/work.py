@@ -201,7 +201,7 @@ def compute(job: Job, work: Work, runner: ModelRunner, loaded: Loaded) -> Restor
     Raises:
         InputError: when its format cannot hold the result, or a mask is missing or too much.
         DeviceError: when it does not fit into memory.
-        WeightsError: when the network's result is not finite.
+        WeightsError: when the network produced NaN or infinite values.
     """
     source = loaded.source
     check_holes(runner, source.holes is not None, work.weights.name)

@@ -56,7 +56,7 @@ def ablate(
             )
         if outcome is None:
             if not quiet:
-                print_message("stopped; the same command goes on")
+                print_message("stopped; run the same command again to resume")
             raise typer.Exit(130)
         outcomes[name] = outcome
         if not quiet:

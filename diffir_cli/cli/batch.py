@@ -190,7 +190,7 @@ def batch(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Restore many images, and go on where the same command stopped."""
+    """Restore many images. Run the same command again to resume."""
     be_quiet(quiet, verbose)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
@@ -224,9 +224,11 @@ def batch(
     if (ray_workers or gpus_per_worker) and not ray:
         raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
     if ray and (workers > 1 or "," in device):
-        raise typer.BadParameter("--ray has its own workers: leave --workers and devices out")
+        raise typer.BadParameter("--workers and several devices have no effect with --ray")
     if report and report.suffix.lower() not in (".html", ".htm"):
-        raise typer.BadParameter(f"--report writes a page: name it .html, not {report}")
+        raise typer.BadParameter(
+            f"--report writes HTML: use a name that ends in .html, not {report}"
+        )
     if report:
         check_new_file(report, True)
     check_inputs(inputs)
@@ -293,7 +295,7 @@ def _check(
         both = "" if output is None else ", not both"
         raise typer.BadParameter(f"give -o DIR or --in-place{both}")
     if in_place and report:
-        raise typer.BadParameter("--report shows pictures before, which --in-place replaces")
+        raise typer.BadParameter("--report needs the original images, which --in-place replaces")
     if in_place and (name != "{stem}" or format_name):
         raise typer.BadParameter(
             "--in-place keeps names and formats: leave --name, --suffix and --format out"
@@ -367,7 +369,7 @@ def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.set()
         if not quiet:
-            print_message("the current picture is finished first; once more to stop at once")
+            print_message("finishing the current image; press Ctrl-C again to stop now")
 
     # Only the main thread may say what a signal does.
     main = threading.current_thread() is threading.main_thread()

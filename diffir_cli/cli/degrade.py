@@ -110,7 +110,7 @@ def _degrade_folder(
         target = output / f"{path.stem}.png"
         if target in targets:
             raise InputError(
-                f"{targets[target]} and {path} have the same name up to the ending",
+                f"{targets[target]} and {path} have the same name apart from the extension",
                 "move one of them away",
             )
         targets[target] = path

@@ -223,7 +223,9 @@ def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: b
                 raise
             print_message(f"error: {error.message}")
     if failed:
-        print_message(f"{failed} of {len(specs)} failed; each by its name says what to do")
+        print_message(
+            f"{failed} of {len(specs)} failed; run the command for one name to see what to do"
+        )
         raise typer.Exit(FAILED)
 
 

@@ -159,7 +159,7 @@ def _target(
     if json:
         raise typer.BadParameter("--json and -o - would both write to standard output")
     if sys.stdout is None or sys.stdout.isatty():
-        raise typer.BadParameter("-o - writes a picture, which a terminal cannot show: add | or >")
+        raise typer.BadParameter("-o - writes image data: redirect it with > or |")
     return _STDOUT, format_of(_STDOUT, requested) if requested else None
 
 

@@ -51,12 +51,12 @@ def train(
     silent = quiet or not trainer.world.is_first
     if trainer.iteration and not silent:
         over = trainer.iteration >= chosen.iterations
-        hint = ": already at its end; raise iterations, or name another --out" if over else ""
+        hint = ": already finished; raise iterations, or use another --out" if over else ""
         print_message(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
     with _Bar(silent) as bar:
         result = trainer.fit(bar.show)
     if not silent:
-        state = "done" if result.finished else "stopped; the same command goes on"
+        state = "done" if result.finished else "stopped; run the same command again to resume"
         print_message(
             f"{state}: {result.iterations} iterations, {result.minutes:.1f} min, {result.weights}"
         )

@@ -39,7 +39,7 @@ class Perceptual:
         # Whatever fetches the weights fails in its own way: URLError, OSError, RuntimeError.
         except Exception as error:
             raise WeightsError(
-                f"the weights of {metric.value} cannot be had: {error}",
+                f"cannot load the weights of {metric.value}: {error}",
                 "connect to the network once, or copy ~/.cache/torch from a machine that has them",
             ) from error
 

@@ -121,7 +121,7 @@ class ModelRunner:
             ValueError: when a mask is given to a network that takes none, or the other way round,
                 or the numbers are of another kind.
             DeviceError: when the image does not fit into memory.
-            WeightsError: when the network's result is not finite.
+            WeightsError: when the network produced NaN or infinite values.
         """
         if self.info.takes_mask != (mask is not None):
             raise ValueError("an inpainting network, and no other, takes a mask")
@@ -271,7 +271,7 @@ def _finished(hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None) -> N
     """
     if not torch.isfinite(hq).all():
         raise WeightsError(
-            "the network's result is not finite", "are the weights damaged? try others"
+            "the network produced NaN or infinite values", "are the weights damaged? try others"
         )
     levels = hq[0].clamp_(0, 1).mul_(white_level(lq))
     kind = KINDS[lq.dtype.name]

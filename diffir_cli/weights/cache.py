@@ -112,9 +112,9 @@ def locked(place: Path, wait: bool = True) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise WeightsError(
-                f"another process is at work on {place}", "wait for it, or end it"
+                f"another process is using {place}", "wait for it, or end it"
             ) from None
-        _log.warning("another process is at work on %s: waiting for it", place.name)
+        _log.warning("another process is using %s: waiting for it", place.name)
         lock.acquire()
     try:
         yield
@@ -199,7 +199,7 @@ def remove_installed(spec: WeightSpec) -> int:
                 shutil.rmtree(folder)
     except OSError as error:
         raise WeightsError(
-            f"cannot remove {folder}: {error.strerror or error}", "look at its permissions"
+            f"cannot remove {folder}: {error.strerror or error}", "check its permissions"
         ) from error
     return freed
 

@@ -119,7 +119,7 @@ def _user_entries(path: Path) -> dict[str, WeightSpec]:
             f"cannot read the registry {path}: {error.strerror}", "look at --registry"
         ) from error
     except ValueError as error:
-        raise WeightsError(f"the registry {path} is no TOML: {error}", "mend it") from error
+        raise WeightsError(f"the registry {path} is not valid TOML: {error}", "fix it") from error
     found = {}
     for name, entry in entries.items():
         try:
