@@ -234,7 +234,7 @@ def test_removing_waits_for_nobody_and_takes_nothing_from_a_download(
     refused = download("--remove", "tiny", "--registry", registry)
     web.released.set()
     assert refused.exit_code == 4
-    assert "another process is at work" in refused.stderr
+    assert "another process is using" in refused.stderr
     assert [process.wait(60) for process in processes] == [0, 0]
     assert len(web.asked) == 1
     assert states("--verify", "--registry", registry)["tiny"] == "verified"
