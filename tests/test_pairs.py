@@ -58,7 +58,7 @@ def test_an_accent_is_the_same_in_both_of_its_spellings(tmp_path: Path) -> None:
 def test_twins_whose_names_only_begin_alike_are_told(tmp_path: Path) -> None:
     gt = noise_folder(tmp_path / "gt", "a.png")
     result = run_cli("evaluate", noise_folder(tmp_path / "out", "a_sr.png"), gt)
-    assert result.exit_code == 0 and "begin alike: a_sr.png of a.png" in result.stderr
+    assert result.exit_code == 0 and "begin alike: a_sr.png with a.png" in result.stderr
 
 
 def test_a_name_that_is_claimed_twice_is_refused(tmp_path: Path) -> None:
