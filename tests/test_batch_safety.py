@@ -146,7 +146,7 @@ def test_masks_and_pictures_are_never_taken_for_results(
     assert result.exit_code == 3 and "a source or a mask" in result.stderr
     assert tree(masks) == before
     wrong = batch(album, "-o", tmp_path / "out", "--report", album / "a.png")
-    assert wrong.exit_code == 2 and "name it .html" in wrong.stderr
+    assert wrong.exit_code == 2 and "ends in .html" in wrong.stderr
 
 
 def test_a_mask_of_the_same_tree_goes_before_one_of_the_same_name(

@@ -267,7 +267,7 @@ def test_every_task_is_trained_and_validated_in_both_stages(
                 "data": {"degradation": "holes"},
                 "validation": {"lq": "."},
             },
-            "validation.lq has no use for holes",
+            "validation.lq has no effect with holes",
         ),
         ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),
         ({"loss": {"ipr": "l2"}}, "loss has an effect in stage 2 only"),

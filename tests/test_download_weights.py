@@ -165,7 +165,7 @@ def test_a_scale_chooses_the_weights(tmp_path: Path, registry: Path) -> None:
     assert "sr-x2 is not on this machine and has no direct download link" in absent.stderr
     none = run_cli(*how, "-s", 2, "--task", "deblur")
     assert none.exit_code == 4
-    assert "there are --scale 1" in none.stderr
+    assert "use --scale 1" in none.stderr
     assert run_cli(*how, "-s", 4, "-w", "tiny", "--registry", registry).exit_code == 2
 
 

@@ -309,7 +309,7 @@ def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) ->
         (["{photos}", "{photos}", "--engine", "reference"], "--engine has no effect"),
         (["--gt", "{photos}", "--tile", "8"], "--tile"),
         (["--gt", "{photos}", "--html", "no/such/x.html"], "no such folder"),
-        (["{photos}", "{photos}", "--csv", os.devnull, "--overwrite"], "device"),
+        (["{photos}", "{photos}", "--csv", os.devnull, "--overwrite"], "regular file"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -139,9 +139,9 @@ def _job(
         output = str(target)
         if isinstance(probe, Probe):
             if format_like(probe.format).name != _own(probe.format):
-                error = f"{item.path} is {probe.format}, which cannot be written in its place"
+                error = f"{item.path} has the format {probe.format}, which diffir cannot write"
             elif probe.frames > 1:
-                error = f"{item.path} holds {probe.frames} pictures, of which one would remain"
+                error = f"{item.path} has {probe.frames} frames, and only one would remain"
     else:
         ending = _ending(item.path, format_)
         output = _name(item, naming) + ending

@@ -229,7 +229,7 @@ def _readable_hint(path: Path, data: bytes | None) -> str:
             start = file.read(16)
     if looks_extra(start):
         return INSTALL_EXTRA
-    return "PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF files can"
+    return "use a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file"
 
 
 def _is_grey_with_alpha(image: Image.Image) -> bool:

@@ -59,7 +59,7 @@ def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
-            str(path), [f"it cannot be read: {error.strerror}"], "check the name of the recipe"
+            str(path), [f"cannot read it: {error.strerror}"], "check the name of the recipe"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(str(path), [f"it is not valid TOML: {error}"]) from error

@@ -76,8 +76,8 @@ def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[
     if changed := difference(known, wanted):
         raise RecipeError(
             name,
-            [f"{path} was made with another {changed}"],
-            f"name another folder with --out, or remove {path.parent} to begin again",
+            [f"{path} was made with a different {changed}"],
+            f"name another folder with --out, or remove {path.parent} to start over",
         )
 
 

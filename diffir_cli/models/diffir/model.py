@@ -246,7 +246,7 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         takes_mask=config.in_channels == 4,
         needs_truth=needs_truth,
         channels=config.in_channels,
-        uncounted="the deconvolved guess" if config.in_channels == 6 else "",
+        uncounted="the deconvolution" if config.in_channels == 6 else "",
     )
 
 
