@@ -119,7 +119,8 @@ _Compare = Annotated[
     ),
 ]
 _Tolerance = Annotated[
-    float, typer.Option("--tolerance", min=0, help="Allowed relative slowdown for --compare.")
+    float,
+    typer.Option("--tolerance", min=0, help="Relative increase of a figure that --compare allows."),
 ]
 
 

@@ -198,9 +198,7 @@ MaxPixels = Annotated[
 ]
 AllowTruncated = Annotated[
     bool,
-    typer.Option(
-        "--allow-truncated", help="Accept truncated files: missing parts stay grey or black."
-    ),
+    typer.Option("--allow-truncated", help="Accept truncated files and restore what is there."),
 ]
 MaskFromAlpha = Annotated[
     bool, typer.Option("--mask-from-alpha", help="Fill the transparent parts of the image itself.")
