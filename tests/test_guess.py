@@ -126,7 +126,7 @@ from diffir_cli.models.diffir.priors import deconvolution
 threads, width, height = map(int, sys.argv[1:])
 # How often something is improved changes the time and not the memory.
 deconvolution._ROUNDS, deconvolution._STIFFEST = 1, 1
-guess.with_guess(torch.rand(1, 3, 96, 96), threads)
+guess.with_prior(torch.rand(1, 3, 96, 96), threads)
 lq = torch.rand(1, 3, height // 4, width // 4)
 lq = torch.nn.functional.interpolate(lq, (height, width), mode="bilinear")
 
@@ -135,7 +135,7 @@ def status(field):
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 before = status("VmRSS")
-guess.with_guess(lq, threads)
+guess.with_prior(lq, threads)
 print(status("VmHWM") - before)
 """
 
