@@ -101,7 +101,7 @@ class Restorer:
             ValueError: when the image has another shape or kind, or a mask is missing or too much.
             InputError: when an image of Pillow has 32 bits a channel.
             DeviceError: when the image does not fit into memory.
-            WeightsError: when the network's result is not finite.
+            WeightsError: when the network produced NaN or infinite values.
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be 0 to 1, not {strength}")

@@ -60,6 +60,6 @@ class RecipeError(DiffIRError):
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__(
             f"{source} has {count}: " + "; ".join(faults),
-            hint or "fix it, or change single fields with --set KEY=VALUE",
+            hint or "fix it, or override single fields with --set KEY=VALUE",
         )
         self.faults = faults

@@ -3,7 +3,7 @@
 DIRformers of the official sizes with random weights, which cost what trained ones do. Each engine
 is checked against the plain modules before it is timed. An engine is compared with OpenVINO in the
 same precision, turn by turn, so that a change in the speed of the machine hits both. Needs
-pip install 'diffir[peers]'.
+pip install 'diffir-cli[peers]'.
 
     python scripts/measure_peers.py --repeats 11 --markdown peers.md
 """

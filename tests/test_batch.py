@@ -179,7 +179,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(
     (album / "bad.png").write_bytes(b"no picture")
     before = set(tmp_path.rglob("*"))
     table = batch(album, "-r", "-o", tmp_path / "out", "--dry-run")
-    assert table.exit_code == 0 and "no image" in table.stdout
+    assert table.exit_code == 0 and "not a supported image" in table.stdout
     assert "4 pictures to restore" in table.stderr and "free" in table.stderr
     *planned, summary = lines(batch(album, "-r", "-o", tmp_path / "out", "--dry-run", "--json"))
     assert [line["state"] for line in planned].count("new") == 4

@@ -107,7 +107,7 @@ def test_a_machine_that_dies_on_the_way_costs_no_picture(
         result = run_cli(*how, out, "--ray", pair.address, "--ray-workers", 2)
         killer.join()
     assert result.exit_code == 3, result.output
-    assert "bad.png is no image" in result.stderr
+    assert "bad.png: not a supported image" in result.stderr
     assert killed.is_set()
     assert tree(out) == expected
     assert not list(out.glob("*.part"))
@@ -198,7 +198,7 @@ def test_an_actor_that_dies_with_a_picture_gives_it_to_another(
     with caplog.at_level(logging.WARNING, "diffir_cli"):
         run.on(cluster, threading.Event())
     assert len(list(tmp_path.glob("death-*"))) == 3
-    assert caplog.text.count("died: it is begun again") == 3
+    assert caplog.text.count("crashed: starting it again") == 3
     assert [outcome.error for outcome in run.outcomes] == [""] * 4
     assert len(tree(tmp_path / "out")) == 4
 
@@ -209,7 +209,7 @@ def test_a_picture_that_kills_four_actors_is_given_up(
     run.work = dataclasses.replace(run.work, most=4)
     run.on(cluster, threading.Event())
     errors = [outcome.error for outcome in run.outcomes]
-    assert len([error for error in errors if "has killed 4 workers" in error]) == 1
+    assert len([error for error in errors if "crashed 4 workers" in error]) == 1
     assert len(tree(tmp_path / "out")) == 3
 
 

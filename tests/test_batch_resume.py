@@ -76,7 +76,7 @@ def test_a_result_that_was_changed_since_is_in_the_way(
     assert batch(album, "-o", out).exit_code == 0
     (out / "a.png").write_bytes(b"retouched by hand")
     result = batch(album, "-o", out)
-    assert result.exit_code == 3 and "exists already" in result.stderr
+    assert result.exit_code == 3 and "already exists" in result.stderr
     assert (out / "a.png").read_bytes() == b"retouched by hand"
 
 

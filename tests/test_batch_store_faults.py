@@ -24,8 +24,8 @@ def test_bad_objects_fail_alone(uploaded: str, store: Any, batch: Any) -> None:
     wording = lines(result)
     failed = {Path(line["input"]).name: line["error"] for line in wording if "error" in line}
     assert set(failed) == {"empty.png", "text.png", "cut.png"}
-    assert "no image" in failed["text.png"]
-    assert "no image" in failed["empty.png"]
+    assert "not a supported image" in failed["text.png"]
+    assert "not a supported image" in failed["empty.png"]
     assert set(objects(store, "out")) == {"a.png", "b.jpg", "c.webp"}
 
 
@@ -126,13 +126,13 @@ def test_what_another_has_put_there_meanwhile_is_not_replaced(
     monkeypatch.setattr("diffir_cli.batch.run.compute", interrupted)
     result = batch(uploaded, "-o", f"s3://{BUCKET}/out")
     assert result.exit_code == 3
-    assert "b.jpg exists already" in result.stderr
+    assert "b.jpg already exists" in result.stderr
     assert objects(store, "out")["b.jpg"] == b"theirs"
     # And where even the question comes too early, the store says so.
     monkeypatch.setattr("diffir_cli.batch.stores._check_free", lambda _path: None)
     store.rm(f"{BUCKET}/out/b.jpg")
     again = batch(uploaded, "-o", f"s3://{BUCKET}/out")
-    assert "b.jpg exists already" in again.stderr
+    assert "b.jpg already exists" in again.stderr
     assert objects(store, "out")["b.jpg"] == b"theirs"
 
 

@@ -103,7 +103,7 @@ def test_an_object_of_somebody_else_is_not_replaced(uploaded: str, store: Any, b
     store.pipe_file(f"{BUCKET}/out/a.png", b"mine")
     refused = batch(uploaded, "-o", f"s3://{BUCKET}/out")
     assert refused.exit_code == 3
-    assert f"s3://{BUCKET}/out/a.png exists already" in refused.stderr
+    assert f"s3://{BUCKET}/out/a.png already exists" in refused.stderr
     assert set(objects(store, "out")) == {"a.png"}
     result = batch(uploaded, "-o", f"s3://{BUCKET}/out", "--on-exist", "rename")
     assert result.exit_code == 0

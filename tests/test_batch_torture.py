@@ -165,7 +165,7 @@ def test_a_file_that_may_not_be_read_fails_alone(s2_file: Path) -> None:
         assert _wait(child) == 3
         assert set(tree(folder / "out")) == {"0.png", "2.png"}
         journal = (folder / "out" / ".diffir-journal.jsonl").read_text(encoding="utf-8")
-        assert f"not allowed to read {folder / '1.png'}" in journal
+        assert f"no permission to read {folder / '1.png'}" in journal
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_pictures_done(

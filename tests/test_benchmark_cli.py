@@ -72,7 +72,7 @@ def test_a_report_that_exists_is_refused_before_anything_is_measured(
     page = tmp_path / "page.md"
     page.write_text("mine")
     refused = bench("--markdown", page)
-    assert refused.exit_code == 3 and "exists already" in refused.stderr
+    assert refused.exit_code == 3 and "already exists" in refused.stderr
     assert page.read_text() == "mine"
 
 
@@ -193,28 +193,28 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "256"], "--size must be such as 640x480, not '256'"),
+        (["--size", "256"], "--size must be WIDTHxHEIGHT such as 640x480, not '256'"),
         (["--size", "0x8"], "sides of 1 to 16384 pixels, not 0"),
         (["--size", "16385x8"], "sides of 1 to 16384 pixels, not 16385"),
-        (["--sweep", "128-256"], "--sweep must be such as 128..2048"),
-        (["--sweep", "256..128"], "--sweep must grow"),
+        (["--sweep", "128-256"], "--sweep must be FIRST..LAST such as 128..2048"),
+        (["--sweep", "256..128"], "--sweep must go from small to large"),
         (["--sweep", "8..16", "--size", "8x8"], "give --size or --sweep, not both"),
-        (["--sweep", "8..16", "--no-subprocess"], "--no-subprocess has no use with --sweep"),
-        (["--engine", "streaming,fast"], "must be of streaming, reference, not 'fast'"),
-        (["--precision", "fp8"], "--precision must be of auto, fp32"),
+        (["--sweep", "8..16", "--no-subprocess"], "--no-subprocess has no effect with --sweep"),
+        (["--engine", "streaming,fast"], "must be one of streaming, reference, not 'fast'"),
+        (["--precision", "fp8"], "--precision must be one of auto, fp32"),
         (["--task", "sr", "--all"], "give --task or --all, not both"),
         (["--budget", "5"], "--budget needs --sweep"),
         (["--tolerance", "5"], "--tolerance needs --compare"),
         (["--quality", "x.json"], "--quality needs --plot"),
-        (["--paper", "--size", "8x8"], "--size has no use with --paper"),
-        (["--cost-only", "--repeats", "3"], "--repeats has no use with --cost-only"),
-        (["--cost-only", "-d", "cuda"], "--device has no use with --cost-only"),
+        (["--paper", "--size", "8x8"], "--size has no effect with --paper"),
+        (["--cost-only", "--repeats", "3"], "--repeats has no effect with --cost-only"),
+        (["--cost-only", "-d", "cuda"], "--device has no effect with --cost-only"),
         (["--size", f"{'9' * 5000}x8"], "sides of 1 to 16384 pixels, not 99999999999999999999"),
         (["--threads", "100000"], "less than or equal to 1024"),
         (["--plot", "x.jpg"], "name a file that ends in .png, not x.jpg"),
         (["--plot", "-"], "name a file that ends in .png, not -"),
         (["--overwrite"], "--overwrite needs --csv, --markdown or --plot"),
-        (["--paper", "--budget", "3"], "--budget has no use with --paper"),
+        (["--paper", "--budget", "3"], "--budget has no effect with --paper"),
         (["--paper", "-q"], "--quiet with --paper needs --markdown or --json"),
         (["--cost-only", "--plot", "x.png"], "--cost-only needs --quality"),
         (["--csv", "x.csv", "--markdown", "x.csv"], "must name different files"),

@@ -61,7 +61,7 @@ def test_quality_without_a_cost_or_a_figure_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finished results"):
         read_quality(tmp_path / "c.json")
     (tmp_path / "d.json").write_text("{}")
-    with pytest.raises(InputError, match="no result of diffir evaluate"):
+    with pytest.raises(InputError, match="not JSON of diffir evaluate"):
         read_quality(tmp_path / "d.json")
 
 
@@ -136,4 +136,4 @@ def test_without_matplotlib_a_plot_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     outcome = run_cli("benchmark", "--plot", tmp_path / "plot.png")
-    assert outcome.exit_code == 1 and "pip install 'diffir[plot]'" in outcome.stderr
+    assert outcome.exit_code == 1 and "pip install 'diffir-cli[plot]'" in outcome.stderr

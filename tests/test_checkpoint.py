@@ -224,7 +224,7 @@ def test_weights_too_large_for_fp16_are_not_stored_so(s2: DiffIRS2, tmp_path: Pa
 def test_half_of_a_network_is_refused(official: dict[str, Tensor], tmp_path: Path) -> None:
     kept = {key: value for key, value in official.items() if not key.startswith("G.")}
     torch.save(kept, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match="does not tell which"):
+    with pytest.raises(CheckpointError, match="does not show which"):
         load_model(tmp_path / "net.pth")
 
 

@@ -161,7 +161,7 @@ def test_pairs_that_do_not_match_are_named(photos: Path, tmp_path: Path) -> None
     other = tmp_path / "other"
     other.mkdir()
     Image.new("RGB", (192, 160)).save(other / "9.png")
-    with pytest.raises(InputError, match="no partner named '9'"):
+    with pytest.raises(InputError, match="no matching file named '9'"):
         load_pairs([str(other)], [str(photos)], 1)
     (other / "9.png").rename(other / "0.png")
     with pytest.raises(InputError, match="no pair of scale 4"):
@@ -184,11 +184,11 @@ def test_pairs_called_alike_in_several_folders_belong_together_folder_by_folder(
         (50, 55),
         (100, 105),
     ]
-    assert caplog.messages == [f"1 of 2 images of {folder} have no partner" for folder in gt]
-    with pytest.raises(InputError, match="have the same name up to the ending"):
+    assert caplog.messages == [f"1 of 2 images of {folder} have no matching file" for folder in gt]
+    with pytest.raises(InputError, match="have the same name apart from the extension"):
         load_pairs(lq[:1], gt, 1)
-    Image.new("L", (16, 16)).save(Path(lq[1]) / "no partner.png")
-    with pytest.raises(InputError, match="has no partner"):
+    Image.new("L", (16, 16)).save(Path(lq[1]) / "no twin.png")
+    with pytest.raises(InputError, match="has no matching file"):
         load_pairs(lq, gt, 1)
     assert len(load_pairs(lq, gt, 1, 2)) == 2
 
@@ -267,7 +267,7 @@ def test_every_task_is_trained_and_validated_in_both_stages(
                 "data": {"degradation": "holes"},
                 "validation": {"lq": "."},
             },
-            "validation.lq has no use for holes",
+            "validation.lq has no effect with holes",
         ),
         ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),
         ({"loss": {"ipr": "l2"}}, "loss has an effect in stage 2 only"),

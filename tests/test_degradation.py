@@ -199,7 +199,7 @@ def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     assert run_cli("degrade", photo, "-o", out, "--kind", "fog").exit_code == 2
     for what, option in ((photo, "--scale"), (photo.parent, "--count")):
         refused = run_cli("degrade", what, "-o", out, "--kind", "shake", option, 2)
-        assert refused.exit_code == 2 and f"{option} has no use" in refused.stderr
+        assert refused.exit_code == 2 and f"{option} has no effect" in refused.stderr
     missing = run_cli("degrade", tmp_path / "nope", "-o", tmp_path / "lq")
     assert missing.exit_code == 3 and "no such file or folder" in missing.stderr
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
@@ -232,7 +232,7 @@ def test_twins_are_never_written_over_the_photos(photos: Path, tmp_path: Path) -
     assert (photos / "0.png").read_bytes() == before
     assert run_cli("degrade", photos, "-o", tmp_path / "lq").exit_code == 0
     result = run_cli("degrade", photos, "-o", tmp_path / "lq")
-    assert result.exit_code == 3 and "exists already" in result.stderr
+    assert result.exit_code == 3 and "already exists" in result.stderr
 
 
 def test_holes_shrink_with_a_small_crop() -> None:

@@ -83,7 +83,7 @@ def test_text_is_plain_ends_with_a_verdict_and_hides_the_home(
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "diffir"))
     outcome = run_cli("doctor")
     assert outcome.exit_code == 0, outcome.output
-    assert outcome.stdout.endswith("all is well\n") and "\x1b" not in outcome.stdout
+    assert outcome.stdout.endswith("all checks passed\n") and "\x1b" not in outcome.stdout
     assert "  cache: ~/diffir/cache is not there yet, can be made" in outcome.stdout
     assert "DIFFIR_HOME=~/diffir" in outcome.stdout
     assert str(tmp_path) not in outcome.output
@@ -256,7 +256,7 @@ def test_what_libraries_print_does_not_spoil_the_json(
 def test_an_extra_that_is_not_installed_is_no_failure_and_has_a_hint() -> None:
     found = tried("extras", "ray", lambda: surroundings.check_extra("ray", ("no_such_module",)))
     assert found.state is State.ABSENT
-    assert found.text == "without no_such_module; pip install 'diffir[ray]'"
+    assert found.text == "without no_such_module; pip install 'diffir-cli[ray]'"
 
 
 def test_all_extras_of_the_package_are_told() -> None:

@@ -112,7 +112,7 @@ def test_google_drive_without_gdown_says_what_to_do_by_hand(
     import sys
 
     monkeypatch.setitem(sys.modules, "gdown", None)
-    with pytest.raises(WeightsError, match=r"pip install 'diffir\[gdrive\]'") as caught:
+    with pytest.raises(WeightsError, match=r"pip install 'diffir-cli\[gdrive\]'") as caught:
         get(by(spec, "gdrive:abc123"))
     assert spec.source in caught.value.hint
     assert "--from tiny.pth" in caught.value.hint

@@ -98,7 +98,7 @@ def test_finished_results_are_measured_and_unmatched_files_named(tmp_path: Path)
     assert found["methods"]["results"]["mean"]["psnr"] is None
     assert {Path(path).name for path in found["unmatched"]} == {"c.png", "d.png"}
     for name in ("c.png", "d.png"):
-        assert f"{name} has no partner" in result.stderr
+        assert f"{name} has no matching file" in result.stderr
 
 
 def test_evaluate_measures_beside_bicubic(photos: Path, s2_file: Path, s1_file: Path) -> None:
@@ -290,7 +290,7 @@ def test_reports_say_the_same_as_the_json(photos: Path, s2_file: Path, tmp_path:
     mean = found["methods"]["bicubic"]["mean"]
     assert f"| {mean['psnr']:.2f} | {mean['ssim']:.4f} |" in text.read_text()
     again = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--csv", table)
-    assert again.exit_code == 3 and "exists already" in again.stderr
+    assert again.exit_code == 3 and "already exists" in again.stderr
 
 
 def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) -> None:
@@ -303,13 +303,13 @@ def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) ->
     ("arguments", "text"),
     [
         ([], "give RESULTS and GT"),
-        (["{photos}"], "needs its truth"),
-        (["{photos}", "{photos}", "--baseline", "bicubic"], "--baseline has no use"),
-        (["{photos}", "{photos}", "--tile", "64"], "--tile has no use"),
-        (["{photos}", "{photos}", "--engine", "reference"], "--engine has no use"),
+        (["{photos}"], "needs a ground truth"),
+        (["{photos}", "{photos}", "--baseline", "bicubic"], "--baseline has no effect"),
+        (["{photos}", "{photos}", "--tile", "64"], "--tile has no effect"),
+        (["{photos}", "{photos}", "--engine", "reference"], "--engine has no effect"),
         (["--gt", "{photos}", "--tile", "8"], "--tile"),
         (["--gt", "{photos}", "--html", "no/such/x.html"], "no such folder"),
-        (["{photos}", "{photos}", "--csv", os.devnull, "--overwrite"], "device"),
+        (["{photos}", "{photos}", "--csv", os.devnull, "--overwrite"], "regular file"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -210,7 +210,7 @@ def test_a_missing_extra_is_said_with_what_to_install(
     result = run_cli("export", s2_file, tmp_path / "y.onnx")
     assert result.exit_code == 1
     assert result.output == (
-        f"error: {module} is not installed\nhint: pip install 'diffir[onnx]'\n"
+        f"error: {module} is not installed\nhint: pip install 'diffir-cli[onnx]'\n"
     )
 
 

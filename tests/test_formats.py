@@ -119,7 +119,7 @@ def test_a_format_of_a_missing_library_says_how_to_install_it(
     (tmp_path / "photo").write_bytes(start + bytes(100))
     with pytest.raises(InputError) as caught:
         read_picture(tmp_path / "photo")
-    assert caught.value.hint == "pip install 'diffir[formats]'"
+    assert caught.value.hint == "pip install 'diffir-cli[formats]'"
     with pytest.raises(InputError, match="JXL is not installed"):
         format_of(tmp_path / "out.jxl")
 
@@ -135,10 +135,10 @@ def test_the_format_wished_for_goes_before_a_missing_ending(tmp_path: Path, s2_f
 @pytest.mark.parametrize(
     ("name", "requested", "wording"),
     [
-        ("out.jpg", "png", "would not be what its ending says"),
-        ("out.png", "gif", "no format 'gif' can be written"),
-        ("out.gif", None, "unknown ending '.gif'"),
-        ("out", None, "its name has no ending"),
+        ("out.jpg", "png", "does not match the format"),
+        ("out.png", "gif", "unknown output format 'gif'"),
+        ("out.gif", None, "unknown extension '.gif'"),
+        ("out", None, "its name has no extension"),
     ],
 )
 def test_a_format_that_makes_no_sense_is_refused(
@@ -301,7 +301,7 @@ def test_ten_bits_of_an_avif_are_not_cut_without_a_word(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
 def test_a_device_is_never_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.png")
-    with pytest.raises(InputError, match="a device or the like"):
+    with pytest.raises(InputError, match="is not a regular file"):
         write_picture(Picture(noise_image(8, 8)), tmp_path / "fifo.png", overwrite=True)
 
 

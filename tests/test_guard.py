@@ -205,7 +205,7 @@ def test_a_run_that_goes_wrong_again_and_again_stops_and_keeps_its_last_good_sta
 
     trainer._iterate = poisoned  # type: ignore[method-assign]
     with pytest.raises(
-        DiffIRError, match=r"collapsed for the 3\. time, at iteration [34]"
+        DiffIRError, match=r"collapsed again \(rollback 3\) at iteration [34]"
     ) as caught:
         trainer.fit()
     assert "optimizer.lr" in caught.value.hint

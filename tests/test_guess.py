@@ -104,7 +104,9 @@ def test_a_shake_that_takes_more_than_is_allowed_is_not_looked_for(
     monkeypatch.setattr("diffir_cli.models.diffir.priors.windows.with_prior", None)
     # Tiles would fit.
     restorer = runner_of(DiffIRS2(_GATED), "cpu", limits=MemoryLimits(48 * 2**20, 64))
-    with pytest.raises(DeviceError, match="to look for the shake of 768×768 pixels takes about"):
+    with pytest.raises(
+        DeviceError, match="estimating the camera shake of 768×768 pixels needs about"
+    ):
         restorer.restore(noise_image(768, 768))
 
 
@@ -124,7 +126,7 @@ from diffir_cli.models.diffir.priors import deconvolution
 threads, width, height = map(int, sys.argv[1:])
 # How often something is improved changes the time and not the memory.
 deconvolution._ROUNDS, deconvolution._STIFFEST = 1, 1
-guess.with_guess(torch.rand(1, 3, 96, 96), threads)
+guess.with_prior(torch.rand(1, 3, 96, 96), threads)
 lq = torch.rand(1, 3, height // 4, width // 4)
 lq = torch.nn.functional.interpolate(lq, (height, width), mode="bilinear")
 
@@ -133,7 +135,7 @@ def status(field):
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 before = status("VmRSS")
-guess.with_guess(lq, threads)
+guess.with_prior(lq, threads)
 print(status("VmHWM") - before)
 """
 
@@ -163,7 +165,7 @@ def test_threads_that_cannot_be_started_are_one_clear_error(
 
     restorer, before = runner_of(DiffIRS2(_GATED), "cpu"), torch.get_num_threads()
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(DeviceError, match="no memory is left to look for the shake"):
+    with pytest.raises(DeviceError, match="not enough memory to estimate the camera shake"):
         restorer.restore(PHOTO)
     assert torch.get_num_threads() == before
 

@@ -89,7 +89,7 @@ def test_learned_metrics_that_cannot_be_had_say_why(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--metric", "lpips-alex")
-    assert result.exit_code == 1 and "diffir[metrics]" in result.stderr
+    assert result.exit_code == 1 and "diffir-cli[metrics]" in result.stderr
 
     def offline(**_options: Any) -> None:
         raise OSError("no route to host")

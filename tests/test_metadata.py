@@ -210,7 +210,7 @@ def test_sixteen_bits_are_never_cut_without_a_word(
 ) -> None:
     photo = _deep_file(tmp_path / "in.png", _deep((9, 12, 3)))
     result = run_cli("restore", photo, "-w", s2_file, "-o", tmp_path / f"out{ending}")
-    assert result.exit_code == 3 and "16 bits a channel" in result.stderr
+    assert result.exit_code == 3 and "16 bits per channel" in result.stderr
     assert not (tmp_path / f"out{ending}").exists()
     result = run_cli("restore", photo, "-w", s2_file, "-o", tmp_path / "out.png")
     assert result.exit_code == 0, result.output

@@ -15,8 +15,8 @@ from tests.conftest import DATA, run_cli
 ODD = DATA / "odd"
 
 REFUSED = {
-    "pngsuite-xs1n0g01.png": "no image",
-    "pngsuite-xc1n0g08.png": "no image",
+    "pngsuite-xs1n0g01.png": "not a supported image",
+    "pngsuite-xc1n0g08.png": "not a supported image",
     "pngsuite-xdtn0g01.png": "damaged",
     "pillow-png_decompression_dos.png": "damaged",
     "pillow-chunk_no_fctl.png": "damaged",

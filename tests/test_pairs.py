@@ -58,14 +58,14 @@ def test_an_accent_is_the_same_in_both_of_its_spellings(tmp_path: Path) -> None:
 def test_twins_whose_names_only_begin_alike_are_told(tmp_path: Path) -> None:
     gt = noise_folder(tmp_path / "gt", "a.png")
     result = run_cli("evaluate", noise_folder(tmp_path / "out", "a_sr.png"), gt)
-    assert result.exit_code == 0 and "begin alike: a_sr.png of a.png" in result.stderr
+    assert result.exit_code == 0 and "begin alike: a_sr.png with a.png" in result.stderr
 
 
 def test_a_name_that_is_claimed_twice_is_refused(tmp_path: Path) -> None:
     gt = noise_folder(tmp_path / "gt", "a.png")
     with pytest.raises(InputError, match="both belong to"):
         match_folders(noise_folder(tmp_path / "one", "a_x.png", "a_y.png"), gt)
-    with pytest.raises(InputError, match="same name up to the ending"):
+    with pytest.raises(InputError, match="same name apart from the extension"):
         match_folders(noise_folder(tmp_path / "two", "a.png", "a.bmp"), gt)
     with pytest.raises(InputError, match="no file of"):
         match_folders(noise_folder(tmp_path / "three", "b.png"), gt)

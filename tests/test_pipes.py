@@ -60,7 +60,7 @@ def test_sixteen_bits_go_through_a_pipe(s2_file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("data", "wording"),
-    [(b"", "standard input is empty"), (b"no picture", "standard input is no image")],
+    [(b"", "standard input is empty"), (b"no picture", "standard input: not a supported image")],
 )
 def test_what_is_no_picture_is_one_error(data: bytes, wording: str, s2_file: Path) -> None:
     result = _piped(data, "restore", "-", "-o", "-", "-w", s2_file)

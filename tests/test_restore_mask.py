@@ -57,7 +57,7 @@ def test_outside_the_mask_the_picture_stays_to_the_bit(
         ("size", "but the picture has 20×12"),
         ("black", "marks nothing"),
         ("white", "marks the whole picture"),
-        ("not wanted", "take no mask"),
+        ("not wanted", "do not use a mask"),
     ],
 )
 def test_a_wrong_mask_is_refused(
@@ -79,9 +79,9 @@ def test_a_wrong_mask_is_refused(
 @pytest.mark.parametrize(
     ("task", "weights", "message"),
     [
-        ("deblur", "s2_file", "cannot be one for task 'deblur'"),
-        ("inpaint", "s2_file", "cannot be one for task 'inpaint'"),
-        ("sr", "inpaint_file", "cannot be one for task 'sr'"),
+        ("deblur", "s2_file", "does not fit task 'deblur'"),
+        ("inpaint", "s2_file", "does not fit task 'inpaint'"),
+        ("sr", "inpaint_file", "does not fit task 'sr'"),
     ],
 )
 def test_weights_that_cannot_be_for_the_task_are_refused(

@@ -156,7 +156,7 @@ def test_a_device_that_is_not_there_is_refused(requested: str, s2: DiffIRS2) -> 
 
 
 @pytest.mark.parametrize(
-    ("requested", "reason"), [(Precision.FP16, "overflows"), (Precision.TF32, "only CUDA")]
+    ("requested", "reason"), [(Precision.FP16, "overflows"), (Precision.TF32, "needs CUDA")]
 )
 def test_a_precision_that_a_cpu_does_badly_is_refused(
     requested: Precision, reason: str, s2: DiffIRS2

@@ -42,7 +42,7 @@ def test_a_state_of_a_version_without_some_fields_is_continued_where_they_have_t
     torch.save({**state, "digest": _without_new_fields(state["digest"])}, run / "state.pt")
     trainer = Trainer(recipe, run, "cpu")
     assert trainer.iteration == state["iteration"] > 0
-    with pytest.raises(RecipeError, match=r"was made with another precision$"):
+    with pytest.raises(RecipeError, match=r"was made with a different precision$"):
         Trainer(make_recipe(photos, precision="bf16"), run, "cpu")
 
 
@@ -58,7 +58,7 @@ def test_a_batch_that_does_not_fit_is_told_and_a_smaller_one_begins_in_the_same_
             Trainer(make_recipe(photos), tmp_path / "run", "cpu").fit()
     assert "data.batch" in caught.value.hint and (tmp_path / "run" / "state.pt").exists()
     run_training(make_recipe(photos, data={"batch": 2}), tmp_path / "run")
-    with pytest.raises(RecipeError, match="was made with another data"):
+    with pytest.raises(RecipeError, match="was made with a different data"):
         Trainer(make_recipe(photos), tmp_path / "run", "cpu")
 
 
@@ -111,7 +111,7 @@ def test_a_state_of_a_version_with_other_parts_is_refused_in_words(
     state = torch.load(run / "state.pt")
     for change in ({"guard": [0.1]}, {"returned": 2}):
         torch.save({**state, **change}, run / "state.pt")
-        with pytest.raises(CheckpointError, match="damaged or of another version"):
+        with pytest.raises(CheckpointError, match="damaged or from another version"):
             Trainer(recipe, run, "cpu")
 
 
@@ -131,7 +131,7 @@ def test_only_fields_at_their_defaults_may_be_absent_from_a_state(photos: Path) 
 def test_a_folder_of_another_recipe_is_not_continued(photos: Path, tmp_path: Path) -> None:
     run_training(make_recipe(photos), tmp_path / "run")
     for change in ({"data": {"batch": 2}}, {"ema": 0.5}, {"seed": 1}):
-        with pytest.raises(RecipeError, match=r"was made with another (data|ema|seed)$"):
+        with pytest.raises(RecipeError, match=r"was made with a different (data|ema|seed)$"):
             Trainer(make_recipe(photos, **change), tmp_path / "run", "cpu")
 
 
@@ -140,7 +140,7 @@ def test_another_teacher_is_not_taken_over_silently(
 ) -> None:
     run_training(make_recipe(photos, stage=2, init=str(stage1)), tmp_path / "run", stop_at=4)
     other = run_training(make_recipe(photos, seed=9), tmp_path / "other")
-    with pytest.raises(RecipeError, match="was made with another init"):
+    with pytest.raises(RecipeError, match="was made with a different init"):
         Trainer(make_recipe(photos, stage=2, init=str(other)), tmp_path / "run", "cpu")
 
 

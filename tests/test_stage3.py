@@ -250,7 +250,10 @@ def test_stage_2_may_go_on_from_stage_2(
         ),
         ({"stage": 2}, "adversarial has an effect in stage 3 only"),
         ({"adversarial": {"discriminator": "none"}}, "must be given in stage 3"),
-        ({"perceptual": {"weights": "missing.pth"}}, "perceptual.weights names no file"),
+        (
+            {"perceptual": {"weights": "missing.pth"}},
+            "perceptual.weights names a missing file",
+        ),
         ({"loss": {"optimization": "traditional"}}, "must be joint in stage 3"),
         ({"start": "missing.safetensors"}, "start names neither a file nor known weights"),
         ({"adversarial": {"lr": 0.0}}, "adversarial.lr must lie between"),

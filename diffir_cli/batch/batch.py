@@ -150,7 +150,7 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
     picture_options = request.work.picture_options
     probed = list(probe_all(found, picture_options.max_pixels, 4 * request.helpers))
     if not probed and count == 1:
-        hint = "" if request.recursive else "add -r to look into the folders below"
+        hint = "" if request.recursive else "add -r to include subfolders"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
     options, weights = request.work.digest(), request.work.weights.sha256
     how = request.on_exist, request.folder is None

@@ -82,10 +82,10 @@ def run_on_ray(
             if returned is not None:
                 done(_adopted(*returned, work))
             elif cost < _RETRIES:
-                _log.warning("the worker that restored %s died: it is begun again", job.source)
+                _log.warning("the worker that restored %s crashed: starting it again", job.source)
                 waiting.appendleft((job, cost + 1))
             else:
-                fault = DiffIRError(f"{job.source} has killed {cost + 1} workers")
+                fault = DiffIRError(f"{job.source} crashed {cost + 1} workers")
                 done(failed(job, work, fault))
 
 
@@ -128,7 +128,7 @@ class _Pool:
                 # One that dies before it is there would die again and again.
                 self._failed_starts += coming is not None
                 if self._failed_starts > _RETRIES:
-                    raise DiffIRError(f"no worker of the cluster comes up: {error}") from error
+                    raise DiffIRError(f"no worker of the cluster started: {error}") from error
                 self._spawn()
                 returned, actor = None, None
             else:
@@ -147,7 +147,7 @@ def _connected(address: str) -> Any:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise DeviceError("Ray is not installed", "pip install 'diffir[ray]'") from error
+        raise DeviceError("Ray is not installed", "pip install 'diffir-cli[ray]'") from error
     _check_reachable(address)
     how = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
     with _own_signals():
@@ -225,7 +225,7 @@ def _adopted(outcome: Outcome, staged: Staged | None, work: Work) -> Outcome:
         settle(job, work, staged)
     except FileExistsError:
         outcome = failed(
-            job, work, InputError(f"{job.target} exists already", "add --on-exist overwrite")
+            job, work, InputError(f"{job.target} already exists", "add --on-exist overwrite")
         )
     except DiffIRError as error:
         outcome = failed(job, work, error)

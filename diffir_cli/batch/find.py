@@ -107,7 +107,7 @@ def _listed(text: str, recursive: bool) -> _Listed:
     if not found:
         raise _names_nothing(text)
     if not files:
-        raise InputError(f"{text} names folders only", "name the folders themselves")
+        raise InputError(f"{text} matches only folders", "name the folders themselves")
     return _Listed(fixed_part(path), files, False, recursive)
 
 

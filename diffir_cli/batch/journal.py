@@ -84,7 +84,7 @@ class Journal:
             self.read(folder)
         except OSError as error:
             raise InputError(
-                f"cannot read the journal {self.path}: {error.strerror}", "look at its permissions"
+                f"cannot read the journal {self.path}: {error.strerror}", "check its permissions"
             ) from error
 
     def read(self, folder: Path) -> None:

@@ -139,9 +139,9 @@ def _job(
         output = str(target)
         if isinstance(probe, Probe):
             if format_like(probe.format).name != _own(probe.format):
-                error = f"{item.path} is {probe.format}, which cannot be written in its place"
+                error = f"{item.path} has the format {probe.format}, which diffir cannot write"
             elif probe.frames > 1:
-                error = f"{item.path} holds {probe.frames} pictures, of which one would remain"
+                error = f"{item.path} has {probe.frames} frames, and only one would remain"
     else:
         ending = _ending(item.path, format_)
         output = _name(item, naming) + ending
@@ -187,7 +187,7 @@ def check_template(template: str) -> None:
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise InputError(
-            f"--name {template!r} cannot be understood: {error}", "write {{ for a brace itself"
+            f"--name {template!r} is not a valid template: {error}", "write {{ for a brace itself"
         ) from error
     for name in names:
         if name not in _FIELDS:
@@ -197,7 +197,7 @@ def check_template(template: str) -> None:
         template.format(**dict.fromkeys(_FIELDS, "x"))
     except (ValueError, LookupError, AttributeError) as error:
         raise InputError(
-            f"--name {template!r} cannot be understood: {error}", "leave : and ! out of fields"
+            f"--name {template!r} is not a valid template: {error}", "leave : and ! out of fields"
         ) from error
 
 
@@ -218,7 +218,9 @@ def _name(item: Found, naming: Naming) -> str:
     if "{reldir}" not in naming.template:
         path = parent / path
     if ".." in path.parts or not path.name:
-        raise InputError(f"--name {naming.template!r} leaves the folder: {name!r}", "leave .. out")
+        raise InputError(
+            f"--name {naming.template!r} points outside the output folder: {name!r}", "leave .. out"
+        )
     return str(path)
 
 

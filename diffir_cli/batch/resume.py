@@ -81,9 +81,9 @@ def remaining(
     if in_the_way:
         more = f" and {len(in_the_way) - 1} more results" if len(in_the_way) > 1 else ""
         raise InputError(
-            f"{in_the_way[0].target}{more} exist already"
+            f"{in_the_way[0].target}{more} already exist"
             if more
-            else f"{in_the_way[0].target} exists already",
+            else f"{in_the_way[0].target} already exists",
             "add --on-exist skip, overwrite or rename",
         )
     return found

@@ -62,8 +62,8 @@ def check_results_place(folder: Path) -> None:
     kind = str(folder).split(":", 1)[0]
     if is_remote(folder) and kind not in _WHOLE:
         raise InputError(
-            f"results cannot go to {folder}: {kind} may be left with half a file",
-            "name a folder, or a place in an object store such as s3://bucket/folder",
+            f"cannot write results to {folder}: {kind} can leave incomplete files",
+            "use a folder, or an object store such as s3://bucket/folder",
         )
 
 
@@ -99,7 +99,7 @@ def _refusal(path: Path | str, error: Exception) -> InputError:
     if isinstance(error, ImportError):
         return InputError(
             f"{path} needs a library that is not installed: {error}",
-            "pip install 'diffir[s3]' or 'diffir[gs]'",
+            "pip install 'diffir-cli[s3]' or 'diffir-cli[gs]'",
         )
     # Every store's library has errors of its own.
     return InputError(
@@ -214,7 +214,7 @@ def put(path: Path, data: bytes, overwrite: bool) -> None:
             except NotImplementedError:
                 _store(path).pipe_file(_key(path), data)
     except FileExistsError as error:
-        raise InputError(f"{path} exists already", "add --on-exist overwrite") from error
+        raise InputError(f"{path} already exists", "add --on-exist overwrite") from error
 
 
 def remove(path: Path) -> None:

@@ -99,15 +99,15 @@ class Work:
 
     def digest(self) -> str:
         """A short hash of all that decides over the bytes of results beside sources and weights."""
-        treatment = dataclasses.asdict(self.picture_options)
+        chosen = dataclasses.asdict(self.picture_options)
         for name in ("strength", "size", "long_side"):
-            if treatment[name] == getattr(PictureOptions(), name):
+            if chosen[name] == getattr(PictureOptions(), name):
                 # Left out by default, so that results of earlier versions are still known.
-                del treatment[name]
+                del chosen[name]
         # How much memory a run may take does not decide over a pixel.
         limits = dataclasses.replace(self.limits, max_memory=0)
         values: dict[str, Any] = {
-            "treatment": treatment,
+            "treatment": chosen,
             "task": self.task,
             "precision": self.precision,
             "engine": self.engine,
@@ -214,7 +214,7 @@ def compute(job: Job, work: Work, runner: ModelRunner, loaded: Loaded) -> Restor
     Raises:
         InputError: when its format cannot hold the result, or a mask is missing or too much.
         DeviceError: when it does not fit into memory.
-        WeightsError: when the network's result is not finite.
+        WeightsError: when the network produced NaN or infinite values.
     """
     source = loaded.source
     check_holes(runner, source.holes is not None, work.weights.name)

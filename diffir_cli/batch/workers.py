@@ -179,13 +179,13 @@ class WorkerPool:
             return
         for job, cost in locked.values():
             if cost + 1 < _ATTEMPTS:
-                _log.warning("the process that restored %s died: it is begun again", job.source)
+                _log.warning("the process that restored %s crashed: starting it again", job.source)
                 with self._lock:
                     # The plan found its name free, or may replace what has it: a file there
                     # now was finished, but nobody could say so any more.
                     self._again.append((replace(job, overwrite=True), cost + 1))
             else:
-                fault = DiffIRError(f"{job.source} has killed {_ATTEMPTS} processes")
+                fault = DiffIRError(f"{job.source} crashed {_ATTEMPTS} processes")
                 self._events.put(failed(job, work, fault))
 
 

@@ -105,7 +105,7 @@ def read_results(path: Path) -> dict[str, Any]:
     results = found.get("results")
     if not isinstance(found.get("machine"), dict) or not isinstance(results, list):
         raise InputError(
-            f"{path} is no result of diffir benchmark", "make one: diffir benchmark --json > FILE"
+            f"{path} is not JSON of diffir benchmark", "make one: diffir benchmark --json > FILE"
         )
     needed = (*_WHICH, *_HOW)
     if not all(isinstance(each, dict) and set(needed) <= set(each) for each in results):
@@ -149,7 +149,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "check the name") from error
     except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}", "name a file that --json made") from error
+        raise InputError(
+            f"{path} is not valid JSON: {error}", "name a file that --json made"
+        ) from error
     if not isinstance(found, dict):
         raise InputError(f"{path} holds no JSON object", "name a file that --json made")
     return found

@@ -64,7 +64,7 @@ def _figure_class() -> Any:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
         raise DiffIRError(
-            f"nothing can be drawn: {error}", "pip install 'diffir[plot]', or leave --plot out"
+            f"cannot plot: {error}", "pip install 'diffir-cli[plot]', or leave --plot out"
         ) from error
     return Figure
 

@@ -58,7 +58,7 @@ def read_quality(path: Path, subjects: Collection[Subject] = ()) -> Quality:
     methods, weights = found.get("methods"), found.get("weights")
     if not isinstance(methods, dict) or not methods or "protocol" not in found:
         raise InputError(
-            f"{path} is no result of diffir evaluate",
+            f"{path} is not JSON of diffir evaluate",
             "make one: diffir evaluate --gt DIR --json > FILE",
         )
     if not isinstance(weights, dict):

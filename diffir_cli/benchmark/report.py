@@ -45,7 +45,7 @@ def remarks(machine: Machine, results: Sequence[Result]) -> list[str]:
         )
     first = next((result for result in results if result.ratio), None)
     if first:
-        lines.append("note: a ratio is time over that of the first variant, turn by turn")
+        lines.append("note: a ratio is the time relative to the first variant, run alternately")
     return lines
 
 

@@ -281,7 +281,7 @@ def _warm_ups(device: str) -> int:
 def _notes(info: ModelInfo, restored: Restored) -> tuple[str, ...]:
     notes = []
     if info.uncounted:
-        notes.append(f"the time holds {info.uncounted}, which is not counted in Mult-Adds")
+        notes.append(f"the time includes {info.uncounted}, which is not counted in Mult-Adds")
     if restored.tile:
         notes.append(f"in tiles of {restored.tile} pixels, which compute more than is counted")
     if restored.redone:

@@ -13,20 +13,20 @@ from diffir_cli.cli.console import be_quiet, print_message, working
 
 def ablate(
     recipes: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Recipes: s1.toml and one for each variant.")
+        Path, typer.Argument(metavar="DIR", help="Folder of recipes: s1.toml and one per variant.")
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of all of them."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field in all recipes."),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Where runs and tables go.")
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for runs and tables.")
     ] = Path("runs/ablations"),
     device: options.Device = "auto",
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train all ablations from one stage 1, or go on with them.
+    """Train the paper's ablations at small scale. Run again to resume.
 
     Writes ablations.md, with Tables 4 and 5 and Figure 6 of the paper, and ablations.png.
     """
@@ -56,7 +56,7 @@ def ablate(
             )
         if outcome is None:
             if not quiet:
-                print_message("stopped; the same command goes on")
+                print_message("stopped; run the same command again to resume")
             raise typer.Exit(130)
         outcomes[name] = outcome
         if not quiet:

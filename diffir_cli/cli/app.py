@@ -137,7 +137,7 @@ def _options(
         typer.Option(
             "--version",
             "-V",
-            help="Print the version and stop.",
+            help="Print the version.",
             is_eager=True,
             callback=_print_version,
         ),

@@ -34,7 +34,7 @@ Inputs = Annotated[
     list[str],
     typer.Argument(
         metavar="IN...",
-        help="Pictures, folders or patterns such as 'scans/*.tif', also s3:// or gs://.",
+        help="Images, folders or patterns such as 'scans/*.tif'. s3:// and gs:// work too.",
     ),
 ]
 Folder = Annotated[
@@ -43,22 +43,25 @@ Folder = Annotated[
         "--output",
         "-o",
         metavar="DIR",
-        help="Folder for the results, or a URI such as s3://bucket/folder.",
+        help="Output folder, or a URI such as s3://bucket/folder.",
         show_default=False,
     ),
 ]
 InPlace = Annotated[
-    bool, typer.Option("--in-place", help="Replace each picture by its result, in place of -o.")
+    bool, typer.Option("--in-place", help="Replace each image with its result (instead of -o).")
 ]
 Recursive = Annotated[
-    bool, typer.Option("--recursive", "-r", help="Look into folders below, and keep the tree.")
+    bool,
+    typer.Option(
+        "--recursive", "-r", help="Include subfolders. The output keeps the folder structure."
+    ),
 ]
 Name = Annotated[
     str,
     typer.Option(
         "--name",
         metavar="TEMPLATE",
-        help="Names of results, with {stem}, {ext}, {reldir}, {task}, {scale} and {weights}.",
+        help="Output names. Fields: {stem}, {ext}, {reldir}, {task}, {scale}, {weights}.",
     ),
 ]
 Suffix = Annotated[
@@ -66,7 +69,7 @@ Suffix = Annotated[
     typer.Option(
         "--suffix",
         metavar="TEXT",
-        help="What results have behind the names of their sources, such as _x4.",
+        help="Text to append to the output names, such as _x4.",
         show_default=False,
     ),
 ]
@@ -75,25 +78,37 @@ Masks = Annotated[
     typer.Option(
         "--mask",
         metavar="FILE|DIR",
-        help="For inpaint: one mask for all, or a folder with one for each, of the same name.",
+        help="Masks for inpainting: one file for all, or a folder with a mask per image, by name.",
         show_default=False,
     ),
 ]
 OnExistOption = Annotated[
-    OnExist, typer.Option("--on-exist", help="What becomes of results whose file is there already.")
+    OnExist,
+    typer.Option(
+        "--on-exist", help="What to do if an output file exists and no earlier run has made it."
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")]
 Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=1, max=64, help="Threads that read, and that write.")
+    int,
+    typer.Option(
+        "--jobs", "-j", min=1, max=64, help="Number of reader threads, and of writer threads."
+    ),
 ]
 Workers = Annotated[
-    int, typer.Option("--workers", min=1, max=256, help="Processes, each with --threads threads.")
+    int,
+    typer.Option(
+        "--workers", min=1, max=256, help="Number of processes, each with --threads threads."
+    ),
 ]
 Shard = Annotated[
     str,
     typer.Option(
-        "--shard", metavar="K/N", help="Only part K of N, for N machines.", show_default=False
+        "--shard",
+        metavar="K/N",
+        help="Process only part K of N, to share the work between N machines.",
+        show_default=False,
     ),
 ]
 Ray = Annotated[
@@ -101,22 +116,25 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="auto|ADDRESS",
-        help="Let a Ray cluster do the work, whose machines see the same files.",
+        help="Run on a Ray cluster. Its machines must see the same files.",
         show_default=False,
     ),
 ]
 RayWorkers = Annotated[
-    int, typer.Option("--ray-workers", min=0, help="Networks on the cluster; 0 for all its room.")
+    int,
+    typer.Option(
+        "--ray-workers", min=0, help="Number of workers on the cluster. 0: as many as fit."
+    ),
 ]
 GpusPerWorker = Annotated[
-    float, typer.Option("--gpus-per-worker", min=0, help="GPUs of each; 0 for CPUs.")
+    float, typer.Option("--gpus-per-worker", min=0, help="GPUs per worker. 0: CPU only.")
 ]
 Report = Annotated[
     Path | None,
     typer.Option(
         "--report",
         metavar="FILE",
-        help="Write a page with before and after, failures and times.",
+        help="Write an HTML page with before/after sliders, failures and times.",
         show_default=False,
     ),
 ]
@@ -177,7 +195,7 @@ def batch(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Restore many images, and go on where the same command stopped."""
+    """Restore many images. Run the same command again to resume."""
     be_quiet(quiet, verbose)
     task = task_for(context, task, weights, registry)
     limits = options.limits_of(max_memory, tile, tile_overlap)
@@ -223,9 +241,11 @@ def batch(
     if (ray_workers or gpus_per_worker) and not ray:
         raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
     if ray and (workers > 1 or "," in device):
-        raise typer.BadParameter("--ray has its own workers: leave --workers and devices out")
+        raise typer.BadParameter("--workers and several devices have no effect with --ray")
     if report and report.suffix.lower() not in (".html", ".htm"):
-        raise typer.BadParameter(f"--report writes a page: name it .html, not {report}")
+        raise typer.BadParameter(
+            f"--report writes HTML: use a name that ends in .html, not {report}"
+        )
     if report:
         check_new_file(report, True)
     check_inputs(inputs)
@@ -293,7 +313,7 @@ def _check(
         both = "" if output is None else ", not both"
         raise typer.BadParameter(f"give -o DIR or --in-place{both}")
     if in_place and report:
-        raise typer.BadParameter("--report shows pictures before, which --in-place replaces")
+        raise typer.BadParameter("--report needs the original images, which --in-place replaces")
     if in_place and (name != "{stem}" or format_name):
         raise typer.BadParameter(
             "--in-place keeps names and formats: leave --name, --suffix and --format out"
@@ -367,7 +387,7 @@ def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.set()
         if not quiet:
-            print_message("the current picture is finished first; once more to stop at once")
+            print_message("finishing the current image; press Ctrl-C again to stop now")
 
     # Only the main thread may say what a signal does.
     main = threading.current_thread() is threading.main_thread()

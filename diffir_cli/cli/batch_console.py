@@ -34,7 +34,7 @@ class Reporter:
             print_message(f"{_pictures(len(left.finished), 'was', 'were')} finished before")
         if left.kept:
             print_message(
-                f"{_pictures(len(left.kept), 'is', 'are')} left out, since a file has the name"
+                f"{_pictures(len(left.kept), 'is', 'are')} skipped: the output file exists"
             )
         if not left.todo:
             print_message("nothing to do")
@@ -42,7 +42,9 @@ class Reporter:
         print_message(f"{_pictures(len(left.todo))} to restore, {_megapixels(plan.pixels)}")
         needed, free = plan.output_bytes(scale), plan.free_bytes(place)
         if free is not None and needed > free:
-            print_message(f"they may need {needed >> 20} MiB, and only {free >> 20} MiB are free")
+            print_message(
+                f"results may need {needed >> 20} MiB, but only {free >> 20} MiB are free"
+            )
         for job in again:
             print_message(f"{job.output} is made again: {job.redone}")
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _Task = Annotated[
     Task | None,
-    typer.Option("--task", help="Its embedded weights; sr by default.", show_default=False),
+    typer.Option(
+        "--task", help="Measure the embedded weights of this task. Default: sr.", show_default=False
+    ),
 ]
 _Weights = Annotated[
     list[str] | None,
@@ -28,17 +30,17 @@ _Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Weights by name or file, several by commas or again; random where not at hand.",
+        help="Weights: names or files, comma-separated or repeated. Random if not installed.",
         show_default=False,
     ),
 ]
-_All = Annotated[bool, typer.Option("--all", help="Every network of the registry.")]
+_All = Annotated[bool, typer.Option("--all", help="Measure all networks of the registry.")]
 _Sizes = Annotated[
     list[str] | None,
     typer.Option(
         "--size",
         metavar="WxH",
-        help="Width and height of the input in pixels; several by commas or again; 256x256.",
+        help="Input sizes in pixels, comma-separated or repeated. Default: 256x256.",
         show_default=False,
     ),
 ]
@@ -47,26 +49,29 @@ _Sweep = Annotated[
     typer.Option(
         "--sweep",
         metavar="FIRST..LAST",
-        help="Squares whose side doubles, until the budget ends.",
+        help="Square inputs with doubling sides, until --budget is spent.",
         show_default=False,
     ),
 ]
 _Budget = Annotated[
-    float, typer.Option("--budget", min=0, metavar="SECONDS", help="Of each sweep.")
+    float,
+    typer.Option("--budget", min=0, metavar="SECONDS", help="Time limit of each sweep in seconds."),
 ]
 _CostOnly = Annotated[
-    bool, typer.Option("--cost-only", help="Count parameters and Mult-Adds, run nothing.")
+    bool, typer.Option("--cost-only", help="Only count parameters and Mult-Adds.")
 ]
 _Parts = Annotated[
-    bool, typer.Option("--modules", help="Also each level and block kind, in the plain modules.")
+    bool, typer.Option("--modules", help="Also measure each level and block type (plain network).")
 ]
-_Paper = Annotated[bool, typer.Option("--paper", help="The paper's figures beside ours, no more.")]
+_Paper = Annotated[
+    bool, typer.Option("--paper", help="Only compare Mult-Adds with those printed in the paper.")
+]
 _Precisions = Annotated[
     list[str] | None,
     typer.Option(
         "--precision",
         metavar="auto|fp32|…",
-        help="Number formats, compared by turns; several by commas or again.",
+        help="Number formats to compare in alternating runs, comma-separated or repeated.",
         show_default=False,
     ),
 ]
@@ -75,7 +80,7 @@ _Engines = Annotated[
     typer.Option(
         "--engine",
         metavar="streaming|reference",
-        help="Engines, compared by turns; several by commas or again.",
+        help="Engines to compare in alternating runs, comma-separated or repeated.",
         show_default=False,
     ),
 ]
@@ -86,13 +91,13 @@ _NoSubprocess = Annotated[
     bool,
     typer.Option(
         "--no-subprocess",
-        help="Do not measure cold start and memory, which need new processes.",
+        help="Skip cold start and memory, which need new processes.",
     ),
 ]
 _Plot = Annotated[
     Path | None,
     typer.Option(
-        "--plot", metavar="FILE", help="Draw latency over size, as PNG.", show_default=False
+        "--plot", metavar="FILE", help="Write a PNG plot of latency over size.", show_default=False
     ),
 ]
 _Quality = Annotated[
@@ -100,7 +105,7 @@ _Quality = Annotated[
     typer.Option(
         "--quality",
         metavar="FILE",
-        help="What diffir evaluate --json printed: drawn over cost.",
+        help="Add a plot of quality over cost: JSON printed by diffir evaluate --json.",
         show_default=False,
     ),
 ]
@@ -109,12 +114,13 @@ _Compare = Annotated[
     typer.Option(
         "--compare",
         metavar="FILE",
-        help="What diffir benchmark --json printed: fail where this run is worse.",
+        help="Compare with JSON of an earlier run. Exit code 1 if this run is worse.",
         show_default=False,
     ),
 ]
 _Tolerance = Annotated[
-    float, typer.Option("--tolerance", min=0, help="By which share a figure may be worse.")
+    float,
+    typer.Option("--tolerance", min=0, help="Relative increase of a figure that --compare allows."),
 ]
 
 
@@ -146,10 +152,10 @@ def benchmark(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure what networks cost: Mult-Adds, time and memory.
+    """Measure the cost of networks: Mult-Adds, time and memory.
 
-    Engines and precisions named together are measured by turns and compared. The first of them is
-    what the others are compared with.
+    Several engines or precisions are measured in alternating runs. Ratios are relative to the first
+    one.
     """
     benchmark_options.check_options(context, paper, cost_only, bool(quality))
     benchmark_options.check_files(context, csv, markdown, plot, quiet and not json)

@@ -45,9 +45,9 @@ def check_options(context: typer.Context, paper: bool, cost_only: bool, quality:
     if len(which) > 1:
         raise typer.BadParameter(f"give {' or '.join(which)}, not both")
     if paper and (found := _given(context, *_NOT_WITH_PAPER)):
-        raise typer.BadParameter(f"{found[0]} has no use with --paper")
+        raise typer.BadParameter(f"{found[0]} has no effect with --paper")
     if cost_only and (found := _given(context, *_NOT_WITH_COST_ONLY)):
-        raise typer.BadParameter(f"{found[0]} has no use with --cost-only")
+        raise typer.BadParameter(f"{found[0]} has no effect with --cost-only")
     if len(found := _given(context, "size", "sweep")) > 1:
         raise typer.BadParameter("give --size or --sweep, not both")
     for name, other in (("budget", "sweep"), ("tolerance", "compare"), ("quality", "plot")):
@@ -57,7 +57,7 @@ def check_options(context: typer.Context, paper: bool, cost_only: bool, quality:
         raise typer.BadParameter("--plot with --cost-only needs --quality: there is no latency")
     if _given(context, "no_subprocess") and _given(context, "sweep"):
         raise typer.BadParameter(
-            "--no-subprocess has no use with --sweep, which leaves them out anyway"
+            "--no-subprocess has no effect with --sweep, which never measures them"
         )
 
 
@@ -105,7 +105,7 @@ def parse_names(kind: type[_Named], texts: Sequence[str], option: str) -> list[_
     names = [name.strip() for text in texts for name in text.split(",")]
     for name in names:
         if name not in set(kind):
-            raise typer.BadParameter(f"{option} must be of {', '.join(kind)}, not {name!r}")
+            raise typer.BadParameter(f"{option} must be one of {', '.join(kind)}, not {name!r}")
     return [kind(name) for name in dict.fromkeys(names)]
 
 
@@ -128,7 +128,7 @@ def parse_sizes(texts: Sequence[str]) -> list[Size]:
     for text in (part.strip() for whole in texts for part in whole.split(",")):
         match = re.fullmatch(r"(\d+)[x×](\d+)", text, re.ASCII | re.IGNORECASE)
         if not match:
-            raise typer.BadParameter(f"--size must be such as 640x480, not {text!r}")
+            raise typer.BadParameter(f"--size must be WIDTHxHEIGHT such as 640x480, not {text!r}")
         sizes.append((_side(match[1], "--size"), _side(match[2], "--size")))
     return list(dict.fromkeys(sizes))
 
@@ -143,10 +143,10 @@ def parse_sweep(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d+)\.\.(\d+)", text, re.ASCII)
     if not match:
-        raise typer.BadParameter(f"--sweep must be such as 128..2048, not {text!r}")
+        raise typer.BadParameter(f"--sweep must be FIRST..LAST such as 128..2048, not {text!r}")
     first, last = _side(match[1], "--sweep"), _side(match[2], "--sweep")
     if last <= first:
-        raise typer.BadParameter(f"--sweep must grow, which {text} does not")
+        raise typer.BadParameter(f"--sweep must go from small to large, not {text}")
     return first, last
 
 

@@ -31,7 +31,7 @@ def print_json(value: Mapping[str, Any]) -> None:
     """
     if sys.stdout is None:
         raise DiffIRError("standard output is closed, which --json writes to", "leave --json out")
-    with _writing("the JSON to stdout", "the work itself is done; look at where stdout goes"):
+    with _writing("the JSON to stdout", "the images are done; check where stdout goes"):
         typer.echo(json.dumps(value, allow_nan=False))
         sys.stdout.flush()
 
@@ -43,7 +43,7 @@ def print_text(text: str) -> None:
         DiffIRError: when stdout cannot take them.
     """
     if sys.stdout is not None:
-        with _writing("to stdout", "look at where it goes"):
+        with _writing("to stdout", "check where stdout goes"):
             typer.echo(text)
             sys.stdout.flush()
 
@@ -54,7 +54,7 @@ def write_stdout(data: bytes | memoryview) -> None:
     Raises:
         DiffIRError: when stdout cannot take it, or nobody reads it any more.
     """
-    hint = "look at where it goes, or name a file with -o"
+    hint = "redirect it, or name a file with -o"
     with _writing("the picture to standard output", hint):
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -137,7 +137,7 @@ def print_table(
     if not console.is_terminal:
         # Into a pipe or a file: as wide as it likes.
         console.width = 10_000
-    with _writing("the table to stdout", "look at where it goes"):
+    with _writing("the table to stdout", "check where stdout goes"):
         console.print(table)
         sys.stdout.flush()
 

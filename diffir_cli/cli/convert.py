@@ -13,15 +13,18 @@ from diffir_cli.cli.console import print_message
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", readable=False, help="A checkpoint of any kind.")
+        Path,
+        typer.Argument(
+            metavar="IN",
+            readable=False,
+            help="Checkpoint: .pth, .ckpt, .safetensors or a training state.",
+        ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
-    half: Annotated[
-        bool, typer.Option("--half", help="Store fp16: half the size, rounded to 11 bits.")
-    ] = False,
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Output file (.safetensors).")],
+    half: Annotated[bool, typer.Option("--half", help="Store as fp16: half the size.")] = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Rewrite a checkpoint as safetensors."""
+    """Convert a checkpoint to safetensors."""
     from diffir_cli.errors import CheckpointError, InputError
     from diffir_cli.util.files import check_new_file
 

@@ -16,30 +16,39 @@ from diffir_cli.errors import InputError
 def degrade(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Argument(metavar="IN", readable=False, help="A sharp photo, or a folder.")
+        Path,
+        typer.Argument(metavar="IN", readable=False, help="Sharp photo, or a folder of photos."),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE|DIR", help="An image; for a folder, another one."
+            "--output",
+            "-o",
+            metavar="FILE|DIR",
+            help="Output image (contact sheet), or output folder.",
         ),
     ],
     kind: Annotated[
-        PreviewKind, typer.Option("--kind", help="What to do.")
+        PreviewKind, typer.Option("--kind", help="Type of degradation or mask.")
     ] = PreviewKind.REALWORLD,
     scale: Annotated[
-        int, typer.Option("--scale", "-s", min=1, max=4, help="Of bicubic and realworld.")
+        int,
+        typer.Option(
+            "--scale", "-s", min=1, max=4, help="Downscaling factor of bicubic and realworld."
+        ),
     ] = 4,
-    count: Annotated[int, typer.Option("--count", min=1, max=99, help="How many versions.")] = 8,
+    count: Annotated[
+        int, typer.Option("--count", min=1, max=99, help="Number of versions on the contact sheet.")
+    ] = 8,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Degrade a photo many times over, or each photo of a folder once.
+    """Make degraded photos: a contact sheet, or a test set.
 
-    A photo gives a contact sheet. A folder gives a folder of PNG files with the same names: the
-    degraded versions, or the masks, that `diffir evaluate` takes. A photo that cannot be read is
-    named and does not stop the others.
+    For one photo, writes a contact sheet of several versions. For a folder, writes one degraded
+    image or mask per photo, as PNG with the same name, for `diffir evaluate`. Photos that cannot be
+    read are reported and skipped.
     """
     be_quiet(quiet)
     if not source.exists():
@@ -48,10 +57,10 @@ def degrade(
         PreviewKind.BICUBIC,
         PreviewKind.REALWORLD,
     ):
-        raise typer.BadParameter(f"--scale has no use for {kind.value}, which keeps the size")
+        raise typer.BadParameter(f"--scale has no effect with {kind.value}, which keeps the size")
     if source.is_dir():
         if options.is_given(context, "count"):
-            raise typer.BadParameter("--count has no use for a folder: each photo has one partner")
+            raise typer.BadParameter("--count has no effect on a folder: one version per photo")
         written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
         text = f"{output}: {written} times {kind.value}"
     else:
@@ -101,7 +110,7 @@ def _degrade_folder(
         target = output / f"{path.stem}.png"
         if target in targets:
             raise InputError(
-                f"{targets[target]} and {path} have the same name up to the ending",
+                f"{targets[target]} and {path} have the same name apart from the extension",
                 "move one of them away",
             )
         targets[target] = path

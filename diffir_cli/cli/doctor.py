@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def doctor(registry: options.Registry = None, json: options.Json = False) -> None:
-    """Try this installation: libraries, devices, folders, weights. Paste it into a bug report.
+    """Check this installation: libraries, devices, folders, weights.
 
-    The exit code is 1 when something failed.
+    Paste the output into a bug report. The exit code is 1 if a check failed.
     """
     from diffir_cli.doctor.check import as_dict, failures
     from diffir_cli.doctor.run_checks import run_checks
@@ -32,7 +32,7 @@ def doctor(registry: options.Registry = None, json: options.Json = False) -> Non
     failed = failures(checks)
     if not json:
         names = ", ".join(f"{check.section} {check.name}" for check in failed)
-        print_text(f"failed: {names}" if failed else "all is well")
+        print_text(f"failed: {names}" if failed else "all checks passed")
     if failed:
         raise typer.Exit(DiffIRError.exit_code)
 

@@ -21,29 +21,34 @@ FAILED = 4
 """The exit code for weights that could not be had or are damaged."""
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME...", help="Weights of the registry.")
+    list[str] | None, typer.Argument(metavar="NAME...", help="Names of weights in the registry.")
 ]
 OfTask = Annotated[
-    Task | None, typer.Option("--task", help="All weights of a task.", show_default=False)
+    Task | None, typer.Option("--task", help="All weights of this task.", show_default=False)
 ]
 All = Annotated[bool, typer.Option("--all", help="All weights of the registry.")]
-List = Annotated[bool, typer.Option("--list", help="Say what there is, and what is here.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Read and hash what is here.")]
-PrintUrls = Annotated[bool, typer.Option("--print-urls", help="Print the links, and stop.")]
-Remove = Annotated[bool, typer.Option("--remove", help="Remove the named weights from here.")]
+List = Annotated[bool, typer.Option("--list", help="List all weights and their state.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Verify the hashes of installed weights.")]
+PrintUrls = Annotated[bool, typer.Option("--print-urls", help="Only print the download links.")]
+Remove = Annotated[
+    bool, typer.Option("--remove", help="Delete the named weights from this machine.")
+]
 From = Annotated[
     Path | None,
     typer.Option(
         "--from",
         metavar="FILE",
-        help="Install a checkpoint that was downloaded by hand, as safetensors.",
+        help="Install a checkpoint that you downloaded by hand.",
         show_default=False,
     ),
 ]
 Dir = Annotated[
     Path | None,
     typer.Option(
-        "--dir", metavar="DIR", help="Put the files there, not into the cache.", show_default=False
+        "--dir",
+        metavar="DIR",
+        help="Download to this folder instead of the cache.",
+        show_default=False,
     ),
 ]
 AcceptLicense = Annotated[
@@ -51,7 +56,7 @@ AcceptLicense = Annotated[
     typer.Option(
         "--accept-license",
         metavar="NAME",
-        help="Agree to the licence of weights that ask for it.",
+        help="Accept the licence of these weights.",
         show_default=False,
     ),
 ]
@@ -69,11 +74,11 @@ def download_weights(
     folder: Dir = None,
     accept: AcceptLicense = None,
     registry: options.Registry = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not use the network.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not use the internet.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Download weights, and look after those that are here."""
+    """Download, list, verify, import and remove weights."""
     be_quiet(quiet)
     _check(names, task, everything, folder, _chosen(listing, verify, print_urls, remove, source))
     from diffir_cli.weights.policy import accept_license
@@ -218,7 +223,9 @@ def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: b
                 raise
             print_message(f"error: {error.message}")
     if failed:
-        print_message(f"{failed} of {len(specs)} failed; each by its name says what to do")
+        print_message(
+            f"{failed} of {len(specs)} failed; run the command for one name to see what to do"
+        )
         raise typer.Exit(FAILED)
 
 
@@ -248,7 +255,7 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) ->
     damaged = [spec for spec, state in states if state is State.CORRUPT]
     missing = [spec for spec, state in states if verify and named and state is State.MISSING]
     for spec in damaged:
-        again = "install diffir again" if spec.embedded else remedy(spec)
+        again = "install diffir-cli again" if spec.embedded else remedy(spec)
         print_message(f"damaged: {spec.name}; {again}")
     for spec in missing:
         print_message(f"not on this machine: {spec.name}")

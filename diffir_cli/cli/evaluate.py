@@ -23,40 +23,54 @@ if TYPE_CHECKING:
     from diffir_cli.runtime.runner import ModelRunner
 
 _Results = Annotated[
-    Path | None, typer.Argument(metavar="RESULTS", help="Finished results.", show_default=False)
+    Path | None,
+    typer.Argument(
+        metavar="RESULTS", help="Finished results (file or folder).", show_default=False
+    ),
 ]
 _Truth = Annotated[
-    Path | None, typer.Argument(metavar="GT", help="Their truth.", show_default=False)
+    Path | None, typer.Argument(metavar="GT", help="Their ground truth.", show_default=False)
 ]
 _Sharp = Annotated[
-    Path | None, typer.Option("--gt", metavar="DIR", help="Sharp images.", show_default=False)
+    Path | None,
+    typer.Option("--gt", metavar="DIR", help="Ground-truth images.", show_default=False),
 ]
 _Degraded = Annotated[
     Path | None,
     typer.Option(
         "--lq",
         metavar="DIR",
-        help="Their degraded versions, to be restored; for sr they are made if left out.",
+        help="Degraded images to restore, paired by name. Optional for sr (made by bicubic).",
         show_default=False,
     ),
 ]
 _Masks = Annotated[
     Path | None,
     typer.Option(
-        "--mask", metavar="DIR", help="For inpaint: white where to fill.", show_default=False
+        "--mask", metavar="DIR", help="Masks for inpainting: white = fill.", show_default=False
     ),
 ]
 _Protocol = Annotated[
     ProtocolName | None,
-    typer.Option("--protocol", help="Whose conventions; the task's.", show_default=False),
+    typer.Option(
+        "--protocol",
+        help="Conventions of the metrics. Default: those of the task.",
+        show_default=False,
+    ),
 ]
 _Baselines = Annotated[
     list[Baseline] | None,
-    typer.Option("--baseline", help="Measured beside; the task's usual.", show_default=False),
+    typer.Option(
+        "--baseline",
+        help="Baseline to compare with. Repeatable. Default: depends on the task.",
+        show_default=False,
+    ),
 ]
 _Metrics = Annotated[
     list[Metric] | None,
-    typer.Option("--metric", help="Measured too, by torchmetrics.", show_default=False),
+    typer.Option(
+        "--metric", help="Additional metric, by torchmetrics. Repeatable.", show_default=False
+    ),
 ]
 _Align = Annotated[
     int,
@@ -65,7 +79,7 @@ _Align = Annotated[
         metavar="PIXELS",
         min=0,
         max=16,
-        help="PSNR and SSIM where a result agrees best with its truth, up to so far away.",
+        help="Measure PSNR and SSIM at the best shift of up to N pixels.",
     ),
 ]
 
@@ -102,18 +116,18 @@ def evaluate(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure results, or restore and measure.
+    """Measure quality: of finished results, or restore first.
 
     `diffir evaluate RESULTS GT` measures finished results. `diffir evaluate --gt GT --lq LQ --task
-    T` restores first; `sr` makes its LQ by the benchmarks' bicubic, `inpaint` takes --mask.
-    Partners are found by name. A stage-1 file is shown the truth that it needs.
+    T` restores first. For sr, LQ images are made by bicubic downscaling; inpaint needs --mask.
+    Files are paired by name. Stage-1 weights get the ground truth that they need.
     """
     name = protocol or ProtocolName(task.value)
     fills = results is None and task is Task.INPAINT
     mask_has_use = mask is None or fills or name is ProtocolName.INPAINT
     _check_options(context, results, truth, gt, mask_has_use)
     if align and name is ProtocolName.INPAINT:
-        raise typer.BadParameter("--align has no use for inpaint: what is known stays in its place")
+        raise typer.BadParameter("--align has no effect with inpaint")
     be_quiet(quiet)
     limits = options.limits_of(max_memory, tile, tile_overlap)
     files = {"csv": csv, "markdown": markdown, "html": html}
@@ -173,7 +187,7 @@ def evaluate(
     }
     if tiled and not quiet:
         print_message(
-            f"note: {len(tiled)} of them were cut into tiles of {max(tiled.values())} pixels"
+            f"note: {len(tiled)} images were processed in tiles of {max(tiled.values())} pixels"
         )
     _print_methods(measured, caption, about, samples.unmatched, json, quiet)
     _write(measured, _with_missing(caption, measured, samples.unmatched), files, gallery, overwrite)
@@ -184,7 +198,7 @@ def evaluate(
 def _with_missing(caption: str, measured: Measured, unmatched: Sequence[Path]) -> str:
     """The caption of a report, which must not be taken for one of the whole set."""
     left_out = [failure.name for failure in measured.failures]
-    left_out += [f"{path.name} (no partner)" for path in unmatched]
+    left_out += [f"{path.name} (no matching file)" for path in unmatched]
     return f"{caption}. Not measured: {', '.join(left_out)}" if left_out else caption
 
 
@@ -197,18 +211,20 @@ def _check_options(
 ) -> None:
     """Refuse options that would be parsed and never used."""
     if not mask_has_use:
-        raise typer.BadParameter("--mask has a use for inpaint only")
+        raise typer.BadParameter("--mask is only for inpaint")
     if results is None:
         if gt is None:
-            raise typer.BadParameter("give RESULTS and GT, or --gt and what the task needs")
+            raise typer.BadParameter(
+                "give RESULTS and GT, or --gt DIR and what the task needs (--lq or --mask)"
+            )
         return
     if truth is None:
-        raise typer.BadParameter("RESULTS needs its truth behind it: RESULTS GT")
+        raise typer.BadParameter("RESULTS needs a ground truth: diffir evaluate RESULTS GT")
     idle = "gt lq baseline weights scale registry no_download precision engine max_memory tile"
     for name in (*idle.split(), "tile_overlap", "seed", "threads"):
         if options.is_given(context, name):
             option = name.replace("_", "-")
-            raise typer.BadParameter(f"--{option} has no use beside finished results")
+            raise typer.BadParameter(f"--{option} has no effect on finished results")
 
 
 def _samples(
@@ -231,12 +247,12 @@ def _samples(
         samples = samples_to_restore(task, gt, lq, mask, protocol)
     if not quiet:
         for path in samples.unmatched:
-            print_message(f"warning: {path} has no partner and is left out")
+            print_message(f"warning: {path} has no matching file and is skipped")
         if samples.alike:
             first, partner = samples.alike[0]
             print_message(
-                f"note: {len(samples.alike)} taken for partners since their names begin alike: "
-                f"{first.name} of {partner.name}" + (" …" if len(samples.alike) > 1 else "")
+                f"note: {len(samples.alike)} paired because their names begin alike: "
+                f"{first.name} with {partner.name}" + (" …" if len(samples.alike) > 1 else "")
             )
     return samples
 

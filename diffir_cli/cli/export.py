@@ -133,7 +133,7 @@ def _check_extra() -> None:
 
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if util.find_spec(name) is None:
-            raise DiffIRError(f"{name} is not installed", "pip install 'diffir[onnx]'")
+            raise DiffIRError(f"{name} is not installed", "pip install 'diffir-cli[onnx]'")
 
 
 def _check_size(

@@ -19,7 +19,7 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         case_sensitive=False,
-        help="Restoration task; that of --weights where they are named.",
+        help="Restoration task. Default: the task of --weights if given by name, else realsr.",
     ),
 ]
 Weights = Annotated[
@@ -28,7 +28,7 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Weights by name or file; by default the task's own.",
+        help="Weights: a name from the registry or a file. Default: the embedded ones of the task.",
         show_default=False,
     ),
 ]
@@ -39,7 +39,7 @@ Scale = Annotated[
         "-s",
         min=1,
         max=4,
-        help="Of the network: 1, 2 or 4; see --outscale for that of the result.",
+        help="Scale of the network: 1, 2 or 4. For the final size see --outscale.",
         show_default=False,
     ),
 ]
@@ -49,14 +49,14 @@ Registry = Annotated[
         "--registry",
         metavar="FILE",
         envvar="DIFFIR_REGISTRY",
-        help="A registry of your own, in the format of weights.toml.",
+        help="Your own weights registry, in the format of weights.toml.",
         show_default=False,
     ),
 ]
 NoDownload = Annotated[
     bool,
     typer.Option(
-        "--no-download", "--offline", help="Use only weights that are on this machine already."
+        "--no-download", "--offline", help="Never download: use only weights on this machine."
     ),
 ]
 Device = Annotated[
@@ -66,22 +66,28 @@ Device = Annotated[
         "-d",
         metavar="DEVICE",
         envvar="DIFFIR_DEVICE",
-        help="auto, cpu, cuda, cuda:N, xpu or mps.",
+        help="Device: auto, cpu, cuda, cuda:N, xpu or mps.",
     ),
 ]
 PrecisionName = Annotated[
     Precision,
-    typer.Option("--precision", help="Number format; auto is bf16 where the device has it."),
+    typer.Option(
+        "--precision", help="Number format. auto: bf16 where the hardware supports it, else fp32."
+    ),
 ]
 EngineName = Annotated[
-    Engine, typer.Option("--engine", help="streaming, or reference: the plain modules, whole.")
+    Engine,
+    typer.Option(
+        "--engine",
+        help="streaming: in strips, less memory. reference: the plain network. Same result.",
+    ),
 ]
 MaxMemory = Annotated[
     str,
     typer.Option(
         "--max-memory",
         metavar="SIZE",
-        help="What a run may take beside the program itself; by default most of what is free.",
+        help="Memory limit, such as 4G. Default: most of the free memory.",
         show_default=False,
     ),
 ]
@@ -91,7 +97,7 @@ Tile = Annotated[
         "--tile",
         "-t",
         metavar="auto|off|N",
-        help="Tiles of N input pixels; auto only where the whole image does not fit.",
+        help="Tile size in input pixels. auto: tiles only if the whole image does not fit.",
     ),
 ]
 ColorFixName = Annotated[
@@ -103,39 +109,48 @@ ColorFixName = Annotated[
     ),
 ]
 TileOverlap = Annotated[
-    int, typer.Option("--tile-overlap", min=0, max=1024, help="Input pixels that tiles share.")
+    int, typer.Option("--tile-overlap", min=0, max=1024, help="Overlap of tiles in input pixels.")
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same picture.")
+    int,
+    typer.Option(
+        "--seed", min=0, max=2**63 - 1, help="Random seed. The same seed gives the same result."
+    ),
 ]
 Threads = Annotated[
     int | None,
     # Beyond that torch crashes where it cannot start so many.
     typer.Option(
-        "--threads", min=1, max=1024, help="CPU threads; by default all.", show_default=False
+        "--threads",
+        min=1,
+        max=1024,
+        help="Number of CPU threads. Default: all.",
+        show_default=False,
     ),
 ]
 Json = Annotated[
     bool,
     typer.Option(
-        "--json", help="Print JSON on stdout: one object, or a line for each picture of a batch."
+        "--json", help="Print JSON to stdout: one object, or one line per image in batch."
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless it fails.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about how it is done.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only print errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Mask = Annotated[
     Path | None,
     typer.Option(
         "--mask",
         metavar="FILE",
-        help="For inpaint: an image of the same size, white where to fill.",
+        help="Mask for inpainting: same size as the image, white = fill.",
         show_default=False,
     ),
 ]
-MaskInvert = Annotated[bool, typer.Option("--mask-invert", help="Fill where the mask is black.")]
+MaskInvert = Annotated[
+    bool, typer.Option("--mask-invert", help="Fill the black parts of the mask instead.")
+]
 MaskDilate = Annotated[
-    int, typer.Option("--mask-dilate", min=0, max=1000, help="Grow the holes by N pixels.")
+    int, typer.Option("--mask-dilate", min=0, max=1000, help="Enlarge the masked area by N pixels.")
 ]
 Output = Annotated[
     Path | None,
@@ -143,26 +158,29 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Where to write: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp; - for a pipe. Left "
-        "out, the result goes beside the input: photo_realsr_x4.jpg.",
+        help="Output file: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp. - for stdout. Default: "
+        "beside the input, as photo_realsr_x4.jpg.",
         show_default=False,
     ),
 ]
 ReportFile = Path | None
 CsvFile = Annotated[
     ReportFile,
-    typer.Option(
-        "--csv", metavar="FILE", help="Write the numbers, a line each.", show_default=False
-    ),
+    typer.Option("--csv", metavar="FILE", help="Write the results as CSV.", show_default=False),
 ]
 MarkdownFile = Annotated[
     ReportFile,
-    typer.Option("--markdown", metavar="FILE", help="Write the table.", show_default=False),
+    typer.Option(
+        "--markdown", metavar="FILE", help="Write the results as Markdown.", show_default=False
+    ),
 ]
 HtmlFile = Annotated[
     ReportFile,
     typer.Option(
-        "--html", metavar="FILE", help="Write a page with before and after.", show_default=False
+        "--html",
+        metavar="FILE",
+        help="Write an HTML page with before/after sliders.",
+        show_default=False,
     ),
 ]
 
@@ -173,7 +191,7 @@ OutScale = Annotated[
         "--outscale",
         min=0.01,
         max=64,
-        help="Side of the result over that of the input; Lanczos behind the network.",
+        help="Final size as a factor of the input (Lanczos resize after the network).",
         show_default=False,
     ),
 ]
@@ -210,7 +228,7 @@ Compare = Annotated[
     typer.Option(
         "--compare",
         metavar="FILE",
-        help="Write input, enlarged, and result side by side too.",
+        help="Also write the enlarged input and the result side by side.",
         show_default=False,
     ),
 ]
@@ -219,23 +237,29 @@ MaxPixels = Annotated[
     typer.Option(
         "--max-pixels",
         min=1,
-        help="Refuse larger pictures; 178,956,970 by default.",
+        help="Reject images with more pixels. Default: 178,956,970.",
         show_default=False,
     ),
 ]
 AllowTruncated = Annotated[
-    bool, typer.Option("--allow-truncated", help="Take what there is of a file that ends early.")
+    bool,
+    typer.Option("--allow-truncated", help="Accept truncated files and restore what is there."),
 ]
 MaskFromAlpha = Annotated[
-    bool, typer.Option("--mask-from-alpha", help="Fill what is transparent in the picture itself.")
+    bool, typer.Option("--mask-from-alpha", help="Fill the transparent parts of the image itself.")
 ]
-Alpha = Annotated[AlphaMode, typer.Option("--alpha", help="What becomes of transparency.")]
+Alpha = Annotated[
+    AlphaMode,
+    typer.Option(
+        "--alpha", help="Transparency: resize it, restore it with the network, or drop it."
+    ),
+]
 Background = Annotated[
     str | None,
     typer.Option(
         "--background",
         metavar="COLOUR",
-        help="Put white, '#e0e0e0' or another colour behind what is transparent.",
+        help="Colour behind transparent parts, such as white or '#e0e0e0'.",
         show_default=False,
     ),
 ]
@@ -245,8 +269,8 @@ FormatName = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
-        help="png, jpg, webp, tif, avif, jxl or bmp; by default that of the output's ending, "
-        "in a batch that of each source.",
+        help="Output format: png, jpg, webp, tif, avif, jxl or bmp. Default: from the output's "
+        "extension; in batch, the format of each input.",
         show_default=False,
     ),
 ]
@@ -256,15 +280,15 @@ Quality = Annotated[
         "--quality",
         min=1,
         max=100,
-        help="Of JPEG, WebP, AVIF and JPEG XL; 95 by default.",
+        help="Quality of JPEG, WebP, AVIF and JPEG XL. Default: 95.",
         show_default=False,
     ),
 ]
-Lossless = Annotated[bool, typer.Option("--lossless", help="Make WebP or JPEG XL lose nothing.")]
+Lossless = Annotated[bool, typer.Option("--lossless", help="Lossless WebP or JPEG XL.")]
 StripMetadata = Annotated[
     bool,
     typer.Option(
-        "--strip-metadata", help="Keep neither EXIF nor XMP, and say nothing of this program."
+        "--strip-metadata", help="Remove EXIF and XMP, and do not record the weights and seed."
     ),
 ]
 

@@ -30,7 +30,7 @@ def restore(
     context: typer.Context,
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", readable=False, help="The image to restore; - for a pipe."),
+        typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin."),
     ],
     output: options.Output = None,
     task: options.TaskName = Task.REALSR,
@@ -201,7 +201,7 @@ def _target(
     if json:
         raise typer.BadParameter("--json and -o - would both write to standard output")
     if sys.stdout is None or sys.stdout.isatty():
-        raise typer.BadParameter("-o - writes a picture, which a terminal cannot show: add | or >")
+        raise typer.BadParameter("-o - writes image data: redirect it with > or |")
     return _STDOUT, format_of(_STDOUT, requested) if requested else None
 
 

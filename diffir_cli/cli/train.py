@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", readable=False, help="A recipe, TOML.")
+        Path, typer.Argument(metavar="RECIPE", readable=False, help="Training recipe (TOML).")
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a field: optimizer.lr=1e-3."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a field of the recipe, such as optimizer.lr=1e-3.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="The run's folder; runs/NAME by default."),
+        typer.Option("--out", "-o", metavar="DIR", help="Folder of the run. Default: runs/NAME."),
     ] = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a network, or go on with a run that was stopped."""
+    """Train a network. Run the same command again to resume."""
     be_quiet(quiet)
 
     from diffir_cli.training.recipe_file import load_recipe
@@ -47,12 +51,12 @@ def train(
     silent = quiet or not trainer.world.is_first
     if trainer.iteration and not silent:
         over = trainer.iteration >= chosen.iterations
-        hint = ": already at its end; raise iterations, or name another --out" if over else ""
+        hint = ": already finished; raise iterations, or use another --out" if over else ""
         print_message(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
     with _Bar(silent) as bar:
         result = trainer.fit(bar.show)
     if not silent:
-        state = "done" if result.finished else "stopped; the same command goes on"
+        state = "done" if result.finished else "stopped; run the same command again to resume"
         print_message(
             f"{state}: {result.iterations} iterations, {result.minutes:.1f} min, {result.weights}"
         )

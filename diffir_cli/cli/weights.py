@@ -37,7 +37,9 @@ def located(
     from diffir_cli.weights.locate import locate_weights
 
     if weights and scale:
-        raise typer.BadParameter("--weights have a scale of their own: leave --scale out")
+        raise typer.BadParameter(
+            "--scale has no effect with --weights: the weights define the scale"
+        )
 
     def obtain(spec: WeightSpec) -> Path:
         return fetched(spec, offline=no_download, silent=silent)

@@ -93,7 +93,7 @@ def check_extra(name: str, modules: tuple[str, ...]) -> Found:
     """Whether the modules of an extra are installed; they are not imported, which may be slow."""
     missing = [module for module in modules if util.find_spec(module) is None]
     if missing:
-        return State.ABSENT, f"without {', '.join(missing)}; pip install 'diffir[{name}]'"
+        return State.ABSENT, f"without {', '.join(missing)}; pip install 'diffir-cli[{name}]'"
     return State.OK, ", ".join(f"{module} {_version(module)}" for module in modules)
 
 

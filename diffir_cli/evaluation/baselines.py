@@ -36,7 +36,7 @@ def check_baseline(kind: Baseline, scale: int, masked: bool) -> None:
     if fills and not masked:
         raise InputError(f"the baseline {kind.value} needs masks", "leave it out")
     if enlarges and scale == 1:
-        raise InputError(f"the baseline {kind.value} enlarges, and this is ×1", "leave it out")
+        raise InputError(f"the baseline {kind.value} enlarges, but the scale is ×1", "leave it out")
     if not enlarges and scale > 1:
         raise InputError(f"the baseline {kind.value} does not enlarge ×{scale}", "leave it out")
 

@@ -217,7 +217,7 @@ def _holes(path: Path, whole: tuple[int, ...], cut: tuple[int, ...]) -> NDArray[
             raise
         holes = read_mask(path, (whole[1], whole[0]))[: cut[0], : cut[1]]
         if not holes.any():
-            raise InputError(f"the mask {path} marks nothing of what is measured") from None
+            raise InputError(f"the mask {path} marks nothing inside the measured area") from None
     return holes
 
 
@@ -226,8 +226,8 @@ def _cut_to(gt: Image, size: tuple[int, int], less: int, path: Path, other: Path
     spare = (gt.shape[0] - size[0], gt.shape[1] - size[1])
     if not all(0 <= rest < less for rest in spare):
         raise InputError(
-            f"{other} does not fit {path}: it calls for a truth of {size[1]}×{size[0]} pixels, "
+            f"{other} does not fit {path}: it needs a ground truth of {size[1]}×{size[0]} pixels, "
             f"and that has {gt.shape[1]}×{gt.shape[0]}",
-            "are they of one picture, and is the scale right?",
+            "check that they show the same image, and that the scale is right",
         )
     return np.ascontiguousarray(gt[: size[0], : size[1]])

@@ -55,7 +55,7 @@ def match_folders(first: Path, second: Path) -> Matched:
         found[partner] = path
     if not found:
         raise InputError(
-            f"no file of {first} has a partner of the same name in {second}",
+            f"no file of {first} has the same name as one of {second}",
             f"{firsts[0].name} is the first there, {seconds[0].name} here",
         )
     pairs = [(found[partner], partner) for partner in seconds if partner in found]
@@ -79,7 +79,7 @@ def _refuse_duplicates(paths: Sequence[Path]) -> dict[str, Path]:
     for path in paths:
         if _stem(path) in by_stem:
             raise InputError(
-                f"{by_stem[_stem(path)]} and {path} have the same name up to the ending",
+                f"{by_stem[_stem(path)]} and {path} have the same name apart from the extension",
                 "move one of them away",
             )
         by_stem[_stem(path)] = path

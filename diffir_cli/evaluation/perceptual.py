@@ -34,12 +34,12 @@ class Perceptual:
         # attributes where that is missing.
         except (ImportError, AttributeError) as error:
             raise DiffIRError(
-                f"{metric.value} cannot be measured: {error}", "pip install 'diffir[metrics]'"
+                f"{metric.value} cannot be measured: {error}", "pip install 'diffir-cli[metrics]'"
             ) from error
         # Whatever fetches the weights fails in its own way: URLError, OSError, RuntimeError.
         except Exception as error:
             raise WeightsError(
-                f"the weights of {metric.value} cannot be had: {error}",
+                f"cannot load the weights of {metric.value}: {error}",
                 "connect to the network once, or copy ~/.cache/torch from a machine that has them",
             ) from error
 

@@ -44,7 +44,7 @@ def samples_to_restore(
         kind = "realworld" if task is Task.REALSR else "shake"
         folder = gt.parent if gt.is_file() else gt
         raise InputError(
-            f"to measure {task.value}, degraded versions of the sharp images are needed",
+            f"to measure {task.value}, degraded images are needed",
             f"add --lq DIR, or make them: diffir degrade '{folder}' --kind {kind} -o lq",
         )
     if mask is None and (task is Task.INPAINT or protocol is ProtocolName.INPAINT):
@@ -91,7 +91,7 @@ def _with_masks(samples: Samples, mask: Path | None) -> Samples:
 
 def _no_mask(gt: Path) -> InputError:
     return InputError(
-        "to measure inpainting, the masks are needed",
+        "to measure inpainting, masks are needed",
         "add --mask DIR, or make them: "
         f"diffir degrade '{gt.parent if gt.is_file() else gt}' --kind mask-wide -o masks",
     )

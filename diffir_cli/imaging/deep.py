@@ -51,7 +51,7 @@ def decode_deep(data: bytes, path: Path, image: Image.Image) -> tuple[Deep, Deep
     pixels = _decoded(data)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != image.size[::-1]:
         raise InputError(
-            f"{path} cannot be read with its 16 bits a channel",
+            f"{path} cannot be read with 16 bits per channel",
             "save it as a 16-bit PNG with another program",
         )
     tags = getattr(image, "tag_v2", {})

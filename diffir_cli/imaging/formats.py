@@ -67,7 +67,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Endings by which a folder's pictures are found; a file named on its own may have any ending."""
 
-INSTALL_EXTRA = "pip install 'diffir[formats]'"
+INSTALL_EXTRA = "pip install 'diffir-cli[formats]'"
 
 _PNG = FORMATS[0]
 
@@ -85,19 +85,19 @@ def format_of(path: Path, requested: str | None = None) -> Format:
     by_ending = _find(path.suffix)
     if requested is None:
         if by_ending is None:
-            fault = f"unknown ending {path.suffix!r}" if path.suffix else "its name has no ending"
+            fault = (
+                f"unknown extension {path.suffix!r}" if path.suffix else "its name has no extension"
+            )
             endings = (format_.endings[0] for format_ in FORMATS)
             raise InputError(f"cannot write {path}: {fault}", f"use one of {', '.join(endings)}")
         return _available(by_ending, path)
     format_ = _find(requested)
     if format_ is None:
         names = (format_.endings[0][1:] for format_ in FORMATS)
-        raise InputError(
-            f"no format {requested!r} can be written", f"use one of {', '.join(names)}"
-        )
+        raise InputError(f"unknown output format {requested!r}", f"use one of {', '.join(names)}")
     if by_ending not in (None, format_):
         raise InputError(
-            f"{path} would not be what its ending says, but {format_.name}",
+            f"the extension of {path} does not match the format {format_.name}",
             f"name it {path.with_suffix(format_.endings[0]).name}",
         )
     return _available(format_, path)

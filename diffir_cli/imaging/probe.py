@@ -41,7 +41,7 @@ def probe_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Pro
         InputError: when it is no picture, cannot be read, or is too large.
     """
     if data is None and path.exists() and not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path} is a device or the like, not a file", "name a file")
+        raise InputError(f"{path} is not a regular file", "name a file")
     with (
         decode_errors(path, data, max_pixels),
         pillow_limits(max_pixels, False),

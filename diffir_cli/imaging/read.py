@@ -72,18 +72,18 @@ def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[N
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}", "check the name and the folder") from error
     except PermissionError as error:
-        raise InputError(f"not allowed to read {path}", f"chmod u+r '{path}'") from error
+        raise InputError(f"no permission to read {path}", f"chmod u+r '{path}'") from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, "a decompression bomb", max_pixels) from error
     except UnidentifiedImageError as error:
         raise InputError(
-            f"{path} is no image that can be read",
+            f"cannot read {path}: not a supported image",
             _readable_hint(path, data),
         ) from error
     # A malformed file makes a decoder raise almost anything.
     except Exception as error:
         raise InputError(
-            f"{path} is damaged, incomplete or of an unknown kind: {error}",
+            f"cannot read {path}: the file is damaged or incomplete ({error})",
             "copy or download it again, or save it as PNG with another program",
         ) from error
 
@@ -95,7 +95,9 @@ def picture_from(image: Image.Image) -> Picture:
         InputError: when it has 32 bits a channel.
     """
     if image.mode in ("I", "F"):
-        raise InputError("an image has 32 bits a channel", "convert it to 8 or 16 bits first")
+        raise InputError(
+            "images with 32 bits per channel are not supported", "convert it to 8 or 16 bits first"
+        )
     if image.mode in ("La", "RGBa"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     if not image.mode.startswith("I;16"):
@@ -121,7 +123,8 @@ def list_pictures(folder: Path) -> list[Path]:
     )
     if not paths:
         raise InputError(
-            f"no images in {folder}", f"known endings are {', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"no images in {folder}",
+            f"supported extensions are {', '.join(sorted(IMAGE_SUFFIXES))}",
         )
     return paths
 
@@ -149,7 +152,7 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
         depth, grey_with_alpha = stored_depth(image), _is_grey_with_alpha(image)
         if depth > (16 if deep else 8):
             raise InputError(
-                f"{path} has {depth} bits a channel, and only {16 if deep else 8} can be kept here",
+                f"{path} has {depth} bits per channel, but only {16 if deep else 8} are kept here",
                 f"convert it to {16 if deep else 8} bits first",
             )
         frames = getattr(image, "n_frames", 1)
@@ -165,10 +168,10 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
             picture = _shallow(image, upright)
         kind = image.format or ""
         if image.info.get("bit_depth", 8) > 8 or (kind == "AVIF" and _is_deep_avif(path, data)):
-            _log.warning("%s holds more than 8 bits a channel: 8 are used", path)
+            _log.warning("%s has more than 8 bits per channel: reduced to 8", path)
     # The further pictures of an MPO are previews or the view of a second lens.
     if frames > 1 and kind != "MPO":
-        _log.warning("%s holds %d pictures: only the first is used", path, frames)
+        _log.warning("%s has %d frames: only the first is used", path, frames)
     return replace(picture, format=kind)
 
 
@@ -226,7 +229,7 @@ def _readable_hint(path: Path, data: bytes | None) -> str:
             start = file.read(16)
     if looks_extra(start):
         return INSTALL_EXTRA
-    return "PNG, JPEG, WebP, TIFF, BMP, GIF and AVIF files can"
+    return "use a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file"
 
 
 def _is_grey_with_alpha(image: Image.Image) -> bool:

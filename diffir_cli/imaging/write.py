@@ -38,14 +38,14 @@ def check_target(path: Path, overwrite: bool, requested: str | None = None) -> F
             f"{path} is a folder, not a file", f"name a file in it: {path / 'out.png'}"
         )
     if exists and path.exists() and not path.is_file():
-        raise InputError(f"{path} is a device or the like, not a file", "name a file")
+        raise InputError(f"{path} is not a regular file", "name a file")
     format_ = format_of(path, requested)
     if not path.parent.is_dir():
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
         )
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"not allowed to write into {path.parent}", "name another folder")
+        raise InputError(f"no permission to write to {path.parent}", "name another folder")
     if exists and not overwrite:
         raise _taken(path)
     return format_
@@ -84,23 +84,23 @@ def check_fit(
     format_ = format_ or format_of(path)
     if deep and not format_.deep:
         raise InputError(
-            f"{path} cannot hold the 16 bits a channel of the input",
+            f"{path} cannot store the 16 bits per channel of the input",
             f"write a PNG or TIFF instead: {path.with_suffix('.png')}",
         )
     if alpha and not format_.alpha:
         raise InputError(
-            f"{path} cannot hold the transparency of the input",
+            f"{path} cannot store the transparency of the input",
             f"add --background white, or write a PNG or WebP: {path.with_suffix('.png')}",
         )
     limit = format_.longest_side
     if limit is not None and max(size) > limit:
         raise InputError(
-            f"{path} cannot hold {size[0]}×{size[1]} pixels: {format_.name} ends at {limit} a side",
+            f"{path} cannot store {size[0]}×{size[1]} pixels: {format_.name} allows {limit}",
             f"write a PNG instead: {path.with_suffix('.png')}",
         )
     if format_.name == "TIFF" and size[0] * size[1] * 4 * (2 if deep else 1) > LARGEST:
         raise InputError(
-            f"{path} cannot hold {size[0]}×{size[1]} pixels: TIFF ends at 4 GiB",
+            f"{path} cannot store {size[0]}×{size[1]} pixels: TIFF allows 4 GiB",
             f"write a PNG instead: {path.with_suffix('.png')}",
         )
 
@@ -114,8 +114,8 @@ def check_metadata(path: Path, format_: Format, metadata: Metadata) -> None:
     for name, block in (("EXIF", metadata.exif), ("XMP", metadata.xmp)):
         if block and format_.longest_note and len(block) > format_.longest_note:
             raise InputError(
-                f"{path} cannot hold the {len(block):,} bytes of {name} of the input: "
-                f"{format_.name} ends at {format_.longest_note:,}",
+                f"{path} cannot store the {len(block):,} bytes of {name} of the input: "
+                f"{format_.name} allows {format_.longest_note:,}",
                 "add --strip-metadata, or write a PNG or TIFF",
             )
     if metadata.icc and not (format_.any_profile or is_srgb(metadata.icc)):
@@ -136,11 +136,11 @@ def check_coding(
     format_ = format_ or format_of(path)
     if lossless and not format_.lossless:
         raise InputError(
-            f"{path} cannot be lossless: {format_.name} never is here",
+            f"{path} cannot be lossless: {format_.name} is always lossy here",
             "write a PNG or WebP instead",
         )
     if quality is not None and (lossless or not format_.lossy):
-        raise InputError(f"--quality has no effect on {path}, which loses nothing", "leave it out")
+        raise InputError(f"--quality has no effect on {path}, which is lossless", "leave it out")
 
 
 def write_picture(
@@ -227,4 +227,4 @@ def _encode(
 
 
 def _taken(path: Path) -> InputError:
-    return InputError(f"{path} exists already", "add --overwrite to replace it")
+    return InputError(f"{path} already exists", "add --overwrite to replace it")

@@ -82,7 +82,7 @@ def recognise(names: Sequence[str], path: Path) -> tuple[ModelFamily, str]:
         if component is not None:
             return family, component
     raise CheckpointError(
-        f"{path} holds the weights of no network that diffir knows",
+        f"{path} has weights of an unknown network",
         f"known families are {', '.join(FAMILIES)}",
     )
 

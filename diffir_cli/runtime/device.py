@@ -43,7 +43,7 @@ def choose_device(requested: str) -> torch.device:
     count = _count(match[1])
     if int(match[2] or 0) >= count:
         raise DeviceError(
-            f"{requested} was asked for, but torch {torch.__version__} finds "
+            f"{requested} is not available: torch {torch.__version__} finds "
             f"{count} {match[1].upper()} devices",
             "use --device cpu",
         )
@@ -78,11 +78,11 @@ def choose_precision(requested: Precision, device: torch.device, deep: bool = Fa
         on_cuda = device.type == "cuda" and has_bf16
         return Precision.BF16 if on_cpu or on_cuda else Precision.FP32
     if requested is Precision.TF32 and device.type != "cuda":
-        raise DeviceError(f"{device} has no tf32, only CUDA has", "use --precision fp32")
+        raise DeviceError(f"tf32 needs CUDA, not {device}", "use --precision fp32")
     if requested is Precision.FP16 and device.type == "cpu":
         raise DeviceError("fp16 is slow on a CPU and overflows", "use --precision bf16 or fp32")
     if requested is Precision.BF16 and not has_bf16:
-        raise DeviceError(f"{device} has no bf16", "use --precision fp16 or fp32")
+        raise DeviceError(f"{device} does not support bf16", "use --precision fp16 or fp32")
     return requested
 
 

@@ -74,7 +74,7 @@ def _check_task(info: ModelInfo, task: Task, name: str) -> None:
     if task not in info.tasks:
         possible = [kind.value for kind in Task if kind in info.tasks]
         raise WeightsError(
-            f"the network in {name} cannot be one for task {task.value!r}: it makes pictures "
-            f"×{info.scale}" + (" and fills masks" if info.takes_mask else ""),
+            f"the network in {name} does not fit task {task.value!r}: its scale is "
+            f"×{info.scale}" + (", and it needs a mask" if info.takes_mask else ""),
             "use " + " or ".join(f"--task {kind}" for kind in possible),
         )

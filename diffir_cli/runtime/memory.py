@@ -79,8 +79,8 @@ def plan_run(
                 return Plan(needed, side, budget)
     raise DeviceError(
         f"an image of {width}×{height} pixels needs about {format_bytes(whole)} on {device}, "
-        f"and {format_bytes(budget or 0)} may be used",
-        "use a machine with more memory, or raise --max-memory"
+        f"but only {format_bytes(budget or 0)} may be used",
+        "raise --max-memory, or use a machine with more memory"
         if limits.tile is None
         else "allow tiles with --tile auto",
     )

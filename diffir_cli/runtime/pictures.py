@@ -54,7 +54,7 @@ def restore_picture(
 
     Raises:
         DeviceError: when the picture does not fit into memory.
-        WeightsError: when the network's result is not finite.
+        WeightsError: when the network produced NaN or infinite values.
     """
     rgb = picture.rgb
     if picture.alpha is not None and holes is None:
@@ -84,7 +84,7 @@ def check_holes(runner: ModelRunner, given: bool, name: str) -> None:
             f"the inpainting weights {name} need a mask", "add --mask FILE, or --mask-from-alpha"
         )
     if given and not runner.info.takes_mask:
-        raise InputError(f"the weights {name} take no mask", "leave --mask out")
+        raise InputError(f"the weights {name} do not use a mask", "leave --mask out")
 
 
 def restore_source(
@@ -94,7 +94,7 @@ def restore_source(
 
     Raises:
         DeviceError: when it does not fit into memory.
-        WeightsError: when the network's result is not finite.
+        WeightsError: when the network produced NaN or infinite values.
     """
     origin = provenance(weights, options.seed)
     found = restore_picture(

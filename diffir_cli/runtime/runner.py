@@ -133,7 +133,7 @@ class ModelRunner:
             ValueError: when a mask is given to a network that takes none, or the other way round,
                 or the numbers are of another kind.
             DeviceError: when the image does not fit into memory.
-            WeightsError: when the network's result is not finite.
+            WeightsError: when the network produced NaN or infinite values.
         """
         if self.info.takes_mask != (mask is not None):
             raise ValueError("an inpainting network, and no other, takes a mask")
@@ -292,7 +292,7 @@ def _finished(
     """
     if not torch.isfinite(hq).all():
         raise WeightsError(
-            "the network's result is not finite", "are the weights damaged? try others"
+            "the network produced NaN or infinite values", "are the weights damaged? try others"
         )
     if strength < 1:
         shape = hq.shape[2], hq.shape[3]

@@ -93,7 +93,7 @@ def _check_records(path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     reason = _recognised(path) or (str(error).strip().splitlines() or ["it is cut off"])[0]
     return CheckpointError(
-        f"{path} is no weights file, or a damaged one: {reason}",
+        f"{path} is not a weights file, or it is damaged: {reason}",
         "is it the file you meant? compare its size with that of the original",
     )
 
@@ -130,13 +130,13 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
         if isinstance(key, str) and isinstance(value, Tensor)
     }
     if not tensors:
-        raise CheckpointError(f"{path} holds no tensors under a name this tool knows", _OTHER_FILE)
+        raise CheckpointError(f"{path} has no tensors under a known name", _OTHER_FILE)
     for key, value in tensors.items():
         if not _is_plain(value):
             raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
     locked = sum(value.numel() * value.element_size() for value in tensors.values())
     if locked > _TIMES * path.stat().st_size:
-        raise CheckpointError(f"{path} holds the same numbers again and again", _OTHER_FILE)
+        raise CheckpointError(f"{path} repeats the same data many times", _OTHER_FILE)
     return tensors
 
 

@@ -238,21 +238,21 @@ def _pairs_by_name(
     for path in _paths(gt_folders):
         if path.stem in found:
             raise InputError(
-                f"{found[path.stem]} and {path} have the same name up to the ending",
-                "move one away, or name as many folders of partners as of degraded images",
+                f"{found[path.stem]} and {path} have the same name apart from the extension",
+                "move one away, or give one ground-truth folder for each folder of degraded images",
             )
         found[path.stem] = path
     paths = _paths(lq_folders)[:count]
     for path in paths:
         if path.stem not in found:
             raise InputError(
-                f"{path} has no partner named {path.stem!r} in {', '.join(gt_folders)}",
-                "give both the same names; as many folders of either belong together one by one",
+                f"{path} has no matching file named {path.stem!r} in {', '.join(gt_folders)}",
+                "give both the same name; equal numbers of folders are paired in order",
             )
     spare = len(found.keys() - {path.stem for path in paths})
     if spare and count is None:
         where = ", ".join(gt_folders)
-        _log.warning("%d of %d images of %s have no partner", spare, len(found), where)
+        _log.warning("%d of %d images of %s have no matching file", spare, len(found), where)
     return [(path, found[path.stem]) for path in paths]
 
 

@@ -238,9 +238,9 @@ class Trainer:
         collapsed, returned = self.iteration, self.returned + 1
         if returned > self.recipe.max_rollbacks:
             raise DiffIRError(
-                f"the loss of {self.recipe.name} collapsed for the {returned}. time, at iteration "
-                f"{collapsed}; the last good state is kept",
-                "go on more carefully: --set optimizer.lr=… or --set optimizer.clip=…",
+                f"the loss of {self.recipe.name} collapsed again (rollback {returned}) at "
+                f"iteration {collapsed}; the last good state is kept",
+                "resume with smaller steps: --set optimizer.lr=… or --set optimizer.clip=…",
             )
         self._resume()
         self.returned, self.rolled_back_at = returned, collapsed

@@ -59,7 +59,7 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
         for folder in filter(None, folders):
             if not Path(folder).is_dir():
                 less = "; or set data.pairs_share=0" * field_name.startswith("data.pairs")
-                yield f"{field_name} names no folder: {folder}{less}"
+                yield f"{field_name} names a missing folder: {folder}{less}"
     for name in ("optimizer", "adversarial"):
         betas = getattr(recipe, name).betas
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -130,7 +130,7 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
             if getattr(recipe.loss, name) != getattr(usual, name):
                 yield f"loss.{name} has no effect without stage-1 weights in init"
     if stage == 1 and recipe.start:
-        yield "start has no use in stage 1; init may name weights of either stage"
+        yield "start has no effect in stage 1; init may name weights of either stage"
     for name, before in (("init", "1"), ("start", "2")):
         path = getattr(recipe, name)
         if path and not Path(path).is_file():
@@ -141,7 +141,7 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
                 f"run stage {before} first, or set {name}{more}"
             )
     if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
-        yield f"perceptual.weights names no file: {recipe.perceptual.weights}"
+        yield f"perceptual.weights names a missing file: {recipe.perceptual.weights}"
     if stage != 3:
         if adversarial != AdversarialRecipe():
             yield "adversarial has an effect in stage 3 only"
@@ -192,7 +192,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     if model.in_channels == 6 and data.window < max(patch for _, patch, _ in data.sizes()):
         yield f"data.window must hold the largest crop, not be {data.window}"
     if model.in_channels == 6 and data.window < SMALLEST_WINDOW:
-        yield f"data.window must be at least {SMALLEST_WINDOW} to tell a kernel, not {data.window}"
+        yield f"data.window must be at least {SMALLEST_WINDOW} for a kernel, not {data.window}"
     usual = DataRecipe()
     if model.in_channels != 6 and (data.windows, data.window) != (usual.windows, usual.window):
         yield "data.windows and data.window have an effect with model.in_channels 6 only"
@@ -214,7 +214,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     if data.sharpen_gt and kind is not Degradation.REALWORLD:
         yield "data.sharpen_gt has an effect on realworld only"
     if data.pairs_share and kind is Degradation.HOLES:
-        yield "data.pairs_share has no use for holes: they are cut into any photo"
+        yield "data.pairs_share has no effect with holes: they are cut into any photo"
     if data.frames_share and kind is not Degradation.SHAKE:
         yield f"data.frames_share goes with data.degradation shake only, not {kind.value}"
     if round(data.pairs_share + data.frames_share, 9) > 1:
@@ -226,7 +226,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     if recipe.validation.lq and not recipe.validation.gt:
         yield "validation.lq needs validation.gt"
     if recipe.validation.lq and kind is Degradation.HOLES:
-        yield "validation.lq has no use for holes: they are cut into the photos of validation.gt"
+        yield "validation.lq has no effect with holes: they are cut into validation.gt"
 
 
 _OF_SCHEDULE = {

@@ -59,10 +59,10 @@ def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
-            str(path), [f"it cannot be read: {error.strerror}"], "check the name of the recipe"
+            str(path), [f"cannot read it: {error.strerror}"], "check the name of the recipe"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(str(path), [f"it is no TOML: {error}"]) from error
+        raise RecipeError(str(path), [f"it is not valid TOML: {error}"]) from error
     faults = [fault for setting in settings if (fault := _apply(values, setting))]
     return parse_recipe(values, str(path), faults)
 

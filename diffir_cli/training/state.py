@@ -50,7 +50,7 @@ def whole_state(path: Path) -> Iterator[dict[str, Any]]:
         if is_out_of_memory(error):
             raise DeviceError(f"{path} does not fit into memory") from error
         raise CheckpointError(
-            f"{path} is damaged or of another version, so the run cannot go on",
+            f"{path} is damaged or from another version: cannot resume",
             "remove it to begin again",
         ) from error
 
@@ -76,8 +76,8 @@ def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[
     if changed := difference(known, wanted):
         raise RecipeError(
             name,
-            [f"{path} was made with another {changed}"],
-            f"name another folder with --out, or remove {path.parent} to begin again",
+            [f"{path} was made with a different {changed}"],
+            f"name another folder with --out, or remove {path.parent} to start over",
         )
 
 

@@ -160,15 +160,15 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a file", "name a file in it")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path} is a device or the like, not a file", "name a file")
+        raise InputError(f"{path} is not a regular file", "name a file")
     if not path.parent.is_dir():
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
         )
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"not allowed to write into {path.parent}", "name another folder")
+        raise InputError(f"no permission to write to {path.parent}", "name another folder")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already", "add --overwrite to replace it")
+        raise InputError(f"{path} already exists", "add --overwrite to replace it")
 
 
 def write_text(path: Path, text: str, overwrite: bool) -> None:

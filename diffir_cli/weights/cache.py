@@ -112,9 +112,9 @@ def locked(place: Path, wait: bool = True) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise WeightsError(
-                f"another process is at work on {place}", "wait for it, or end it"
+                f"another process is using {place}", "wait for it, or end it"
             ) from None
-        _log.warning("another process is at work on %s: waiting for it", place.name)
+        _log.warning("another process is using %s: waiting for it", place.name)
         lock.acquire()
     try:
         yield
@@ -134,7 +134,7 @@ def check_installed(spec: WeightSpec, found: Installed) -> str:
         changed = "" if spec.embedded else ", or no longer what the registry promises"
         raise ChecksumError(
             f"{found.path} is damaged{changed}: its sha256 is {sha256} instead of {found.sha256}",
-            "install diffir again" if spec.embedded else remedy(spec),
+            "install diffir-cli again" if spec.embedded else remedy(spec),
         )
     return sha256
 
@@ -185,7 +185,7 @@ def remove_installed(spec: WeightSpec) -> int:
     """
     folder = weights_folder(spec)
     if spec.embedded:
-        raise WeightsError(f"{spec.name} is part of this package", "uninstall diffir instead")
+        raise WeightsError(f"{spec.name} is part of this package", "uninstall diffir-cli instead")
     try:
         if not (folder.is_dir() and any(folder.iterdir())):
             raise WeightsError(
@@ -199,7 +199,7 @@ def remove_installed(spec: WeightSpec) -> int:
                 shutil.rmtree(folder)
     except OSError as error:
         raise WeightsError(
-            f"cannot remove {folder}: {error.strerror or error}", "look at its permissions"
+            f"cannot remove {folder}: {error.strerror or error}", "check its permissions"
         ) from error
     return freed
 

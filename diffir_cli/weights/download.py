@@ -106,12 +106,12 @@ def _kept(spec: WeightSpec, path: Path, policy: DownloadPolicy) -> Path | None:
     promised = promised_sha256(spec)
     if promised is None:
         raise WeightsError(
-            f"{path} exists already, and nothing says whether it is the right file",
+            f"{path} already exists, and nothing says whether it is the right file",
             "name another folder",
         )
     if file_sha256(path) == promised:
         return path
-    raise WeightsError(f"{path} exists already and is another file", "name another folder")
+    raise WeightsError(f"{path} already exists and is another file", "name another folder")
 
 
 def _in_cache(spec: WeightSpec, policy: DownloadPolicy) -> Path | None:
@@ -131,11 +131,11 @@ def _check_obtainable(spec: WeightSpec, policy: DownloadPolicy) -> None:
     """
     if policy.offline:
         raise WeightsError(
-            f"{spec.name} is not on this machine, and nothing may be downloaded", by_hand(spec)
+            f"{spec.name} is not on this machine, and downloads are off", by_hand(spec)
         )
     if not spec.urls:
         raise WeightsError(
-            f"no direct link to {spec.name} is known, and it is not on this machine", by_hand(spec)
+            f"{spec.name} is not on this machine and has no direct download link", by_hand(spec)
         )
     check_license(spec, policy)
 
@@ -151,7 +151,7 @@ def check_license(spec: WeightSpec, policy: DownloadPolicy) -> None:
         return
     if not policy.agree(spec):
         raise WeightsError(
-            f"{name} is under the licence {spec.license!r}, which you have to agree to",
+            f"{name} has the licence {spec.license!r}, which you must accept first",
             f"read {spec.source} and type: {spec.command} --accept-license {name}",
         )
     accept_license(name, spec.license)

@@ -29,7 +29,9 @@ def fetch(url: str, part: Part, retry: RetryPolicy, notify: Callable[[int, int],
     try:
         gdown: Any = importlib.import_module("gdown")
     except ImportError as error:
-        raise DownloadRefused("Google Drive needs gdown: pip install 'diffir[gdrive]'") from error
+        raise DownloadRefused(
+            "Google Drive needs gdown: pip install 'diffir-cli[gdrive]'"
+        ) from error
     part.remove()
 
     def advance(here: int, whole: int | None) -> None:
@@ -58,6 +60,6 @@ def fetch(url: str, part: Part, retry: RetryPolicy, notify: Callable[[int, int],
         part.remove()
         lines = [line.strip() for line in str(error).splitlines()]
         message = " ".join(filter(None, lines)) or type(error).__name__
-        raise DownloadRefused(f"Google Drive does not give it: {message[:300]}") from error
+        raise DownloadRefused(f"Google Drive refuses the download: {message[:300]}") from error
     if not found or not part.size:
-        raise DownloadRefused("Google Drive does not give it")
+        raise DownloadRefused("Google Drive refuses the download")

@@ -173,7 +173,7 @@ def _accept(answer: requests.Response, url: str, part: Part, size: int) -> int:
     if code not in (200, 206):
         raise DownloadRefused(f"the server answered {code} {printable(answer.reason)}")
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise DownloadRefused("the server packs the file, which was not asked for")
+        raise DownloadRefused("the server compresses the file, which was not requested")
     # A weak tag says nothing about bytes.
     etag = answer.headers.get("ETag", "")
     modified = answer.headers.get("Last-Modified", "")

@@ -145,9 +145,10 @@ def recognise(source: Path, registry: Path | None = None) -> WeightSpec:
         return chosen[0]
     if not chosen:
         raise WeightsError(
-            f"the network in {source} is none of the registry's", "use it with --weights FILE"
+            f"the network in {source} is not in the registry", "use it with --weights FILE"
         )
     names = " or ".join(part.owner or part.name for part in chosen)
     raise WeightsError(
-        f"{source} could be {names}: their networks are the same", "name one of them in front"
+        f"{source} could be {names}: their networks are the same",
+        "give its name: diffir download-weights NAME --from FILE",
     )

@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         return {}
     except OSError as error:
         raise WeightsError(
-            f"cannot read {path}: {error.strerror}", "look at its permissions"
+            f"cannot read {path}: {error.strerror}", "check its permissions"
         ) from error
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{path} is damaged: {error}", "fix or remove it") from error

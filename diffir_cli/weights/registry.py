@@ -119,7 +119,7 @@ def _user_entries(path: Path) -> dict[str, WeightSpec]:
             f"cannot read the registry {path}: {error.strerror}", "look at --registry"
         ) from error
     except ValueError as error:
-        raise WeightsError(f"the registry {path} is no TOML: {error}", "fix it") from error
+        raise WeightsError(f"the registry {path} is not valid TOML: {error}", "fix it") from error
     found = {}
     for name, entry in entries.items():
         try:
@@ -184,7 +184,7 @@ def find_weights(name: str, extra: Path | None = None) -> WeightSpec:
     if name in registry:
         return registry[name]
     near = difflib.get_close_matches(name.lower(), registry, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(registry)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(registry)}"
     raise WeightsError(f"no weights named {name!r}", hint)
 
 
@@ -207,9 +207,9 @@ def default_weights(task: Task, scale: int | None = None, extra: Path | None = N
     scales = sorted({spec.scale for spec in known})
     raise WeightsError(
         f"no weights for task {task.value!r} have the scale {scale}",
-        "there are "
-        + " and ".join(f"--scale {one}" for one in scales)
-        + f"; --outscale {scale} makes a result of that size with any of them",
+        "use "
+        + " or ".join(f"--scale {one}" for one in scales)
+        + f"; --outscale {scale} resizes the result to that size",
     )
 
 

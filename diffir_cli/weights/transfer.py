@@ -138,7 +138,7 @@ class Stream:
             self._put(_judged(error))
         # Of certificates that are not where they should be, and of heads that make no sense.
         except (OSError, ValueError) as error:
-            self._put(DownloadRefused(f"it cannot be asked: {printable(error)}"))
+            self._put(DownloadRefused(f"no connection: {printable(error)}"))
 
 
 def _follow(

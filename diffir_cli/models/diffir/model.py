@@ -246,7 +246,7 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         takes_mask=config.in_channels == 4,
         needs_truth=needs_truth,
         channels=config.in_channels,
-        uncounted="the deconvolution prior" if config.in_channels == 6 else "",
+        uncounted="the deconvolution" if config.in_channels == 6 else "",
     )
 
 
@@ -284,9 +284,9 @@ def _with_prior(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
     needed = prior_bytes(config, height, width)
     if budget is not None and needed > budget:
         raise DeviceError(
-            f"to look for the shake of {width}×{height} pixels takes about "
-            f"{format_bytes(needed)}, and {format_bytes(budget)} may be used",
-            "use a machine with more memory, or raise --max-memory",
+            f"estimating the camera shake of {width}×{height} pixels needs about "
+            f"{format_bytes(needed)}, but only {format_bytes(budget)} may be used",
+            "raise --max-memory, or use a machine with more memory",
         )
     try:
         return with_prior_if_read(config, lq, budget)
@@ -294,6 +294,6 @@ def _with_prior(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
         if not (is_out_of_memory(error) or "start new thread" in str(error)):
             raise
     raise DeviceError(
-        f"no memory is left to look for the shake of {width}×{height} pixels",
+        f"not enough memory to estimate the camera shake of {width}×{height} pixels",
         "use --threads 1, a smaller picture, or a machine with more memory",
     )

@@ -63,7 +63,7 @@ def detect_stage(path: Path, raw: Mapping[str, Tensor]) -> int:
         return 1
     first = ", ".join(repr(name[:60]) for name in list(raw)[:3])
     raise CheckpointError(
-        f"{path} is no DiffIR network; it has {len(raw)} tensors such as {first}",
+        f"{path} is not a DiffIR network: it has {len(raw)} tensors such as {first}",
         "is it the file you meant? weights of other networks cannot be used",
     )
 
@@ -118,7 +118,7 @@ def infer_config(
         return _infer(tensors, buffers)
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"{path} does not tell which DiffIR network it is: {error}",
+            f"{path} does not show which DiffIR network it is: {error}",
             "is the file complete? else give its configuration in a registry entry",
         ) from error
 

@@ -1,0 +1,122 @@
+"""Write docs/cli.md from the commands, so that the page and --help cannot disagree.
+
+python scripts/make_cli_page.py
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from diffir_cli.cli.app import _ALIASES, app
+
+PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+
+_HEAD = """# Commands
+
+This page is generated from the commands by `python scripts/make_cli_page.py`.
+`diffir COMMAND --help` prints the same text.
+
+Options are written with hyphens; underscores work too. Names from other tools are accepted:
+{aliases}.
+
+Exit codes: 0 success, 1 other errors, 2 wrong options, 3 images and folders, 4 weights, 5 device
+or memory, 6 training recipe, 130 Ctrl-C.
+"""
+
+
+def make_page() -> str:
+    """The whole page as Markdown."""
+    group: Any = typer.main.get_command(app)
+    aliases = ", ".join(f"`{old}` ({_meaning(new)})" for old, new in _ALIASES.items())
+    parts = [_HEAD.format(aliases=aliases)]
+    parts += [_section(name, command) for name, command in group.commands.items()]
+    return "\n".join(parts)
+
+
+def _section(name: str, command: Any) -> str:
+    arguments = [each for each in command.params if not each.opts[0].startswith("-")]
+    options = [each for each in command.params if each.opts[0].startswith("-")]
+    usage = [f"diffir {name}", *(_argument(each) for each in arguments)]
+    usage += [f"{each.opts[0]} {_values(each)}" for each in options if each.required]
+    lines = [f"## diffir {name}", "", inspect.cleandoc(command.help or ""), ""]
+    lines += ["```console", f"$ {' '.join(usage)} [OPTIONS]", "```", ""]
+    if arguments:
+        lines += ["| argument | meaning |", "|---|---|"]
+        lines += [f"| `{_cell(each.metavar)}` | {_help(each)} |" for each in arguments]
+        lines.append("")
+    shown = [each for each in options if not each.hidden]
+    for panel in dict.fromkeys(each.rich_help_panel for each in shown):
+        lines += [f"**{panel}**", ""] if panel else []
+        lines += ["| option | values | default | meaning |", "|---|---|---|---|"]
+        lines += [_row(each) for each in shown if each.rich_help_panel == panel]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _meaning(alias: str) -> str:
+    return f"`{alias}`" if alias else "the input"
+
+
+def _row(option: Any) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in option.opts)
+    values = f"`{_cell(_values(option))}`" if _values(option) else ""
+    return f"| {flags} | {values} | {_default(option)} | {_help(option)} |"
+
+
+def _argument(parameter: Any) -> str:
+    return str(parameter.metavar) if parameter.required else f"[{parameter.metavar}]"
+
+
+def _values(parameter: Any) -> str:
+    """What an option takes: its own word, the members of its enumeration, or a kind of number."""
+    if parameter.is_flag:
+        return ""
+    if parameter.metavar:
+        return str(parameter.metavar)
+    kinds = _kinds(parameter.type_descriptor.annotation)
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return "|".join(str(member.value) for member in kind)
+    if float in kinds:
+        return "NUMBER"
+    return "N" if int in kinds else "TEXT"
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types in an annotation, without Optional and list."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list):
+        return [kind for each in typing.get_args(annotation) for kind in _kinds(each)]
+    return [annotation]
+
+
+def _default(parameter: Any) -> str:
+    value = parameter.default
+    if parameter.required:
+        return "required"
+    if parameter.is_flag or value is None or value == "" or not parameter.show_default:
+        return ""
+    return f"`{value.value if isinstance(value, Enum) else value}`"
+
+
+def _help(parameter: Any) -> str:
+    text = _cell(parameter.help or "")
+    if parameter.envvar:
+        text += f" Environment: `{parameter.envvar}`."
+    return text
+
+
+def _cell(text: str) -> str:
+    # A bar ends a cell, and braces or asterisks are meant as they stand.
+    return re.sub(r"([|*])", r"\\\1", " ".join(text.split()))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(make_page(), encoding="utf-8")
