@@ -85,7 +85,7 @@ def test_a_dynamic_file_names_the_multiples_of_its_sides(dynamic_file: Path) -> 
 def test_a_file_says_where_its_weights_come_from_and_nothing_of_this_machine(
     dynamic_file: Path,
 ) -> None:
-    from diffir_cli.weights.cache import file_sha256
+    from diffir_cli.util.files import file_sha256
 
     assert metadata(dynamic_file) == {
         "name": "tiny.safetensors",

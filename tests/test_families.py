@@ -22,7 +22,7 @@ from diffir_cli.models import families
 from diffir_cli.models.base import ModelInfo, Tiling, Window
 from diffir_cli.models.cost import Cost, Count, ModulePart
 from diffir_cli.options import Engine, Task
-from diffir_cli.weights.cache import file_sha256
+from diffir_cli.util.files import file_sha256
 from tests.conftest import noise_image
 from tests.download_helpers import home as home
 

@@ -21,7 +21,7 @@ from diffir_cli.models.resshift.model import FAMILY, ResShiftModel
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.weights.cache import file_sha256
+from diffir_cli.util.files import file_sha256
 from tests.conftest import noise_image, run_cli
 from tests.download_helpers import home as home
 from tests.web import served

@@ -8,7 +8,6 @@ does no harm.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from typing import Any
 
 from diffir_cli.batch.stores import fetch, is_remote, is_taken, objects_named, put
 from diffir_cli.errors import InputError
-from diffir_cli.util.files import make_folder, write_atomically
+from diffir_cli.util.files import file_sha256, make_folder, write_atomically
 
 _PREFIX = ".diffir-journal"
 _PULLED = ".store.jsonl"
@@ -210,16 +209,6 @@ def is_current(record: Record, source: Path, mask: Path | None, options: str, we
     if (file_sha256(mask) if mask else "") != record.mask_sha256:
         return "the mask has changed"
     return ""
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file.
-
-    Raises:
-        OSError: when it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _without_defaults(record: Record) -> dict[str, Any]:

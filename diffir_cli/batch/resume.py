@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from diffir_cli.batch.journal import Record, file_sha256, is_current, is_intact, is_of
+from diffir_cli.batch.journal import Record, is_current, is_intact, is_of
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_taken, store_errors
 from diffir_cli.errors import InputError
@@ -15,6 +15,7 @@ from diffir_cli.options import OnExist
 
 Records = Mapping[str, Sequence[Record]]
 """What was finished under each name, the newest last."""
+from diffir_cli.util.files import file_sha256
 
 
 @dataclass(frozen=True)

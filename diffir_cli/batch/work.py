@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.batch.journal import Record, append, file_sha256
+from diffir_cli.batch.journal import Record, append
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, store_errors
 from diffir_cli.errors import DiffIRError
@@ -26,7 +26,7 @@ from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.loading import load_runner
 from diffir_cli.runtime.pictures import RestoredPicture, check_holes, restore_source
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import unfinished_name
+from diffir_cli.util.files import file_sha256, unfinished_name
 from diffir_cli.weights.locate import WeightFile
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,16 +48,9 @@ def _fit(results: Sequence[Result], left_out: Sequence[Size]) -> Growth:
     sizes = tuple((case.width, case.height) for case, _ in points)
     exponent = None
     if len(points) > 1:
-        exponent = slope(
+        exponent = statistics.linear_regression(
             [math.log(case.width * case.height) for case, _ in points],
             [math.log(seconds) for _, seconds in points],
-        )
+        ).slope
     first = results[0].case
     return Growth(first.subject, first.variant, exponent, sizes, tuple(left_out))
-
-
-def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Of the line with the least squares of errors."""
-    x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
-    products = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
-    return products / sum((x - x_mean) ** 2 for x in xs)

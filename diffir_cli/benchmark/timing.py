@@ -6,12 +6,12 @@ while slows all of them, and their ratio is taken turn by turn.
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from diffir_cli.errors import DiffIRError
@@ -42,11 +42,7 @@ class Timing:
 
     def percentile(self, percent: float) -> float:
         """The time within which so many percent of the calls were done, between two of them."""
-        ordered = sorted(self.seconds)
-        place = (len(ordered) - 1) * percent / 100
-        lower = math.floor(place)
-        upper = min(lower + 1, len(ordered) - 1)
-        return ordered[lower] + (ordered[upper] - ordered[lower]) * (place - lower)
+        return float(np.percentile(self.seconds, percent))
 
     @property
     def p50(self) -> float:

@@ -151,6 +151,16 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
+def file_sha256(path: Path) -> str:
+    """Hash of a file.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_new_file(path: Path, overwrite: bool) -> None:
     """Refuse a file that cannot be written, before anything is computed for it.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from diffir_cli.errors import ChecksumError, WeightsError
+from diffir_cli.util.files import file_sha256
 from diffir_cli.util.folders import cache_folder
 from diffir_cli.weights.policy import IMPORTED, PUBLISHED, pinned, pins_file
 from diffir_cli.weights.registry import WeightSpec
@@ -129,7 +130,7 @@ def check_installed(spec: WeightSpec, found: Installed) -> str:
         ChecksumError: when it is another.
         WeightsError: when the file cannot be read.
     """
-    sha256 = file_sha256(found.path)
+    sha256 = weights_sha256(found.path)
     if found.sha256 not in (None, sha256):
         changed = "" if spec.embedded else ", or no longer what the registry promises"
         raise ChecksumError(
@@ -204,14 +205,13 @@ def remove_installed(spec: WeightSpec) -> int:
     return freed
 
 
-def file_sha256(path: Path) -> str:
+def weights_sha256(path: Path) -> str:
     """The hash of a file.
 
     Raises:
         WeightsError: when it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error

@@ -15,12 +15,12 @@ from diffir_cli.models.families import find_family
 from diffir_cli.weights import gdrive, http
 from diffir_cli.weights.cache import (
     check_installed,
-    file_sha256,
     find_installed,
     locked,
     promised_sha256,
     remedy,
     weights_folder,
+    weights_sha256,
 )
 from diffir_cli.weights.http import Part
 from diffir_cli.weights.policy import (
@@ -109,7 +109,7 @@ def _kept(spec: WeightSpec, path: Path, policy: DownloadPolicy) -> Path | None:
             f"{path} already exists, and nothing says whether it is the right file",
             "name another folder",
         )
-    if file_sha256(path) == promised:
+    if weights_sha256(path) == promised:
         return path
     raise WeightsError(f"{path} already exists and is another file", "name another folder")
 

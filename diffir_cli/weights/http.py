@@ -6,7 +6,6 @@ later attempt goes on there if the server still has the same file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 import requests
 
 from diffir_cli.errors import WeightsError
-from diffir_cli.util.files import write_atomically
+from diffir_cli.util.files import file_sha256, write_atomically
 from diffir_cli.version import __version__
 from diffir_cli.weights.transfer import DownloadRefused, Lost, RetryPolicy, Stream, printable
 
@@ -80,8 +79,7 @@ class Part:
 
     def sha256(self) -> str:
         """Hash of what there is."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self.path)
 
 
 def fetch(

@@ -11,12 +11,12 @@ from diffir_cli.models.families import recognise as recognise_names
 from diffir_cli.tensorfiles.containers import parameter_names
 from diffir_cli.util.files import unfinished_name
 from diffir_cli.weights.cache import (
-    file_sha256,
     imported_path,
     locked,
     promised_sha256,
     remedy,
     weights_folder,
+    weights_sha256,
 )
 from diffir_cli.weights.download import DownloadPolicy, check_license
 from diffir_cli.weights.http import check_space
@@ -38,7 +38,7 @@ def import_weights(source: Path, spec: WeightSpec, policy: DownloadPolicy) -> Pa
     if spec.embedded:
         raise WeightsError(f"{spec.name} is part of this package", "there is nothing to import")
     check_license(spec, policy)
-    sha256, promised = file_sha256(source), promised_sha256(spec)
+    sha256, promised = weights_sha256(source), promised_sha256(spec)
     if promised not in (None, sha256):
         raise ChecksumError(
             f"{source} is not the file of {spec.name}: its sha256 is {sha256} instead of "
@@ -62,7 +62,7 @@ def import_weights(source: Path, spec: WeightSpec, policy: DownloadPolicy) -> Pa
             # Strictly as the registry says: nothing else is installed under this name.
             family = find_family(spec.family)
             family.rewrite(spec.component, source, staged, spec.model, metadata)
-            imported = file_sha256(staged)
+            imported = weights_sha256(staged)
             target = imported_path(spec, imported)
             staged.replace(target)
             pin(spec.name, imported=imported, published=sha256)
@@ -91,7 +91,7 @@ def describe(source: Path, checkpoint: Checkpoint) -> dict[str, str]:
     Raises:
         WeightsError: when the file cannot be read.
     """
-    sha256 = file_sha256(source)
+    sha256 = weights_sha256(source)
     found = {**checkpoint.metadata, "source_file": source.name, "source_sha256": sha256}
     specs = [spec for spec in read_registry().values() if not spec.embedded]
     for spec in specs:
@@ -132,7 +132,7 @@ def recognise(source: Path, registry: Path | None = None) -> WeightSpec:
     # Entries that share a file have one part between them.
     parts = list({part.name: part for spec in known for part in spec.parts}.values())
     _check_file(source)
-    sha256 = file_sha256(source)
+    sha256 = weights_sha256(source)
     for part in parts:
         if promised_sha256(part) == sha256:
             return part

@@ -10,7 +10,7 @@ from typing import Any
 
 from diffir_cli.errors import WeightsError
 from diffir_cli.options import Task
-from diffir_cli.weights.cache import Installed, check_installed, file_sha256, find_installed
+from diffir_cli.weights.cache import Installed, check_installed, find_installed, weights_sha256
 from diffir_cli.weights.policy import PUBLISHED
 from diffir_cli.weights.registry import WeightSpec, default_weights, find_weights, read_registry
 
@@ -69,7 +69,7 @@ def locate_weights(
         if not path.is_file():
             names = ", ".join(spec.name for spec in known.values() if spec.task is task)
             raise WeightsError(f"no such weights file: {path}", f"known names: {names}")
-        return WeightFile(path.name, path, file_sha256(path), None)
+        return WeightFile(path.name, path, weights_sha256(path), None)
     spec = find_weights(name_or_path, registry)
     if spec.task is not task:
         raise WeightsError(

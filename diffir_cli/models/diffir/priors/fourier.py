@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -77,12 +78,4 @@ def _rise(before: int, length: int, behind: int) -> Tensor:
 
 def fast_length(length: int) -> int:
     """The next even length whose transform is fast: a product of 2, 3 and 5."""
-    length += length % 2
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
+    return 2 * cv2.getOptimalDFTSize((length + 1) // 2)
