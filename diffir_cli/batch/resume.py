@@ -12,10 +12,10 @@ from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_taken, store_errors
 from diffir_cli.errors import InputError
 from diffir_cli.options import OnExist
+from diffir_cli.util.files import file_sha256
 
 Records = Mapping[str, Sequence[Record]]
 """What was finished under each name, the newest last."""
-from diffir_cli.util.files import file_sha256
 
 
 @dataclass(frozen=True)
