@@ -168,7 +168,7 @@ def test_results_go_where_they_are_whole_or_not_at_all(
     assert store
     result = batch(album, "-o", place)
     assert result.exit_code == 3, result.output
-    assert "may be left with half" in result.stderr or "names no bucket" in result.stderr
+    assert "can leave incomplete" in result.stderr or "names no bucket" in result.stderr
 
 
 def test_a_torn_line_is_healed_for_stores_too(uploaded: str, batch: Any, tmp_path: Path) -> None:
