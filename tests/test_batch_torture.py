@@ -183,7 +183,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_pictures_done(
         _, wording = run.communicate(timeout=60)
     assert run.returncode == 0, wording
     assert len(tree(out)) == PICTURES
-    assert b"died" in wording
+    assert b"crashed" in wording
 
 
 def test_a_killed_run_with_workers_leaves_no_orphan_and_goes_on(

@@ -354,7 +354,7 @@ def test_a_result_without_a_name_goes_beside_its_input_and_replaces_nothing(
         assert done.exit_code == 0, done.output
         assert photo.with_name(expected).is_file() and expected in done.stderr
     again = run_cli("restore", photo, "-w", s2_file)
-    assert again.exit_code == 3 and "photo_realsr_x4.png exists already" in again.stderr
+    assert again.exit_code == 3 and "photo_realsr_x4.png already exists" in again.stderr
     piped = run_cli("restore", "-", "-w", s2_file)
     assert piped.exit_code == 2 and "give --output" in piped.stderr
 

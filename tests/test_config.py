@@ -45,7 +45,7 @@ def test_hidden_channels_are_truncated(expansion: float, dim: int, hidden: int) 
 @pytest.mark.parametrize("name", list(read_registry()))
 def test_a_configuration_survives_the_way_through_a_table(name: str) -> None:
     config = read_registry()[name].model
-    assert ModelConfig.from_dict(config.to_dict()) == config
+    assert type(config).from_dict(config.to_dict()) == config
 
 
 def test_every_fault_is_reported_at_once() -> None:
