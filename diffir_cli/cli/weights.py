@@ -92,8 +92,7 @@ def _described(spec: WeightSpec, silent: bool) -> Iterator[Callable[[int, int], 
             nonlocal begun
             if not begun and not silent:
                 size = f"{whole / 2**20:.1f} MiB" if whole else "an unknown number of bytes"
-                name = f"{spec.file} of {spec.owner}" if spec.owner else spec.name
-                print_message(f"downloading {name}, {size}, licence: {spec.license}")
+                print_message(f"downloading {spec.label}, {size}, licence: {spec.license}")
             begun = True
             advance(here, whole)
 

@@ -131,11 +131,11 @@ def _check_obtainable(spec: WeightSpec, policy: DownloadPolicy) -> None:
     """
     if policy.offline:
         raise WeightsError(
-            f"{spec.name} is not on this machine, and downloads are off", by_hand(spec)
+            f"{spec.label} is not on this machine, and downloads are off", by_hand(spec)
         )
     if not spec.urls:
         raise WeightsError(
-            f"{spec.name} is not on this machine and has no direct download link", by_hand(spec)
+            f"{spec.label} is not on this machine and has no direct download link", by_hand(spec)
         )
     check_license(spec, policy)
 
@@ -186,7 +186,7 @@ def _downloaded(spec: WeightSpec, path: Path, policy: DownloadPolicy) -> Path:
             faults.append(f"{url}: {error}")
             if isinstance(error, ChecksumError) and len(spec.urls) == 1:
                 raise
-    raise WeightsError(f"{spec.name} cannot be downloaded: {'; '.join(faults)}", by_hand(spec))
+    raise WeightsError(f"{spec.label} cannot be downloaded: {'; '.join(faults)}", by_hand(spec))
 
 
 def _from(url: str, spec: WeightSpec, part: Part, path: Path, policy: DownloadPolicy) -> Path:
@@ -221,7 +221,7 @@ def _named(spec: WeightSpec, part: Part, path: Path) -> Path:
         _trust(spec, part.path, sha256)
     elif sha256 != promised:
         raise ChecksumError(
-            f"what was downloaded for {spec.name} is another file: its sha256 is {sha256} instead "
+            f"what was downloaded for {spec.label} is another file: its sha256 is {sha256} instead "
             f"of {promised}",
             "either the server's file or the sha256 of the registry is wrong: ask who wrote them"
             if spec.sha256 != "unpinned"

@@ -74,6 +74,11 @@ class WeightSpec:
         return self.files or (self,)
 
     @property
+    def label(self) -> str:
+        """What messages call it: its name, or that of its file and the entry that it belongs to."""
+        return f"{self.file} of {self.owner}" if self.owner else self.name
+
+    @property
     def command(self) -> str:
         """What to type to have anything done with these weights."""
         own = f" --registry {shlex.quote(self.registry)}" if self.registry else ""
