@@ -32,17 +32,17 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=20, help="pictures in a turn")
     options = parser.parse_args()
     work = Work(options.task, locate_weights(None, options.task), PictureOptions(), device="cpu")
-    restorer = work.restorer()
+    runner = work.runner()
     paths = list_pictures(options.folder)
     bare: list[float] = []
     whole: list[float] = []
     for turn in range(options.repeats):
         part = paths[turn * options.part : (turn + 1) * options.part]
         pictures = [read_picture(path) for path in part]
-        restorer.restore(pictures[0].rgb)
+        runner.restore(pictures[0].rgb)
         started = time.perf_counter()
         for picture in pictures:
-            restorer.restore(picture.rgb)
+            runner.restore(picture.rgb)
         bare.append(time.perf_counter() - started)
         outcomes: list[Outcome] = []
         with tempfile.TemporaryDirectory() as folder:
@@ -51,9 +51,7 @@ def main() -> None:
                 for path in part
             ]
             started = time.perf_counter()
-            line = Pipeline(
-                work, restorer, 2, threading.Event(), lambda _job: None, outcomes.append
-            )
+            line = Pipeline(work, runner, 2, threading.Event(), lambda _job: None, outcomes.append)
             line.run(iter(jobs))
             whole.append(time.perf_counter() - started)
         assert not any(outcome.error for outcome in outcomes)

@@ -12,9 +12,7 @@ from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.subject import subjects_of
 from diffir_cli.benchmark.timing import seconds
-from diffir_cli.models.diffir.streaming.dirformer import strip_elements
 from diffir_cli.options import Engine, Precision
-from diffir_cli.runtime.memory import needed_bytes
 
 
 def main() -> None:
@@ -28,20 +26,17 @@ def main() -> None:
     (subject,) = subjects_of([options.name])
     width, height = map(int, options.size.split("x"))
     variant = Variant(options.engine, Precision.BF16 if options.bf16 else Precision.FP32)
-    restorer = Case(subject, width, height, variant, "cpu").restorer()
-    restorer.restore(**subject.picture(64, 64))
+    runner = Case(subject, width, height, variant, "cpu").restorer()
+    runner.restore(**subject.picture(64, 64))
     picture = subject.picture(width, height)
     taken: list[float] = []
     memory = peak_of(
-        lambda: taken.append(seconds(lambda: restorer.restore(**picture))), restorer.device
+        lambda: taken.append(seconds(lambda: runner.restore(**picture))), runner.device
     )
-    itemsize = restorer.dtype.itemsize
-    message = needed_bytes(
-        subject.config, width, height, options.engine, itemsize, strip_elements()
-    )
+    needed = runner.plan(width, height).needed
     print(
-        f"| {options.name} | {width}×{height} | {options.engine.value} | {restorer.precision} "
-        f"| {(memory.resident or 0) / 2**30:.2f} | {message / 2**30:.2f} | {taken[0]:.0f} |"
+        f"| {options.name} | {width}×{height} | {options.engine.value} | {variant.precision.value} "
+        f"| {(memory.resident or 0) / 2**30:.2f} | {needed / 2**30:.2f} | {taken[0]:.0f} |"
     )
 
 
