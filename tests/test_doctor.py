@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from diffir_cli.doctor import checks as doctor_checks
-from diffir_cli.doctor import environment as surroundings
+from diffir_cli.doctor import environment
 from diffir_cli.doctor.check import Check, State, failures, tried
 from diffir_cli.doctor.environment import EXTRAS, LIBRARIES
 from diffir_cli.doctor.run_checks import run_checks
@@ -183,13 +183,13 @@ def test_a_folder_that_cannot_be_made_is_a_failure(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "file"))
-    found = tried("folders", "cache", lambda: surroundings.check_folder(cache_folder))
+    found = tried("folders", "cache", lambda: environment.check_folder(cache_folder))
     assert found.state is State.FAILED and "NotADirectoryError" in found.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    state, text = surroundings.check_folder(lambda: tmp_path / "file" / "weights")
+    state, text = environment.check_folder(lambda: tmp_path / "file" / "weights")
     assert state is State.FAILED and text.startswith(f"{tmp_path / 'file' / 'weights'}: ")
 
 
@@ -254,7 +254,7 @@ def test_what_libraries_print_does_not_spoil_the_json(
 
 
 def test_an_extra_that_is_not_installed_is_no_failure_and_has_a_hint() -> None:
-    found = tried("extras", "ray", lambda: surroundings.check_extra("ray", ("no_such_module",)))
+    found = tried("extras", "ray", lambda: environment.check_extra("ray", ("no_such_module",)))
     assert found.state is State.ABSENT
     assert found.text == "without no_such_module; pip install 'diffir-cli[ray]'"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from diffir_cli.errors import WeightsError
 from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models.base import Window
 from diffir_cli.models.resshift.config import ResShiftConfig
@@ -327,3 +329,26 @@ def test_a_file_that_cannot_be_had_leaves_the_model_missing_and_is_named(
     assert done.exit_code == 4 and "autoencoder" in done.stderr
     assert not (tmp_path / "out.png").exists()
     assert not list((home / "cache" / "weights").rglob("*.part"))
+
+
+def test_levels_in_holes_are_rounded_and_not_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = ModelRunner(FAMILY.build(FILLING), "cpu", Precision.FP32)
+    level = torch.full((1, 3, 8, 8), 99.7 / 255)
+    monkeypatch.setattr(runner, "_run", lambda *_args: (level.clone(), 0, 0))
+    found = runner.run(noise_image(8, 8), mask=np.ones((8, 8), bool)).pixels
+    assert (found == 100).all()
+
+
+def test_colours_cannot_be_fixed_in_holes() -> None:
+    with pytest.raises(WeightsError, match="a hole has no colours of the input"):
+        ModelRunner(FAMILY.build(FILLING), "cpu", Precision.FP32, color_fix=ColorFix.WAVELET)
+
+
+def test_what_is_there_of_a_model_can_be_removed(registry: Path, home: Path) -> None:
+    folders = home / "cache" / "weights"
+    shutil.rmtree(next(folders.glob("autoencoder-*")))
+    for code in (0, 4):
+        done = run_cli("download-weights", "narrow-x4", "--remove", "--registry", registry)
+        assert done.exit_code == code, done.output
+    assert "of narrow-x4 is not on this machine" in done.output
+    assert not list(folders.glob("denoiser-*"))

@@ -173,9 +173,10 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
 
     Raises:
         InputError: when it or its mask cannot be read.
-        DeviceError: when memory does not suffice to restore one of its size.
+        DeviceError: when one of its size needs more than the limit of memory.
     """
-    if all(job.size):
+    # Without a limit what counts is what is free once the picture before it is done.
+    if all(job.size) and work.limits.max_memory:
         runner.plan(*job.size, job.deep)
     started = time.monotonic()
     # Hashed and decoded from the same bytes, even if the file changes meanwhile.

@@ -193,7 +193,7 @@ def _remove(specs: Sequence[WeightSpec], registry: Path | None, json: bool, quie
 
 def _own_parts(spec: WeightSpec, registry: Path | None) -> list[WeightSpec]:
     """The files of an entry that no other entry on this machine shares."""
-    from diffir_cli.weights.cache import State, state_of
+    from diffir_cli.weights.cache import State, state_of, weights_folder
     from diffir_cli.weights.registry import read_registry
 
     if not spec.files:
@@ -204,7 +204,9 @@ def _own_parts(spec: WeightSpec, registry: Path | None) -> list[WeightSpec]:
         if other.name != spec.name and other.files and state_of(other) is not State.MISSING
     ]
     shared = {part.name for other in others for part in other.files}
-    return [part for part in spec.files if part.name not in shared]
+    own = [part for part in spec.files if part.name not in shared]
+    # Where nothing is there at all, the first says so.
+    return [part for part in own if weights_folder(part).exists()] or own[:1]
 
 
 def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: bool) -> None:

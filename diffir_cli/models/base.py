@@ -47,6 +47,8 @@ class ModelInfo:
     """What it wants of tiles."""
     latent: bool = False
     """Whether it restores in the latent space of an autoencoder, which shifts colours."""
+    rounds: bool = True
+    """Whether levels are rounded to the nearest, half to even; else they are truncated."""
     aligned: int = 0
     """Side of the square crops, such as aligned faces, that it was made for; 0 for any picture."""
     uncounted: str = ""

@@ -44,14 +44,16 @@ def fix_colors(hq: Tensor, lq: Tensor, how: ColorFix) -> Tensor:
     if how is ColorFix.ADAIN:
         return _adain(hq, lq)
     scale = hq.shape[2] // lq.shape[2]
-    differences = [
-        _low(_enlarged_rows(lq, begin, end, scale).to(hq.device) - hq[:, :, begin:end])[
-            :, :, first - begin : last - begin
-        ]
-        for first, last, begin, end in _strips(hq.shape[2])
-    ]
-    for (first, last, _, _), difference in zip(_strips(hq.shape[2]), differences, strict=True):
-        hq[:, :, first:last] += difference
+    # Each strip is changed once the next, which looks into it, has been computed.
+    pending: tuple[Tensor, Tensor] | None = None
+    for first, last, begin, end in _strips(hq.shape[2]):
+        enlarged = _enlarged_rows(lq, begin, end, scale).to(hq.device)
+        low = _low(enlarged - hq[:, :, begin:end])[:, :, first - begin : last - begin]
+        if pending:
+            pending[0].add_(pending[1])
+        pending = hq[:, :, first:last], low
+    if pending:
+        pending[0].add_(pending[1])
     return hq
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,6 +63,7 @@ class ModelRunner:
 
     Raises:
         DeviceError: when the machine cannot provide device or precision.
+        WeightsError: when colours are to be fixed by a network that fills holes.
     """
 
     def __init__(
@@ -83,8 +85,14 @@ class ModelRunner:
             # A hole has no colours that could be kept.
             shifted = model.info.latent and not model.info.takes_mask
             color_fix = ColorFix.WAVELET if shifted else ColorFix.NONE
+        elif model.info.takes_mask and color_fix is not ColorFix.NONE:
+            raise WeightsError(
+                "a hole has no colours of the input", "leave --color-fix out, or say none"
+            )
         self.color_fix = color_fix
         self._models = {torch.float32: self.model}
+        # Plans are made by the threads that read, beside the one that restores.
+        self._lock = threading.Lock()
 
     @property
     def info(self) -> ModelInfo:
@@ -126,8 +134,7 @@ class ModelRunner:
                 Lanczos.
 
         Returns:
-            The image rounded half to even; in holes truncated, as the released inpainting code
-            does. Fractions are neither.
+            The image, rounded or truncated as `info.rounds` says. Fractions are neither.
 
         Raises:
             ValueError: when a mask is given to a network that takes none, or the other way round,
@@ -154,7 +161,7 @@ class ModelRunner:
                 tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
             truth = None if gt is None else to_tensor(gt)
             hq, tile, redone = self._run(tensor, seed, truth, precision)
-            pixels = _finished(hq, lq, mask, strength)
+            pixels = _finished(hq, lq, mask, strength, self.info.rounds)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -190,9 +197,10 @@ class ModelRunner:
 
     def _model(self, precision: Precision) -> RestorationModel:
         dtype = dtype_of(precision)
-        if dtype not in self._models:
-            self._models[dtype] = self.model.to(self.device, dtype, self.engine)
-        return self._models[dtype]
+        with self._lock:
+            if dtype not in self._models:
+                self._models[dtype] = self.model.to(self.device, dtype, self.engine)
+            return self._models[dtype]
 
     def _run(
         self, lq: Tensor, seed: int, truth: Tensor | None, precision: Precision
@@ -283,7 +291,7 @@ class _Windows:
 
 
 def _finished(
-    hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None, strength: float
+    hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None, strength: float, rounds: bool
 ) -> NDArray[Any]:
     """The pixels of a result, of the kind of `lq`.
 
@@ -300,7 +308,7 @@ def _finished(
         hq = hq * strength + (1 - strength) * torch.from_numpy(plain).permute(2, 0, 1).to(hq)
     levels = hq[0].clamp_(0, 1).mul_(white_level(lq))
     kind = KINDS[lq.dtype.name]
-    if mask is None and not kind.is_floating_point:
+    if rounds and not kind.is_floating_point:
         levels.round_()
     pixels = to_host(levels.permute(1, 2, 0).to(kind).contiguous()).numpy()
     pixels = pixels.astype(lq.dtype, copy=False)

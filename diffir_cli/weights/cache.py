@@ -186,11 +186,11 @@ def remove_installed(spec: WeightSpec) -> int:
     """
     folder = weights_folder(spec)
     if spec.embedded:
-        raise WeightsError(f"{spec.name} is part of this package", "uninstall diffir-cli instead")
+        raise WeightsError(f"{spec.label} is part of this package", "uninstall diffir-cli instead")
     try:
         if not (folder.is_dir() and any(folder.iterdir())):
             raise WeightsError(
-                f"{spec.name} is not on this machine", "diffir download-weights --list"
+                f"{spec.label} is not on this machine", "diffir download-weights --list"
             )
         with locked(folder, wait=False):
             freed = sum(path.lstat().st_size for path in folder.iterdir())

@@ -36,12 +36,12 @@ def import_weights(source: Path, spec: WeightSpec, policy: DownloadPolicy) -> Pa
     if spec.files:
         spec = _part_of(spec, source)
     if spec.embedded:
-        raise WeightsError(f"{spec.name} is part of this package", "there is nothing to import")
+        raise WeightsError(f"{spec.label} is part of this package", "there is nothing to import")
     check_license(spec, policy)
     sha256, promised = weights_sha256(source), promised_sha256(spec)
     if promised not in (None, sha256):
         raise ChecksumError(
-            f"{source} is not the file of {spec.name}: its sha256 is {sha256} instead of "
+            f"{source} is not the file of {spec.label}: its sha256 is {sha256} instead of "
             f"{promised}",
             remedy(spec),
         )

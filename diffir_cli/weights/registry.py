@@ -239,7 +239,8 @@ def _parse(name: str, entry: Mapping[str, Any], registry: str = "") -> WeightSpe
         if sorted(table.get("component", "") for table in tables) != sorted(components_of(family)):
             parts = ", ".join(components_of(family))
             raise ValueError(f"its files must be one for each component: {parts}")
-        entry = {**entry, "file": "", "size": sum(table.get("size", 0) for table in tables)}
+        sizes = [table.get("size", 0) for table in tables]
+        entry = {**entry, "file": "", "size": sum(sizes) if all(sizes) else 0}
     elif len(components_of(family)) > 1:
         raise ValueError(f"a network of family {family!r} needs files")
     texts = {key: _text(entry, key) for key in ("summary", "license", "source", "file")}

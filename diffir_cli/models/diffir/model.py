@@ -246,6 +246,8 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         takes_mask=config.in_channels == 4,
         needs_truth=needs_truth,
         channels=config.in_channels,
+        # As the released inpainting code does.
+        rounds=config.in_channels != 4,
         uncounted="the deconvolution" if config.in_channels == 6 else "",
     )
 
