@@ -37,7 +37,7 @@ class Job:
     pixels: int = 0
     """Of the source; 0 where it could not be told."""
     size: tuple[int, int] = (0, 0)
-    """(width, height) of the source; (0, 0) where it could not be told."""
+    """(width, height) of the source; (0, 0) where it is unknown."""
     deep: bool = False
     """Whether the source has 16 bits a channel."""
     bytes: int = 0

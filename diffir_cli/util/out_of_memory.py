@@ -1,4 +1,4 @@
-"""Errors of allocators that had nothing left, told from all others."""
+"""Errors of allocators that had nothing left, apart from all others."""
 
 from __future__ import annotations
 

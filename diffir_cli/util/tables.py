@@ -7,7 +7,28 @@ import difflib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
+
+
+class Table:
+    """A frozen dataclass that can be a table of TOML or JSON; a base of configurations."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as values that TOML and JSON can hold."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {field.name: plain(getattr(self, field.name)) for field in fields}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A configuration from a TOML or JSON table; fields left out keep their defaults.
+
+        Raises:
+            ValueError: when a field is unknown, of the wrong type or out of range.
+        """
+        parsed, faults = parse_table(cls, values)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return cls(**parsed)
 
 
 def parse_table(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -47,10 +47,10 @@ def fetch(url: str, part: Part, retry: RetryPolicy, notify: Callable[[int, int],
     }
     # Older versions know less.
     known = inspect.signature(gdown.download).parameters
-    how = {name: value for name, value in requested.items() if name in known}
+    options = {name: value for name, value in requested.items() if name in known}
     try:
         found = gdown.download(
-            id=url.removeprefix(PREFIX), output=str(part.path), quiet=True, **how
+            id=url.removeprefix(PREFIX), output=str(part.path), quiet=True, **options
         )
     except (DiffIRError, DownloadRefused):
         part.remove()

@@ -6,14 +6,11 @@ released networks differ. Its defaults are the released ×4 real-world super-res
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from diffir_cli.util.tables import parse_table, plain
+from diffir_cli.util.tables import Table
 
 LEVELS = 4
 """Resolutions of the DIRformer's U."""
@@ -70,7 +67,7 @@ class Prediction(StrEnum):
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Table):
     """The numbers that tell one DiffIR network from another.
 
     Raises:
@@ -210,22 +207,6 @@ class ModelConfig:
     def ffn_hidden(self, channels: int) -> int:
         """Hidden channels of a DGFN for a feature of `channels` channels, truncated."""
         return int(channels * self.ffn_expansion)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as values that TOML and JSON can hold."""
-        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """A configuration from a TOML or JSON table; fields left out keep their defaults.
-
-        Raises:
-            ValueError: when a field is unknown, of the wrong type or out of range.
-        """
-        parsed, faults = parse_table(cls, values)
-        if faults:
-            raise ValueError("; ".join(faults))
-        return cls(**parsed)
 
 
 _LARGEST = 1024

@@ -253,7 +253,7 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
 
 
 def _possible_tasks(config: ModelConfig) -> list[Task]:
-    """The tasks that a network can be for, told from its input and output."""
+    """The tasks that a network can be for, by its input and output."""
     if config.in_channels == 4:
         return [Task.INPAINT]
     if config.in_channels == 6:

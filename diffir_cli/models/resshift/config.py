@@ -10,12 +10,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from diffir_cli.util.tables import parse_table, plain
+from diffir_cli.util.tables import Table
 
 
 class MaskRule(StrEnum):
@@ -43,7 +41,7 @@ class Prediction(StrEnum):
 
 
 @dataclass(frozen=True)
-class ResShiftConfig:
+class ResShiftConfig(Table):
     """The values that tell one ResShift model from another.
 
     Raises:
@@ -249,22 +247,6 @@ class ResShiftConfig:
     def shifts(self, level: int) -> bool:
         """Whether Swin layers of a level, counted from 0, shift every second block."""
         return self.resolution >> level > self.window
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as values that TOML and JSON can hold."""
-        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ResShiftConfig:
-        """A configuration from a TOML or JSON table; fields left out keep their defaults.
-
-        Raises:
-            ValueError: when a field is unknown, of the wrong type or out of range.
-        """
-        parsed, faults = parse_table(cls, values)
-        if faults:
-            raise ValueError("; ".join(faults))
-        return cls(**parsed)
 
 
 _COUNTS = {

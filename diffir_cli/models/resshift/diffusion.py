@@ -47,7 +47,7 @@ class ShiftSchedule:
     kappa: float
     """κ, the deviation of the noise at η = 1."""
     timesteps: tuple[int, ...]
-    """The t that the network is told at each step."""
+    """The t that the network gets at each step."""
     latent: bool = True
     """Whether x_t is a latent; by which its scale is computed."""
 
@@ -76,7 +76,7 @@ class ShiftSchedule:
         return whole.subsampled(config.timesteps) if config.timesteps else whole
 
     def subsampled(self, positions: Sequence[int]) -> ShiftSchedule:
-        """The schedule of some of these steps; the network is still told their original t.
+        """The schedule of some of these steps; the network still gets their original t.
 
         Args:
             positions: Which steps, counted from 0 and rising.

@@ -13,7 +13,7 @@ The prior is the picture of little total variation that this K would blur into B
     argmin |K ⊗ S − B|² + μ |∇S|₁          by the same splitting (Wang et al., SIAM 2008)
 
 Kernels are only known but for a shift, and are taken to have their centre of mass in the middle, to
-a fraction of a pixel. Where no kernel can be told from the picture the prior is wrong, with
+a fraction of a pixel. Where the picture does not show its kernel the prior is wrong, with
 ringing; the network sees both and decides for each pixel. The released networks see the blurred
 picture alone.
 """
