@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from diffir_cli.cli.app import app
 from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models import families
-from diffir_cli.models.base import ModelInfo, Tiling, Window
+from diffir_cli.models.base import ModelInfo, Tiling, Window, require_components
 from diffir_cli.models.cost import Cost, Count, ModulePart
 from diffir_cli.options import Engine, Task
 from diffir_cli.util.files import file_sha256
@@ -32,6 +32,7 @@ NOISE = 2.0 / 255
 @dataclass(frozen=True)
 class ToyConfig:
     scale: int = 2
+    components = ("gain", "offset")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,6 +92,7 @@ class ToyFamily:
     def load(
         self, files: Mapping[str, Path], config: Any = None, any_stage: bool = False
     ) -> ToyModel:
+        require_components(self.name, config or ToyConfig(), files)
         model = self.build(config or ToyConfig())
         for name, part in model.parts().items():
             self.check(name, files[name], config)
@@ -130,7 +132,7 @@ FAMILY = ToyFamily()
 @pytest.fixture
 def toy(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A registry with two entries of the toy family, which share a file, and their files."""
-    entry = families.FamilyEntry(f"{__name__}:ToyConfig", f"{__name__}:FAMILY", ("gain", "offset"))
+    entry = families.FamilyEntry(f"{__name__}:ToyConfig", f"{__name__}:FAMILY")
     monkeypatch.setitem(families.FAMILIES, "toy", entry)
     lines = []
     for name, gain in (("toy-a", 0.5), ("toy-b", 0.25)):

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from diffir_cli.training.data import Batch
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.recipe_file import parse_recipe
+from diffir_cli.training.trainable import Batch
 from tests.conftest import TINY
 
 

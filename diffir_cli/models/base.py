@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from diffir_cli.errors import CheckpointError
 from diffir_cli.models.cost import Cost, ModulePart
 from diffir_cli.options import Engine, Precision, Task
 
@@ -82,6 +83,10 @@ class ModelConfig(Protocol):
     def scale(self) -> int:
         """Side of the output over side of the input."""
 
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the parts of the network, each in a file of its own."""
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that TOML and JSON can hold."""
 
@@ -136,6 +141,22 @@ class RestorationModel(Protocol):
         """Its modules by name."""
 
 
+def require_components(family: str, config: ModelConfig, files: Mapping[str, Path]) -> None:
+    """Make sure that there is a file for every component of a network.
+
+    Raises:
+        CheckpointError: when one is missing.
+    """
+    missing = [component for component in config.components if component not in files]
+    if missing:
+        component, path = next(iter(files.items()))
+        raise CheckpointError(
+            f"{path} is the {component} of a {family} network, which needs its "
+            f"{' and '.join(missing)} too",
+            "name an entry of weights.toml, or of a registry of yours that lists both files",
+        )
+
+
 class ModelFamily(Protocol):
     """A kind of networks."""
 
@@ -185,7 +206,7 @@ class ModelFamily(Protocol):
             any_stage: Whether a network that sees the truth will do.
 
         Raises:
-            CheckpointError: when a file cannot be read or trusted, or does not fit.
+            CheckpointError: when a file is missing, cannot be read or trusted, or does not fit.
         """
 
     def info(self, config: Any) -> ModelInfo:

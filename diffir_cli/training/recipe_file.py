@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.errors import RecipeError, WeightsError
-from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.families import DEFAULT_FAMILY, FAMILIES, config_type
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
     DataRecipe,
@@ -25,7 +25,6 @@ from diffir_cli.weights.locate import locate_weights
 from diffir_cli.weights.registry import read_registry
 
 _TABLES = {
-    "model": ModelConfig,
     "data": DataRecipe,
     "optimizer": OptimizerRecipe,
     "loss": LossRecipe,
@@ -81,7 +80,9 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
     found = list(faults)
     values = _with_new_names(values)
     parsed: dict[str, Any] = {}
-    for name, kind in _TABLES.items():
+    family = values.get("family", DEFAULT_FAMILY)
+    known = family if family in FAMILIES else DEFAULT_FAMILY
+    for name, kind in {"model": config_type(known), **_TABLES}.items():
         table = values.get(name, {})
         if not isinstance(table, Mapping):
             found.append(f"{name} must be a table, not {table!r}")
@@ -93,9 +94,11 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
             inner.append(str(error))
         found += [f"{name}.{fault}" for fault in inner]
         found += forgotten_schedule(table) if kind is OptimizerRecipe else []
-    top, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in _TABLES})
+    top, more = parse_table(
+        Recipe, {k: v for k, v in values.items() if k not in ("model", *_TABLES)}
+    )
     found += more
-    for name in ("init", "start"):
+    for name in ("init", "start", "autoencoder"):
         try:
             top[name] = _weights_file(top.get(name, ""))
         except WeightsError as error:

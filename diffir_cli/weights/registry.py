@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.errors import WeightsError
-from diffir_cli.models.families import DEFAULT_FAMILY, components_of, config_of
+from diffir_cli.models.families import DEFAULT_FAMILY, config_of
 from diffir_cli.options import Task
 
 _PACKAGE = Path(__file__).parents[1]
@@ -230,19 +230,20 @@ def _parse(name: str, entry: Mapping[str, Any], registry: str = "") -> WeightSpe
     if unknown := entry.keys() - _FIELDS:
         raise ValueError(f"it has no field {min(unknown)!r}")
     family = entry.get("family", DEFAULT_FAMILY)
+    model = config_of(family, entry["model"])
     tables = entry.get("files", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TypeError("its files must be tables")
     if tables:
         if "file" in entry:
             raise ValueError("it has both a file and files")
-        if sorted(table.get("component", "") for table in tables) != sorted(components_of(family)):
-            parts = ", ".join(components_of(family))
+        if sorted(table.get("component", "") for table in tables) != sorted(model.components):
+            parts = ", ".join(model.components)
             raise ValueError(f"its files must be one for each component: {parts}")
         sizes = [table.get("size", 0) for table in tables]
         entry = {**entry, "file": "", "size": sum(sizes) if all(sizes) else 0}
-    elif len(components_of(family)) > 1:
-        raise ValueError(f"a network of family {family!r} needs files")
+    elif len(model.components) > 1:
+        raise ValueError(f"this network of family {family!r} needs files")
     texts = {key: _text(entry, key) for key in ("summary", "license", "source", "file")}
     urls = entry.get("urls", [])
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
@@ -257,10 +258,10 @@ def _parse(name: str, entry: Mapping[str, Any], registry: str = "") -> WeightSpe
         name=name,
         task=Task(entry["task"]),
         scale=entry["scale"],
-        model=config_of(family, entry["model"]),
+        model=model,
         family=family,
         registry=registry,
-        component=components_of(family)[0],
+        component=model.components[0],
         size=entry.get("size", 0),
         sha256=str(entry.get("sha256", "unpinned")),
         urls=tuple(urls),

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.models.base import ModelInfo, Tiling, Window
+from diffir_cli.models.base import ModelInfo, Tiling, Window, require_components
 from diffir_cli.models.cost import Cost, Count, ModulePart
 from diffir_cli.models.resshift import cost as counted
 from diffir_cli.models.resshift.checkpoint import (
@@ -24,6 +23,7 @@ from diffir_cli.models.resshift.checkpoint import (
     load_autoencoder,
     load_denoiser,
     load_model,
+    save_component,
 )
 from diffir_cli.models.resshift.checkpoint import recognise as recognise_state
 from diffir_cli.models.resshift.config import REALSR_V3, ResShiftConfig
@@ -31,7 +31,6 @@ from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.models.resshift.networks.resshift import with_mask
 from diffir_cli.options import Engine, Task
 from diffir_cli.tensorfiles.containers import read_tensors
-from diffir_cli.util.files import write_atomically
 from diffir_cli.util.transfer import to_device
 
 _FACE = 512
@@ -170,6 +169,7 @@ class ResShiftFamily:
         names = " and ".join(str(path) for path in files.values())
         if config is None:
             config = REALSR_V3
+        require_components(self.name, config, files)
         if set(states) == set(Component):
             config = infer_config(
                 config, states[Component.DENOISER], states[Component.AUTOENCODER], names
@@ -211,20 +211,8 @@ class ResShiftFamily:
             CheckpointError: when the source does not hold it, or the target cannot be written.
         """
         network = _component(component, source, config)
-        header = {
-            **metadata,
-            "format": "diffir",
-            "family": self.name,
-            "component": component,
-            "config": json.dumps(getattr(network, "config", config).to_dict()),
-        }
-        tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-        try:
-            write_atomically(target, save(tensors, header))
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write {target}: {error.strerror}", "check its folder and the free space"
-            ) from error
+        own = getattr(network, "config", config)
+        save_component(Component(component), target, network, own, metadata)
 
     def info(self, config: ResShiftConfig) -> ModelInfo:
         """What may be asked of a model of a configuration."""
