@@ -17,7 +17,7 @@ from diffir_cli.training.validate import Validation
 from tests.conftest import run_cli
 from tests.training_helpers import make_recipe, run_training
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "ablations"
+RECIPES = Path(__file__).parents[1] / "recipes" / "diffir" / "ablations"
 
 
 def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:

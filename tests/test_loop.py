@@ -23,7 +23,7 @@ from diffir_cli.training.data import load_photos
 from diffir_cli.training.diffir.stage1 import stage1_losses
 from diffir_cli.training.diffir.stage2 import stage2_losses
 from diffir_cli.training.ema import EMA
-from diffir_cli.training.loop import Trainer
+from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import (
     LearningRate,
     LossRecipe,
@@ -272,3 +272,13 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
     broken = run_cli("train", recipe, "--set", "data.patch=7")
     assert broken.exit_code == 6
     assert "data.patch must be a multiple of 8, not 7" in broken.stderr
+
+
+def test_a_report_has_the_lq_pixels_of_crops_that_a_second_takes(
+    photos: Path, tmp_path: Path
+) -> None:
+    reports: list[Progress] = []
+    Trainer(make_recipe(photos), tmp_path / "run", "cpu").fit(reports.append)
+    for report in reports:
+        crops = report.pixels_per_second / report.per_second
+        assert crops == pytest.approx(4 * 8 * 8)

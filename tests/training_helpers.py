@@ -29,6 +29,8 @@ def make_recipe(photos: Path, **changes: Any) -> Recipe:
         "optimizer": {"lr": 2e-3},
         "validation": {"gt": str(photos), "every": 6, "count": 1},
     }
+    if "family" in changes:
+        table["model"] = {}
     for name, value in changes.items():
         table[name] = {**table.get(name, {}), **value} if isinstance(value, dict) else value
     return parse_recipe(table, "a test")

@@ -67,6 +67,8 @@ class Progress:
     """Sum of the terms, averaged since the last report."""
     per_second: float
     """Iterations a second since the last report."""
+    pixels_per_second: float
+    """LQ pixels of crops a second since the last report."""
     psnr: float | None = None
     """Validation PSNR in dB, when it was just measured."""
 
@@ -119,6 +121,7 @@ class Trainer:
         self.iteration, self.seconds, self.kept = 0, 0.0, -1
         self.returned, self.rolled_back_at = 0, 0
         self.losses: list[float] = []
+        self.pixels = 0
         self.digest = identity(recipe)
         if has_learnt(self._state):
             self._resume()
@@ -140,7 +143,7 @@ class Trainer:
         """
         with stop_signals() as stopped:
             started = time.monotonic() - self.seconds
-            reported = time.monotonic(), self.iteration
+            reported, self.pixels = (time.monotonic(), self.iteration), 0
             while True:
                 self.seconds = time.monotonic() - started
                 share, stop = self.world.largest(self._share(), float(bool(stopped)))
@@ -148,11 +151,13 @@ class Trainer:
                 validate = finished or self._is_time(self.recipe.validation.every)
                 if self.losses and (validate or self._is_time(self.recipe.log_every)):
                     now = time.monotonic()
-                    speed = (self.iteration - reported[1]) / max(now - reported[0], 1e-9)
+                    took = max(now - reported[0], 1e-9)
+                    speed = (self.iteration - reported[1]) / took, self.pixels / took
                     psnr = self._validate() if validate else None
                     loss = sum(self.losses) / len(self.losses)
-                    self._record(Progress(self.iteration, share, loss, speed, psnr), report)
-                    self.losses, reported = [], (time.monotonic(), self.iteration)
+                    self._record(Progress(self.iteration, share, loss, *speed, psnr), report)
+                    self.losses, self.pixels = [], 0
+                    reported = time.monotonic(), self.iteration
                 if stop or finished or self._is_time(self.recipe.save_every):
                     there = self.weights.exists() and self._state.exists()
                     calm = self.guard.is_calm
@@ -165,7 +170,7 @@ class Trainer:
                 terms = self._iterate(share)
                 if self.guard.has_collapsed(sizes(terms, self.recipe.loss.pixel)):
                     self._return(sum(terms.values()))
-                    reported = time.monotonic(), self.iteration
+                    reported, self.pixels = (time.monotonic(), self.iteration), 0
                 else:
                     self.losses.append(sum(terms.values()))
                     self._decay_rollbacks()
@@ -299,6 +304,7 @@ class Trainer:
             return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
+        self.pixels += size * batch.lq.shape[2] * batch.lq.shape[3]
         return dict(zip(losses, policy, strict=True))
 
     def _batch(self, patch: int, size: int) -> Batch:

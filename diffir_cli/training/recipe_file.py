@@ -35,6 +35,8 @@ _TABLES = {
 }
 
 
+_COMPONENTS = {"init": "model", "start": "denoiser", "autoencoder": "autoencoder"}
+"""Fields that name weights, and which file of a network of several files they mean."""
 _RENAMED = {
     "spike": "loss_spike_ratio",
     "returns": "max_rollbacks",
@@ -98,9 +100,9 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
         Recipe, {k: v for k, v in values.items() if k not in ("model", *_TABLES)}
     )
     found += more
-    for name in ("init", "start", "autoencoder"):
+    for name in _COMPONENTS:
         try:
-            top[name] = _weights_file(top.get(name, ""))
+            top[name] = _weights_file(top.get(name, ""), _COMPONENTS[name])
         except WeightsError as error:
             found.append(f"{name} cannot be used: {error}; {error.hint}")
     if distill := parsed.get("distill"):
@@ -130,8 +132,12 @@ def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _weights_file(name_or_path: str) -> str:
+def _weights_file(name_or_path: str, component: str = "model") -> str:
     """Where weights lie that the registry knows by this name; any other text as it is.
+
+    Args:
+        name_or_path: What the recipe says.
+        component: Which file of a network that consists of several.
 
     Raises:
         WeightsError: when they are not on this machine, or not what they should be.
@@ -142,7 +148,8 @@ def _weights_file(name_or_path: str) -> str:
         or (spec := read_registry().get(name_or_path)) is None
     ):
         return name_or_path
-    return str(locate_weights(name_or_path, spec.task).path)
+    found = locate_weights(name_or_path, spec.task)
+    return str(found.files.get(component, found.path))
 
 
 def _apply(values: dict[str, Any], setting: str) -> str:

@@ -39,7 +39,8 @@ class WeightFile:
     @property
     def files(self) -> Mapping[str, Path]:
         """Where each component lies."""
-        return self.others or {"model": self.path}
+        component = self.config.components[0] if self.config is not None else "model"
+        return self.others or {component: self.path}
 
 
 def locate_weights(

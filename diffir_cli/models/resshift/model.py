@@ -116,10 +116,13 @@ class ResShiftModel:
 
     def memory(self, width: int, height: int) -> int:
         """Bytes that a window of so many LQ pixels takes, beside weights and pictures."""
-        multiple, scale = self.config.multiple, self.config.scale
+        config = self.config
+        multiple, scale = config.multiple, config.scale
         wide, high = (-(-side // multiple) * multiple * scale for side in (width, height))
-        channels = self.config.ae_width if self.config.latent else self.config.width
-        return round(_MAPS * wide * high * channels * self.dtype.itemsize)
+        if config.latent:
+            return round(_MAPS * wide * high * config.ae_width * self.dtype.itemsize)
+        maps = _PIXEL_MAPS * config.width * self.dtype.itemsize / config.unshuffle**2
+        return round(wide * high * (maps + _PIXEL_IMAGES * 3 * 4))
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:
         """Bytes that the padded image and its noise take."""
@@ -137,6 +140,9 @@ class ResShiftModel:
 _MAPS = 5.6
 """Feature maps of the autoencoder's width at the size of the output that are alive at the worst
 moment, in its decoder, as measured."""
+_PIXEL_MAPS, _PIXEL_IMAGES = 25, 27
+"""Feature maps of the denoiser's first level and fp32 images at the size of the output that are
+alive at the worst moment of a model on pixels, as measured."""
 
 
 class ResShiftFamily:
