@@ -214,3 +214,17 @@ def test_a_run_that_goes_wrong_again_and_again_stops_and_keeps_its_last_good_sta
     assert all(bool(value.isfinite().all()) for value in state["model"].values())
     load_stage1(tmp_path / "run" / "tiny.safetensors")
     run_training(make_recipe(photos, optimizer={"lr": 1e-4}, save_every=3), tmp_path / "run")
+
+
+def test_crops_of_another_size_may_have_other_errors(photos: Path, tmp_path: Path) -> None:
+    growing = {"progressive_at": [0.5], "progressive_patch": [16], "progressive_batch": [2]}
+    recipe = make_recipe(photos, iterations=100, data=growing, validation={"every": 1000})
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+
+    def ten_times_the_error_in_large_crops(share: float) -> dict[str, float]:
+        trainer.iteration += 1
+        return {"rec": 0.05 if share < 0.5 else 0.5}
+
+    trainer._iterate = ten_times_the_error_in_large_crops  # type: ignore[method-assign]
+    assert trainer.fit().finished
+    assert trainer.returned == 0 and not (tmp_path / "run" / "events.txt").exists()

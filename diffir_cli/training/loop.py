@@ -168,7 +168,7 @@ class Trainer:
                 if stop or finished:
                     break
                 terms = self._iterate(share)
-                if self.guard.has_collapsed(sizes(terms, self.recipe.loss.pixel)):
+                if self.guard.has_collapsed(self._judged(terms, share)):
                     self._return(sum(terms.values()))
                     reported, self.pixels = (time.monotonic(), self.iteration), 0
                 else:
@@ -277,13 +277,23 @@ class Trainer:
         A loss or gradient that is no number updates nothing, and is returned as it is.
         """
         rates = self.recipe.optimizer, self.iteration, share, self.recipe.iterations
-        sizes = self.recipe.data.sizes()
-        _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
+        patch, size = self._crops(share)
         with oom_errors(
             f"a batch of {size} crops of {patch}×{patch} pixels does not fit into memory",
             _MORE_MEMORY if self.kept > 0 else _SMALLER_BATCH,
         ):
             return self._learn(self._batch(patch, size), size, learning_rate(*rates))
+
+    def _crops(self, share: float) -> tuple[int, int]:
+        """Side of a crop in LQ pixels and crops an iteration at a share of the schedule."""
+        rows = reversed(self.recipe.data.sizes())
+        return next((patch, size) for begin, patch, size in rows if share >= begin)
+
+    def _judged(self, terms: dict[str, float], share: float) -> dict[str, float]:
+        """The terms of a loss as the guard sees them: crops of another size have other errors."""
+        patch, size = self._crops(share)
+        judged = sizes(terms, self.recipe.loss.pixel)
+        return {f"{name} of {size} crops of {patch}": value for name, value in judged.items()}
 
     def _learn(self, batch: Batch, size: int, rate: float) -> dict[str, float]:
         """Take one step down the gradient of this process's share of `size` crops."""
