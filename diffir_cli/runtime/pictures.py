@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture
 from diffir_cli.imaging.source import PictureOptions, Source
-from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
 from diffir_cli.options import AlphaMode, Precision
 from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.util.diffusion_fill import smooth_fill
 from diffir_cli.version import __version__
 from diffir_cli.weights.locate import WeightFile
 

@@ -33,6 +33,7 @@ from diffir_cli.training.sources import (
     Windows,
 )
 from diffir_cli.training.trainable import Batch, Prior
+from diffir_cli.util.names import by_stem, stem_of
 
 _log = logging.getLogger(__name__)
 
@@ -210,26 +211,22 @@ def _matched(
 def _pairs_by_name(
     lq_folders: Sequence[str], gt_folders: Sequence[str], count: int | None
 ) -> list[tuple[Path, Path]]:
-    found: dict[str, Path] = {}
-    for path in _paths(gt_folders):
-        if path.stem in found:
-            raise InputError(
-                f"{found[path.stem]} and {path} have the same name apart from the extension",
-                "move one away, or give one ground-truth folder for each folder of degraded images",
-            )
-        found[path.stem] = path
+    found = by_stem(
+        _paths(gt_folders),
+        "move one away, or give one ground-truth folder for each folder of degraded images",
+    )
     paths = _paths(lq_folders)[:count]
     for path in paths:
-        if path.stem not in found:
+        if stem_of(path) not in found:
             raise InputError(
                 f"{path} has no matching file named {path.stem!r} in {', '.join(gt_folders)}",
                 "give both the same name; equal numbers of folders are paired in order",
             )
-    spare = len(found.keys() - {path.stem for path in paths})
+    spare = len(found.keys() - {stem_of(path) for path in paths})
     if spare and count is None:
         where = ", ".join(gt_folders)
         _log.warning("%d of %d images of %s have no matching file", spare, len(found), where)
-    return [(path, found[path.stem]) for path in paths]
+    return [(path, found[stem_of(path)]) for path in paths]
 
 
 def _read_pair(lq_path: Path, gt_path: Path, scale: int) -> Pair:

@@ -20,10 +20,10 @@ from diffir_cli.models.diffir.config import Tail
 from diffir_cli.models.diffir.networks import DIRformer
 from diffir_cli.models.diffir.networks.blocks import Downsample, Upsample
 from diffir_cli.models.diffir.networks.dirformer import DynamicBlock, Level, mixed
-from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
 from diffir_cli.models.diffir.streaming.folding import FoldedBlock
 from diffir_cli.models.diffir.streaming.rows import RowWindow, Span, spans
 from diffir_cli.models.diffir.streaming.stages import Attention, AttentionSums, Gate, Stage, run
+from diffir_cli.util.diffusion_fill import smooth_fill
 
 
 class StreamingDIRformer:
