@@ -26,9 +26,9 @@ def _distance(difference: Tensor, weights: Tensor, kind: PixelLoss) -> Tensor:
     return (10 * torch.log10(errors + _LEAST_ERROR) + 50).mean() / 100
 
 
-def squared_error(loss: float) -> float:
-    """The mean squared error that the loss in decibels of `_distance` stands for."""
-    return float(10 ** (10 * min(loss, _WORST_LOSS) - 5))
+def typical_error(loss: float) -> float:
+    """The root of the mean squared error that the loss in decibels of `_distance` stands for."""
+    return float(10 ** (5 * min(loss, _WORST_LOSS) - 2.5))
 
 
 _LEAST_ERROR = 1e-5
