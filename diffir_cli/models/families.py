@@ -22,11 +22,15 @@ class FamilyEntry:
     """`module:object` of the family."""
     components: tuple[str, ...] = ("model",)
     """Names of the files that a network consists of."""
+    teachers: tuple[str, ...] = ()
+    """Names of files that hold a network of their own which only teaches another one."""
 
 
 FAMILIES: dict[str, FamilyEntry] = {
     "diffir": FamilyEntry(
-        "diffir_cli.models.diffir.config:ModelConfig", "diffir_cli.models.diffir.model:FAMILY"
+        "diffir_cli.models.diffir.config:ModelConfig",
+        "diffir_cli.models.diffir.model:FAMILY",
+        teachers=("stage1",),
     ),
     "resshift": FamilyEntry(
         "diffir_cli.models.resshift.config:ResShiftConfig",
@@ -56,6 +60,15 @@ def components_of(name: str) -> tuple[str, ...]:
         ValueError: when there is no such family.
     """
     return _entry(name).components
+
+
+def teachers_of(name: str) -> tuple[str, ...]:
+    """Names of the files of a family that hold a network which only teaches another one.
+
+    Raises:
+        ValueError: when there is no such family.
+    """
+    return _entry(name).teachers
 
 
 def _entry(name: str) -> FamilyEntry:

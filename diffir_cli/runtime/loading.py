@@ -60,7 +60,8 @@ def load_weights(weights: WeightFile, any_stage: bool = False) -> RestorationMod
         return find_family(weights.family).load(weights.files, weights.config, any_stage)
     path = weights.path
     family, component = recognise(parameter_names(path), path)
-    others = [one for one in components_of(family.name) if one != component]
+    needed = components_of(family.name)
+    others = [one for one in needed if one != component and component in needed]
     if others:
         raise CheckpointError(
             f"{path} is the {component} of a {family.name} network, which needs its "

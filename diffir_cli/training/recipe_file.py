@@ -139,7 +139,7 @@ def _weights_file(name_or_path: str) -> str:
         or (spec := read_registry().get(name_or_path)) is None
     ):
         return name_or_path
-    return str(locate_weights(name_or_path, spec.task).path)
+    return str(locate_weights(name_or_path, spec.task, teachers=True).path)
 
 
 def _apply(values: dict[str, Any], setting: str) -> str:

@@ -17,6 +17,8 @@ from diffir_cli.models.base import ModelInfo, Window
 from diffir_cli.models.cost import Cost, ModulePart
 from diffir_cli.models.diffir.checkpoint import (
     load_checkpoint,
+    load_model,
+    load_stage1,
     rebuild,
     rebuild_stage2,
     save_weights,
@@ -31,7 +33,7 @@ from diffir_cli.models.diffir.memory import (
 from diffir_cli.models.diffir.module_parts import module_parts
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
-from diffir_cli.models.diffir.official_names import is_known
+from diffir_cli.models.diffir.official_names import is_known, stage_of
 from diffir_cli.models.diffir.priors.windows import prior_bytes, with_prior_if_read
 from diffir_cli.models.diffir.streaming.condition import condition
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
@@ -167,12 +169,12 @@ class DiffIRFamily:
     name = "diffir"
 
     def check(self, component: str, path: Path, config: ModelConfig) -> None:
-        """Make sure that a file holds a stage-2 network of a configuration.
+        """Make sure that a file holds a network of a configuration, and of its stage.
 
         Raises:
             CheckpointError: when it does not.
         """
-        self.load({component: path}, config)
+        _of_stage(component, path, config)
 
     def fits(self, component: str, path: Path, config: ModelConfig) -> bool:
         """Whether a file holds a network, of any stage, of a configuration.
@@ -190,16 +192,19 @@ class DiffIRFamily:
         config: ModelConfig,
         metadata: Mapping[str, str],
     ) -> None:
-        """Write a stage-2 network again as safetensors, with its configuration in the header.
+        """Write a network again as safetensors, with its configuration in the header.
 
         Raises:
-            CheckpointError: when the source does not hold one, or the target cannot be written.
+            CheckpointError: when the source does not hold one of the stage, or the target cannot be
+                written.
         """
-        save_weights(target, self.load({component: source}, config).network, metadata)
+        save_weights(target, _of_stage(component, source, config), metadata)
 
     def recognise(self, names: Sequence[str]) -> str | None:
-        """`model` where parameters have these names."""
-        return "model" if is_known(names) else None
+        """`model` or `stage1` where parameters have these names."""
+        if not is_known(names):
+            return None
+        return _STAGE_1 if stage_of(names) == 1 else "model"
 
     def load(
         self,
@@ -213,7 +218,7 @@ class DiffIRFamily:
             CheckpointError: when the file cannot be read or trusted, is of stage 1 unless any
                 stage will do, or does not fit.
         """
-        checkpoint = load_checkpoint(files["model"], config)
+        checkpoint = load_checkpoint(next(iter(files.values())), config)
         return DiffIRModel((rebuild if any_stage else rebuild_stage2)(checkpoint))
 
     def info(self, config: ModelConfig) -> ModelInfo:
@@ -234,6 +239,18 @@ class DiffIRFamily:
 
 
 FAMILY = DiffIRFamily()
+
+_STAGE_1 = "stage1"
+"""The component of a network that sees the truth and teaches stage 2."""
+
+
+def _of_stage(component: str, path: Path, config: ModelConfig) -> DiffIRS1 | DiffIRS2:
+    """The network of a file.
+
+    Raises:
+        CheckpointError: when the file does not hold one of the component's stage.
+    """
+    return load_stage1(path, config) if component == _STAGE_1 else load_model(path, config)
 
 
 def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
