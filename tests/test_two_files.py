@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -111,10 +112,9 @@ def _free(patch: pytest.MonkeyPatch, *free: int) -> None:
     left = list(free)
 
     def disk_usage(_path: Path) -> Any:
-        found = left.pop(0) if len(left) > 1 else left[0]
-        return shutil._ntuple_diskusage(2**40, 0, found)  # type: ignore[attr-defined]
+        return SimpleNamespace(free=left.pop(0) if len(left) > 1 else left[0])
 
-    patch.setattr(http.shutil, "disk_usage", disk_usage)
+    patch.setattr(shutil, "disk_usage", disk_usage)
 
 
 def test_a_disk_too_small_for_both_is_refused_before_the_first_byte(
