@@ -178,7 +178,7 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
     """
     # Without a limit what counts is what is free once the picture before it is done.
     if all(job.size) and work.limits.max_memory:
-        runner.plan(*job.size, job.deep)
+        runner.plan(*job.size, job.deep, work.picture_options.strength)
     started = time.monotonic()
     # Hashed and decoded from the same bytes, even if the file changes meanwhile.
     changed, data = _content(job.source, work)

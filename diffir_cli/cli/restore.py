@@ -126,7 +126,7 @@ def restore(
         if target is None:
             target = _beside(source, task, runner.info.scale, format_, overwrite)
         # What will not fit into memory is not decoded.
-        runner.plan(*probe.size, probe.deep)
+        runner.plan(*probe.size, probe.deep, strength)
         loaded = read_source(shown, picture_options, mask, data)
         check_source(loaded, target, format_, picture_options, runner.info.scale)
         if compare:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffir_cli.errors import DeviceError, WeightsError
-from diffir_cli.imaging.picture import resize_lanczos
 from diffir_cli.models.base import Context, ModelInfo, RestorationModel, Window
 from diffir_cli.models.progress import Progress, part_of
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
+from diffir_cli.runtime.blend import blend
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
-from diffir_cli.runtime.memory import CANVAS_SHARE, Plan, plan_run
+from diffir_cli.runtime.memory import CANVAS_SHARE, STRIP_ROWS, Finish, Plan, plan_run
 from diffir_cli.util.device_memory import available_bytes
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
 from diffir_cli.util.tiling import blended, tile_places
@@ -164,7 +164,8 @@ class ModelRunner:
                 holes = torch.tensor(mask)[None, None].float()
                 tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
             truth = None if gt is None else to_tensor(gt)
-            hq, tile, redone = self._run(tensor, seed, truth, precision, progress)
+            finish = Finish(strength, self.color_fix)
+            hq, tile, redone = self._run(tensor, seed, truth, precision, finish, progress)
             pixels = _finished(hq, lq, mask, strength, self.info.rounds)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -176,14 +177,20 @@ class ModelRunner:
             "use a smaller --tile, or a machine with more memory",
         )
 
-    def plan(self, width: int, height: int, deep: bool = False) -> Plan:
+    def plan(self, width: int, height: int, deep: bool = False, strength: float = 1.0) -> Plan:
         """How an image of so many LQ pixels will be executed; needs no image.
+
+        Args:
+            width: LQ pixels.
+            height: LQ pixels.
+            deep: Whether it has more than 8 bits a channel.
+            strength: Share of the network in the result.
 
         Raises:
             DeviceError: when it does not fit into memory.
         """
-        model = self._model(self.precision_for(deep))
-        return plan_run(model, width, height, self.device, self.limits)
+        model, finish = self._model(self.precision_for(deep)), Finish(strength, self.color_fix)
+        return plan_run(model, width, height, self.device, self.limits, finish)
 
     @torch.inference_mode()
     def run_tensor(self, lq: Tensor, seed: int = 0, truth: Tensor | None = None) -> Tensor:
@@ -197,7 +204,8 @@ class ModelRunner:
         Returns:
             (1, 3, scale·H, scale·W), float32 on the device, not clamped.
         """
-        return self._run(lq, seed, truth, self.precision_for())[0]
+        finish = Finish(color_fix=self.color_fix)
+        return self._run(lq, seed, truth, self.precision_for(), finish)[0]
 
     def _model(self, precision: Precision) -> RestorationModel:
         dtype = dtype_of(precision)
@@ -212,12 +220,13 @@ class ModelRunner:
         seed: int,
         truth: Tensor | None,
         precision: Precision,
+        finish: Finish,
         progress: Progress | None = None,
     ) -> tuple[Tensor, int, int]:
         """(1, 3, scale·H, scale·W) in float32, the side of the tiles, and how many were redone."""
         height, width = lq.shape[-2:]
         model = self._model(precision)
-        plan = plan_run(model, width, height, self.device, self.limits)
+        plan = plan_run(model, width, height, self.device, self.limits, finish)
         _log.info(
             "%d×%d pixels need about %d MiB on %s in %s",
             *(width, height, plan.needed >> 20, self.device, precision.value),
@@ -258,7 +267,7 @@ class _Windows:
         overflowed there.
         """
         hq = self._restored(lq, left, top, progress, self.precision)
-        if dtype_of(self.precision).itemsize < 4 and not torch.isfinite(hq).all():
+        if dtype_of(self.precision).itemsize < 4 and not _is_finite(hq):
             size = f"{lq.shape[3]}×{lq.shape[2]} pixels"
             _log.warning("%s overflowed: %s are restored again in fp32", self.precision.value, size)
             self.redone += 1
@@ -315,6 +324,11 @@ class _Windows:
         return blended(lq, info.scale, tile, overlap, info.multiple, placed, bound)
 
 
+def _is_finite(hq: Tensor) -> bool:
+    """Whether there is no NaN and nothing infinite; unlike `isfinite` without a copy."""
+    return all(bool(torch.isfinite(end)) for end in torch.aminmax(hq))
+
+
 def _finished(
     hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None, strength: float, rounds: bool
 ) -> NDArray[Any]:
@@ -323,18 +337,18 @@ def _finished(
     Raises:
         WeightsError: when it is not finite.
     """
-    if not torch.isfinite(hq).all():
+    if not _is_finite(hq):
         raise WeightsError(
             "the network produced NaN or infinite values", "are the weights damaged? try others"
         )
-    if strength < 1:
-        shape = hq.shape[2], hq.shape[3]
-        plain = resize_lanczos(lq.astype(np.float32) / np.float32(white_level(lq)), shape)
-        hq = hq * strength + (1 - strength) * torch.from_numpy(plain).permute(2, 0, 1).to(hq)
-    levels = hq[0].clamp_(0, 1).mul_(white_level(lq))
+    hq = blend(hq, lq, strength)
     kind = KINDS[lq.dtype.name]
-    if rounds and not kind.is_floating_point:
-        levels.round_()
-    pixels = to_host(levels.permute(1, 2, 0).to(kind).contiguous()).numpy()
-    pixels = pixels.astype(lq.dtype, copy=False)
+    pixels = np.empty((*hq.shape[2:], 3), lq.dtype)
+    # A strip at a time, since copies of all levels would take as much as the result.
+    for first in range(0, hq.shape[2], STRIP_ROWS):
+        levels = hq[0, :, first : first + STRIP_ROWS].clamp_(0, 1).mul_(white_level(lq))
+        if rounds and not kind.is_floating_point:
+            levels.round_()
+        strip = to_host(levels.permute(1, 2, 0).to(kind).contiguous()).numpy()
+        pixels[first : first + STRIP_ROWS] = strip
     return pixels if mask is None else np.where(mask[:, :, None], pixels, lq)
