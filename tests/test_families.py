@@ -21,6 +21,7 @@ from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models import families
 from diffir_cli.models.base import ModelInfo, Tiling, Window, require_components
 from diffir_cli.models.cost import Cost, Count, ModulePart
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Task
 from diffir_cli.util.files import file_sha256
 from tests.conftest import noise_image
@@ -60,14 +61,21 @@ class ToyModel:
         return ToyModel(self.config, self.gain.to(device), self.offset.to(device))
 
     def context(
-        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None = None,
+        budget: int | None = None,
+        progress: Progress | None = None,
     ) -> ToyContext:
         below, right = (-side % 4 for side in lq.shape[2:])
         padded = nn.functional.pad(lq, (0, right, 0, below), "replicate")
         made = torch.Generator().manual_seed(seed)
         return ToyContext(padded, NOISE * torch.randn(padded.shape, generator=made))
 
-    def restore(self, lq: Tensor, window: Window, context: ToyContext) -> Tensor:
+    def restore(
+        self, lq: Tensor, window: Window, context: ToyContext, progress: Progress | None = None
+    ) -> Tensor:
         rows = slice(window.top, window.top + window.height)
         columns = slice(window.left, window.left + window.width)
         noisy = lq * self.gain.weight + self.offset.weight + context.noise[..., rows, columns]

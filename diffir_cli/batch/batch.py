@@ -32,6 +32,7 @@ from diffir_cli.batch.stores import (
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import WorkerPool
 from diffir_cli.errors import InputError
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.files import make_folder, this_process
@@ -195,6 +196,7 @@ def run_plan(
     stop: threading.Event,
     begin: Callable[[Job], None],
     done: Callable[[Outcome], None],
+    progress: Progress | None = None,
 ) -> None:
     """Restore what is left to do.
 
@@ -205,6 +207,7 @@ def run_plan(
         stop: Set from outside to end the run after the pictures that are in a network.
         begin: Called with each job as it enters a network.
         done: Called with what became of each.
+        progress: Told how far the picture in the network is, where that is in this process.
 
     Raises:
         DiffIRError: when no process could begin.
@@ -230,7 +233,8 @@ def run_plan(
             works = [replace(work, device=device) for device in request.devices]
             WorkerPool(works, request.helpers, stop).run(iter(todo), begin, finished)
         else:
-            Pipeline(work, restorer, request.helpers, stop, begin, finished).run(iter(todo))
+            how = work, restorer, request.helpers, stop, begin, finished
+            Pipeline(*how, progress).run(iter(todo))
     finally:
         _clean(todo, request)
         _push(todo, work, request)

@@ -98,14 +98,26 @@ class Picture:
         return replace(self, metadata=self.metadata.stripped())
 
 
-def resize_lanczos(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """(H, W, C) in another shape, (height, width), by Lanczos, neither rounded nor clipped."""
+def resize_lanczos(
+    image: NDArray[np.float32],
+    shape: tuple[int, int],
+    rows: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
+    """(H, W, C) in another shape, (height, width), by Lanczos, neither rounded nor clipped.
+
+    Args:
+        image: What to resize.
+        shape: Of the result.
+        rows: Where in the image the result begins and ends; None for all of it.
+    """
     size = shape[1], shape[0]
-    planes = [
-        np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS))
-        for plane in np.ascontiguousarray(image.transpose(2, 0, 1))
-    ]
-    return np.stack(planes, axis=2)
+    begin, end = rows or (0, len(image))
+    box = 0, begin, image.shape[1], end
+    result = np.empty((*shape, image.shape[2]), np.float32)
+    for channel in range(image.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(image[:, :, channel]))
+        result[:, :, channel] = np.asarray(plane.resize(size, Image.Resampling.LANCZOS, box))
+    return result
 
 
 def _resize_plane(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.cost import Cost, ModulePart
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class ModelInfo:
     """What of its work is no part of its Mult-Adds."""
     precisions: frozenset[Precision] = frozenset(Precision)
     """Number formats that it can compute in."""
+    context_share: float = 0.0
+    """Of the time that an image takes, about how much its context takes."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,12 @@ class RestorationModel(Protocol):
         """The same weights on a device, computing in a number format, executed in one way."""
 
     def context(
-        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None = None,
+        budget: int | None = None,
+        progress: Progress | None = None,
     ) -> Context:
         """Look at a whole image.
 
@@ -120,15 +128,19 @@ class RestorationModel(Protocol):
             seed: Where all noise comes from.
             truth: (1, 3, scale·H, scale·W) in [0, 1] where the network sees it.
             budget: Bytes that this may take on the device; None for no limit.
+            progress: Told how far this is; None for nobody.
         """
 
-    def restore(self, lq: Tensor, window: Window, context: Any) -> Tensor:
+    def restore(
+        self, lq: Tensor, window: Window, context: Any, progress: Progress | None = None
+    ) -> Tensor:
         """Restore a window: (1, 3, scale·h, scale·w), near [0, 1] but not clamped.
 
         Args:
             lq: (1, C, h, w), cut from `context.lq`.
             window: Where it was cut.
             context: What `context` gave for the image.
+            progress: Told how far this is; None for nobody.
         """
 
     def memory(self, width: int, height: int) -> int:

@@ -20,11 +20,15 @@ class FamilyEntry:
     """`module:class` of its configuration, which loads no torch."""
     family: str
     """`module:object` of the family."""
+    teachers: tuple[str, ...] = ()
+    """Names of files that hold a network of their own which only teaches another one."""
 
 
 FAMILIES: dict[str, FamilyEntry] = {
     "diffir": FamilyEntry(
-        "diffir_cli.models.diffir.config:ModelConfig", "diffir_cli.models.diffir.model:FAMILY"
+        "diffir_cli.models.diffir.config:ModelConfig",
+        "diffir_cli.models.diffir.model:FAMILY",
+        teachers=("stage1",),
     ),
     "resshift": FamilyEntry(
         "diffir_cli.models.resshift.config:ResShiftConfig",
@@ -53,6 +57,15 @@ def config_type(name: str) -> type[ModelConfig]:
     """
     kind: type[ModelConfig] = _imported(_entry(name).config)
     return kind
+
+
+def teachers_of(name: str) -> tuple[str, ...]:
+    """Names of the files of a family that hold a network which only teaches another one.
+
+    Raises:
+        ValueError: when there is no such family.
+    """
+    return _entry(name).teachers
 
 
 def _entry(name: str) -> FamilyEntry:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture
 from diffir_cli.imaging.source import PictureOptions, Source
+from diffir_cli.models.progress import Progress, part_of
 from diffir_cli.options import AlphaMode, Precision
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.diffusion_fill import smooth_fill
@@ -40,6 +41,7 @@ def restore_picture(
     alpha: AlphaMode = AlphaMode.LANCZOS,
     software: str = "",
     strength: float = 1.0,
+    progress: Progress | None = None,
 ) -> RestoredPicture:
     """Restore a picture.
 
@@ -51,6 +53,7 @@ def restore_picture(
         alpha: What becomes of transparency.
         software: What made the result, for the file.
         strength: Share of the network in the result; the rest is the picture, resized.
+        progress: Told how far this is; None for nobody.
 
     Raises:
         DeviceError: when the picture does not fit into memory.
@@ -59,7 +62,9 @@ def restore_picture(
     rgb = picture.rgb
     if picture.alpha is not None and holes is None:
         rgb = bleed(rgb, picture.alpha)
-    found = runner.run(rgb, seed, mask=holes, strength=strength)
+    twice = picture.alpha is not None and alpha is AlphaMode.NETWORK
+    own = part_of(progress, 0.0, 0.5 if twice else 1.0)
+    found = runner.run(rgb, seed, mask=holes, strength=strength, progress=own)
     pixels = found.pixels
     if picture.grey or _is_grey(picture.rgb):
         # Grey stays grey, whatever the mode of the file.
@@ -69,7 +74,8 @@ def restore_picture(
     if picture.alpha is not None and alpha is AlphaMode.DROP:
         result = replace(result, alpha=None)
     if picture.alpha is not None and alpha is AlphaMode.NETWORK:
-        result = replace(result, alpha=_through_network(runner, picture.alpha, seed, result))
+        own = part_of(progress, 0.5, 1.0)
+        result = replace(result, alpha=_through_network(runner, picture.alpha, seed, result, own))
     return RestoredPicture(result, found.precision, found.tile, found.redone)
 
 
@@ -88,7 +94,11 @@ def check_holes(runner: ModelRunner, given: bool, name: str) -> None:
 
 
 def restore_source(
-    runner: ModelRunner, source: Source, options: PictureOptions, weights: WeightFile
+    runner: ModelRunner,
+    source: Source,
+    options: PictureOptions,
+    weights: WeightFile,
+    progress: Progress | None = None,
 ) -> RestoredPicture:
     """Restore a picture that was read and finish it: its size, background and metadata.
 
@@ -105,6 +115,7 @@ def restore_source(
         options.alpha,
         origin,
         options.strength,
+        progress,
     )
     result = found.picture.resized(source.size_of_result(options, runner.info.scale))
     if options.background is not None:
@@ -124,12 +135,17 @@ def provenance(weights: WeightFile, seed: int) -> str:
 
 
 def _through_network(
-    runner: ModelRunner, alpha: NDArray[Any], seed: int, result: Picture
+    runner: ModelRunner,
+    alpha: NDArray[Any],
+    seed: int,
+    result: Picture,
+    progress: Progress | None,
 ) -> NDArray[Any] | None:
     """Alpha as a grey picture of its own; what a network would only trouble is resized instead."""
     if runner.info.takes_mask or alpha.min() == alpha.max():
         return result.alpha
-    planes = runner.restore(np.repeat(alpha[:, :, None], 3, axis=2), seed)
+    grey = np.repeat(alpha[:, :, None], 3, axis=2)
+    planes = runner.run(grey, seed, progress=progress).pixels
     return np.rint(planes.mean(axis=2)).astype(alpha.dtype)
 
 

@@ -148,7 +148,7 @@ def _weights_file(name_or_path: str, component: str = "model") -> str:
         or (spec := read_registry().get(name_or_path)) is None
     ):
         return name_or_path
-    found = locate_weights(name_or_path, spec.task)
+    found = locate_weights(name_or_path, spec.task, teachers=True)
     return str(found.files.get(component, found.path))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.base import ModelInfo, Tiling, Window, require_components
 from diffir_cli.models.cost import Cost, Count, ModulePart
+from diffir_cli.models.progress import Progress
 from diffir_cli.models.resshift import cost as counted
 from diffir_cli.models.resshift.checkpoint import (
     Component,
@@ -29,6 +30,7 @@ from diffir_cli.models.resshift.checkpoint import recognise as recognise_state
 from diffir_cli.models.resshift.config import REALSR_V3, ResShiftConfig
 from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.models.resshift.networks.resshift import with_mask
+from diffir_cli.models.resshift.progress import reporting
 from diffir_cli.options import Engine, Task
 from diffir_cli.tensorfiles.containers import read_tensors
 from diffir_cli.util.transfer import to_device
@@ -82,7 +84,12 @@ class ResShiftModel:
         return ResShiftModel(network, dtype)
 
     def context(
-        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None = None,
+        budget: int | None = None,
+        progress: Progress | None = None,
     ) -> ResShiftContext:
         """The padded image, and all noise for it.
 
@@ -91,8 +98,9 @@ class ResShiftModel:
             seed: Where the noise comes from.
             truth: Not looked at.
             budget: Not looked at.
+            progress: Not called, since this takes no time.
         """
-        del truth, budget
+        del truth, budget, progress
         image = 2 * lq[:, :3] - 1
         if self.config.takes_mask:
             image = with_mask(image, lq[:, 3:])
@@ -104,7 +112,13 @@ class ResShiftModel:
         device = next(self.network.parameters()).device
         return ResShiftContext(to_device(padded, device), to_device(noise, device))
 
-    def restore(self, lq: Tensor, window: Window, context: ResShiftContext) -> Tensor:
+    def restore(
+        self,
+        lq: Tensor,
+        window: Window,
+        context: ResShiftContext,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Encode a window, walk the chain, decode: (1, 3, scale·h, scale·w), near [0, 1]."""
         scale, factor = self.config.scale, self.config.factor
         left, top, width, height = (
@@ -112,7 +126,12 @@ class ResShiftModel:
             for side in (window.left, window.top, window.width, window.height)
         )
         noise = context.noise[..., top : top + height, left : left + width]
-        return self.network(lq, noise).float().add_(1).mul_(0.5)
+        if progress is None:
+            hq = self.network(lq, noise)
+        else:
+            with reporting(self.network, window.width, window.height, progress) as on_step:
+                hq = self.network(lq, noise, on_step)
+        return hq.float().add_(1).mul_(0.5)
 
     def memory(self, width: int, height: int) -> int:
         """Bytes that a window of so many LQ pixels takes, beside weights and pictures."""
