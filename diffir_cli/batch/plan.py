@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from diffir_cli.batch.find import Found, files_in
 from diffir_cli.batch.stores import below, real_path, store_errors
 from diffir_cli.errors import InputError
+from diffir_cli.imaging.fitting import would_be_lost
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
 from diffir_cli.imaging.source import PictureOptions, result_size
@@ -68,6 +69,10 @@ class Naming:
     """Of lossy formats."""
     lossless: bool = False
     """Whether formats that can lose nothing do so."""
+
+    def holds_alpha(self, kind: str) -> bool:
+        """Whether the result of a file of a format, as Pillow calls it, can be transparent."""
+        return (format_of(Path("result"), self.format) if self.format else format_like(kind)).alpha
 
 
 def plan_jobs(
@@ -142,6 +147,8 @@ def _job(
                 error = f"{item.path} has the format {probe.format}, which diffir cannot write"
             elif probe.frames > 1:
                 error = f"{item.path} has {probe.frames} frames, and only one would remain"
+            elif probe.lost and not picture_options.strip_metadata:
+                error = would_be_lost(item.path, probe.lost).message
     else:
         ending = _ending(item.path, format_)
         output = _name(item, naming) + ending

@@ -308,7 +308,7 @@ def picture_options(
         BadParameter: when the background is no colour, or nothing would be in front of it, or the
             size of the result cannot be understood or is given twice.
     """
-    from diffir_cli.imaging.read import MAX_PIXELS
+    from diffir_cli.imaging.opening import MAX_PIXELS
     from diffir_cli.imaging.source import PictureOptions
 
     colour = None

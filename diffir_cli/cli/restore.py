@@ -127,7 +127,7 @@ def restore(
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep)
         loaded = read_source(shown, picture_options, mask, data)
-        check_source(loaded, target, format_, picture_options, runner.info.scale)
+        check_source(loaded, shown, target, format_, picture_options, runner.info.scale)
         if compare:
             width, height = loaded.size_of_result(picture_options, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
