@@ -29,13 +29,13 @@ def _samples(channels: int, dtype: Any = np.uint16, size: tuple[int, int] = (23,
 
 def _written(path: Path, pixels: NDArray[Any], planar: bool = False, **options: Any) -> Path:
     """A TIFF of (H, W, channels) as tifffile writes it."""
-    layout = "separate" if planar else "contig"
+    layout: str | None = "separate" if planar else "contig"
     data = np.moveaxis(pixels, 2, 0) if planar else pixels
     if pixels.shape[2] == 1:
         data, layout = pixels[:, :, 0], None
     kind = "rgb" if pixels.shape[2] > 2 else "minisblack"
     settings = {"photometric": kind, "planarconfig": layout, "metadata": None, **options}
-    tifffile.imwrite(path, data, **settings)  # type: ignore[arg-type]
+    tifffile.imwrite(path, data, **settings)
     return path
 
 

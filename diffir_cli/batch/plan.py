@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from diffir_cli.batch.find import Found, files_in
 from diffir_cli.batch.stores import below, real_path, store_errors
 from diffir_cli.errors import InputError
-from diffir_cli.imaging.fitting import would_be_lost
+from diffir_cli.imaging.fitting import check_only_copy
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
 from diffir_cli.imaging.source import PictureOptions, result_size
@@ -147,8 +147,6 @@ def _job(
                 error = f"{item.path} has the format {probe.format}, which diffir cannot write"
             elif probe.frames > 1:
                 error = f"{item.path} has {probe.frames} frames, and only one would remain"
-            elif probe.lost and not picture_options.strip_metadata:
-                error = would_be_lost(item.path, probe.lost).message
     else:
         ending = _ending(item.path, format_)
         output = _name(item, naming) + ending
@@ -157,6 +155,8 @@ def _job(
         width, height = result_size(probe.size, picture_options, naming.scale)
         alpha = probe.alpha and picture_options.keeps_alpha
         try:
+            if folder is None:
+                check_only_copy(item.path, probe.lost, picture_options.strip_metadata)
             check_fit(target, (width, height), alpha, probe.deep, format_)
             check_coding(target, naming.quality, naming.lossless, format_)
         except InputError as fault:

@@ -50,7 +50,7 @@ def encode(
     picture = picture.for_format(format_)
     metadata, _ = fit_metadata(picture, format_)
     pixels = picture.channels()
-    if pixels.shape[2] == 2 and not stays_grey(picture, format_):
+    if pixels.shape[2] < 3 and not stays_grey(picture, format_):
         pixels = np.concatenate([np.repeat(pixels[:, :, :1], 3, 2), pixels[:, :, 1:]], axis=2)
     if format_.name == "TIFF":
         encode_tiff(pixels, metadata, file)

@@ -17,6 +17,9 @@ from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.pixel_tags import drop_map
 from diffir_cli.imaging.xmp import has_extension, without_extension
 
+LEVELS = "its levels finer than those of the result"
+"""A name of what no option gives up, since it is no metadata."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,21 +38,26 @@ def check_notes(
     Raises:
         InputError: when something of the only copy would be lost.
     """
-    if stripped:
-        picture = picture.stripped()
-    _, lost = fit_metadata(picture, format_)
+    _, lost = fit_metadata(picture.stripped() if stripped else picture, format_)
+    if only_copy:
+        # Of these there is a warning already where a copy stays.
+        check_only_copy(path, lost + (LEVELS,) * picture.reduced, stripped)
+    elif lost:
+        _log.warning("%s: the result does not have %s", path, " and ".join(lost))
+
+
+def check_only_copy(path: Path, lost: tuple[str, ...], stripped: bool) -> None:
+    """Refuse to replace a file by a result that does not have all of it.
+
+    Raises:
+        InputError: when something would be lost that nobody gave up.
+    """
+    lost = tuple(name for name in lost if name == LEVELS or not stripped)
     if not lost:
         return
-    if only_copy:
-        raise would_be_lost(path, lost)
-    _log.warning("%s: the result does not have %s", path, " and ".join(lost))
-
-
-def would_be_lost(path: Path, lost: tuple[str, ...]) -> InputError:
-    """That a file cannot be replaced by its result."""
-    return InputError(
-        f"{path} would lose {' and '.join(lost)}: add --strip-metadata to replace it nevertheless",
-        "or write the result elsewhere with -o",
+    way_out = "" if LEVELS in lost else ": add --strip-metadata to replace it nevertheless"
+    raise InputError(
+        f"{path} would lose {' and '.join(lost)}{way_out}", "write the result elsewhere with -o"
     )
 
 

@@ -82,3 +82,23 @@ def beside_picture(
     if kind == "BMP" and start[70:74] in _BMP_PROFILES and start[14] >= 124:
         return ("its colour profile",)
     return ()
+
+
+def is_reduced(image: Image.Image, start: bytes) -> bool:
+    """Whether the decoder of a file has cut its levels to 8 bits.
+
+    Args:
+        image: As Pillow opened it.
+        start: The first bytes of the file.
+    """
+    if image.format == "JXL":
+        return image.mode in ("L", "LA", "RGB", "RGBA") and read_jxl_notes(start).bits > 8
+    if image.format == "AVIF":
+        return _is_deep_avif(start)
+    return bool(image.info.get("bit_depth", 8) > 8)
+
+
+def _is_deep_avif(start: bytes) -> bool:
+    """Whether the decoder's configuration of an AVIF says so; Pillow does not."""
+    place = start.find(b"av1C")
+    return place >= 0 and bool(start[place + 6 : place + 7] > b"" and start[place + 6] & 0x40)

@@ -25,6 +25,8 @@ class Picture:
     """Whether the file had one colour channel."""
     metadata: Metadata = field(default_factory=Metadata)
     """What the file says about it."""
+    reduced: bool = False
+    """Whether the levels of its file were finer than those that were read."""
     format: str = ""
     """What Pillow calls the format of its file; empty where it comes from none."""
 

@@ -11,7 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
-from diffir_cli.imaging.notes import START, beside_picture
+from diffir_cli.imaging.fitting import LEVELS
+from diffir_cli.imaging.notes import START, beside_picture, is_reduced
 from diffir_cli.imaging.opening import (
     check_size,
     decode_errors,
@@ -89,7 +90,8 @@ def _probe(path: Path, max_pixels: int, data: bytes | None) -> Probe:
         check_size(path, directory.size, max_pixels)
         width, height = directory.size
         size = (height, width) if directory.orientation >= _LYING else (width, height)
-        alpha, lost = layout.alpha is not None, directory.lost(layout.spare)
+        alpha = layout.alpha is not None
+        lost = directory.lost(layout.spare) + (LEVELS,) * layout.reduced
         return Probe(size, "TIFF", alpha, layout.deep, directory.frames, lost)
 
 
@@ -105,6 +107,7 @@ def _probe_with_pillow(
         kind = image.format or ""
         frames = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
         lost = beside_picture(image, start, chunks=chunks)
+        lost += (LEVELS,) * is_reduced(image, start)
         alpha = image.has_transparency_data
         return Probe((width, height), kind, alpha, deep, frames, lost)
 

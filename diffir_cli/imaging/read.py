@@ -14,9 +14,8 @@ from PIL import Image, ImageOps
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.deep import decode_deep
 from diffir_cli.imaging.formats import IMAGE_SUFFIXES
-from diffir_cli.imaging.jxl import read_jxl_notes
 from diffir_cli.imaging.metadata import read_metadata
-from diffir_cli.imaging.notes import START, with_notes
+from diffir_cli.imaging.notes import START, is_reduced, with_notes
 from diffir_cli.imaging.opening import (
     MAX_PIXELS,
     check_size,
@@ -113,6 +112,7 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
                 return _with_pillow(path, data, deep, max_pixels, directory)
         _check_depth(path, 16 if layout.deep else 8, deep)
         picture = read_tiff(file, path, directory, layout)
+    _warn_of_depth(path, picture)
     _warn_of_frames(path, directory.frames)
     return picture
 
@@ -149,8 +149,9 @@ def _with_pillow(
             picture = replace(picture, metadata=replace(metadata, icc=icc))
         if data is not None:
             noted = with_notes(picture.metadata, image, data, picture.grey)
-            picture = replace(picture, metadata=noted)
-            _warn_of_depth(path, image, data)
+            reduced = is_reduced(image, data[:START])
+            picture = replace(picture, metadata=noted, reduced=reduced)
+            _warn_of_depth(path, picture)
     # The further pictures of an MPO are previews or the view of a second lens.
     if kind != "MPO":
         _warn_of_frames(path, directory.frames if directory else frames)
@@ -188,21 +189,10 @@ def _warn_of_frames(path: Path, frames: int) -> None:
         _log.warning("%s has %d frames: only the first is used", path, frames)
 
 
-def _warn_of_depth(path: Path, image: Image.Image, data: bytes) -> None:
-    """Warn where a decoder has cut the levels of a file to 8 bits."""
-    bits = image.info.get("bit_depth", 8)
-    if image.format == "AVIF" and _is_deep_avif(data[:START]):
-        bits = 10
-    if image.format == "JXL" and not image.mode.startswith("I;16"):
-        bits = read_jxl_notes(data).bits
-    if bits > 8:
-        _log.warning("%s has more than 8 bits per channel: reduced to 8", path)
-
-
-def _is_deep_avif(start: bytes) -> bool:
-    """Whether the decoder's configuration of an AVIF says so; Pillow does not."""
-    place = start.find(b"av1C")
-    return place >= 0 and bool(start[place + 6 : place + 7] > b"" and start[place + 6] & 0x40)
+def _warn_of_depth(path: Path, picture: Picture) -> None:
+    if picture.reduced:
+        bits = 16 if picture.deep else 8
+        _log.warning("%s has more than %d bits per channel: reduced to %d", path, bits, bits)
 
 
 def _shallow(image: Image.Image, upright: Image.Image) -> Picture:

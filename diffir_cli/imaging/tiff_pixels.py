@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,149 +18,16 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.tiff_directory import Tags, TiffDirectory
-
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
-_NONE = 1
-_PACKED = (5, 8, 32773, 32946, 34925, 50000)
-"""Compressions that keep bytes as they are: LZW, Deflate, PackBits, LZMA, Zstandard."""
-
-_PREDICTOR, _SAMPLE_FORMAT = 317, 339
-_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4
-_ASSOCIATED, _UNASSOCIATED = 1, 2
-_DIFFERENCES, _FLOAT_DIFFERENCES = 2, 3
-_MOST_CHANNELS = 16
-
-_COMPRESSIONS = {7: "JPEG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
-_KINDS = {3: "a palette", 4: "a mask", _CMYK: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab"}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the samples of a picture lie in its file."""
-
-    size: tuple[int, int]
-    bits: int
-    """Of a sample."""
-    samples: int
-    """Of a pixel, colours first."""
-    form: int
-    """SampleFormat: unsigned, signed or floating point."""
-    kind: int
-    """PhotometricInterpretation."""
-    planes: int
-    """Parts of the file in which the samples of a pixel lie: 1, or one for each."""
-    compression: int
-    predictor: int
-    alpha: int | None
-    """Which sample is alpha, if any."""
-    associated: bool
-    """Whether colours are multiplied by alpha."""
-    block: tuple[int, int]
-    """(width, height) of a tile or strip."""
-    tiled: bool
-    little: bool
-    """Whether the lower byte of a number comes first."""
-
-    @property
-    def colours(self) -> int:
-        """Samples of a pixel that are colours."""
-        return {_RGB: 3, _CMYK: 4}.get(self.kind, 1)
-
-    @property
-    def spare(self) -> int:
-        """Samples of a pixel that are neither colours nor alpha."""
-        return self.samples - self.colours - (self.alpha is not None)
-
-    @property
-    def deep(self) -> bool:
-        """Whether it becomes a picture of 16 bits a channel."""
-        return self.bits > 8 and self.kind != _CMYK
-
-    def refusal(self) -> str:
-        """What about it cannot be read; empty where all can."""
-        if self.form == _SIGNED:
-            return f"signed integers of {self.bits} bits"
-        if self.form == _FLOAT and self.bits not in (16, 32, 64):
-            return f"floating-point numbers of {self.bits} bits"
-        if self.form not in (_UNSIGNED, _FLOAT, _UNDEFINED):
-            return "complex numbers"
-        if self.bits > 16 and self.form != _FLOAT:
-            return f"integers of {self.bits} bits per channel"
-        if self.kind == _CMYK and (self.form == _FLOAT or self.bits not in (8, 16)):
-            return f"CMYK of {self.bits} bits per channel"
-        if self.samples > _MOST_CHANNELS:
-            return f"{self.samples} channels"
-        whole = self.bits in (8, 16, 32, 64)
-        predictable = {1: True, _DIFFERENCES: whole, _FLOAT_DIFFERENCES: self.form == _FLOAT}
-        if not predictable.get(self.predictor):
-            return f"predictor {self.predictor} with {self.bits} bits per channel"
-        return ""
-
-
-def layout_of(directory: TiffDirectory) -> Layout | None:
-    """The layout of a TIFF's first picture; None where Pillow must read it, or cannot either."""
-    tags = directory.tags
-    kind = directory.value(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, -1)
-    compression = directory.value(TiffImagePlugin.COMPRESSION, _NONE)
-    depths = set(directory.values(TiffImagePlugin.BITSPERSAMPLE)) or {1}
-    samples = directory.value(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    bits = max(depths)
-    form = directory.value(_SAMPLE_FORMAT, _UNSIGNED)
-    known = kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) or (kind == _CMYK and bits > 8)
-    if not known or compression not in (_NONE, *_PACKED) or len(depths) > 1 or bits < 8:
-        return None
-    # Bits that are numbered from the lowest are for fax machines.
-    if directory.value(TiffImagePlugin.FILLORDER, 1) != 1:
-        return None
-    width, height = directory.size
-    tiled = TiffImagePlugin.TILEWIDTH in tags
-    rows = directory.value(TiffImagePlugin.ROWSPERSTRIP, height)
-    block = (width, max(1, min(rows, height)))
-    if tiled:
-        block = directory.value(322, 0), directory.value(323, 0)
-    colours = {_RGB: 3, _CMYK: 4}.get(kind, 1)
-    if min(width, height, *block) < 1 or samples < colours:
-        return None
-    alpha, associated = _alpha(directory, samples, colours)
-    planes = samples if directory.value(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2 else 1
-    return Layout(
-        (width, height),
-        bits,
-        samples,
-        form,
-        kind,
-        planes,
-        compression,
-        directory.value(_PREDICTOR, 1) if compression in (5, 8, 32946, 34925, 50000) else 1,
-        alpha,
-        associated,
-        block,
-        tiled,
-        tags.prefix == b"II",
-    )
-
-
-def describe(directory: TiffDirectory) -> str:
-    """What is unusual about a TIFF, for a message that it cannot be read."""
-    bits = directory.values(TiffImagePlugin.BITSPERSAMPLE) or (1,)
-    kind = directory.value(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, -1)
-    colours = _KINDS.get(kind, "" if kind in (0, 1, 2) else f"colours of kind {kind}")
-    compression = directory.value(TiffImagePlugin.COMPRESSION, _NONE)
-    packed = compression in (_NONE, *_PACKED)
-    name = "" if packed else f"compression {_COMPRESSIONS.get(compression, compression)}"
-    parts = f"{len(bits)} channels of {'/'.join(map(str, sorted(set(bits))))} bits", colours, name
-    return ", ".join(part for part in parts if part)
-
-
-def _alpha(directory: TiffDirectory, samples: int, colours: int) -> tuple[int | None, bool]:
-    """Which sample is alpha, and whether colours are multiplied by it."""
-    extra = directory.values(TiffImagePlugin.EXTRASAMPLES)
-    for place, meaning in enumerate(extra[: samples - colours]):
-        if meaning in (_ASSOCIATED, _UNASSOCIATED):
-            return colours + place, meaning == _ASSOCIATED
-    # Many programs do not say that the fourth channel is alpha.
-    undeclared = TiffImagePlugin.EXTRASAMPLES not in directory.tags and (samples, colours) == (4, 3)
-    return (3 if undeclared else None), False
+from diffir_cli.imaging.tiff_layout import (
+    BLACK_IS_ZERO,
+    CMYK,
+    DIFFERENCES,
+    FLOAT,
+    FLOAT_DIFFERENCES,
+    UNCOMPRESSED,
+    WHITE_IS_ZERO,
+    Layout,
+)
 
 
 def read_planes(
@@ -180,15 +46,15 @@ def read_planes(
         OSError: when it is damaged or ends early.
     """
     samples = _samples(file, directory, layout)
-    if layout.form == _FLOAT:
+    if layout.form == FLOAT:
         samples = _levels(samples, path)
     elif layout.bits not in (8, 16):
         white = 2**layout.bits - 1
         samples = ((samples.astype(np.uint32) * 65_535 + white // 2) // white).astype(np.uint16)
     colours = samples[:, :, : layout.colours]
-    if layout.kind == _WHITE_IS_ZERO:
+    if layout.kind == WHITE_IS_ZERO:
         colours = np.iinfo(samples.dtype).max - colours
-    if layout.kind == _CMYK and samples.dtype == np.uint16:
+    if layout.kind == CMYK and samples.dtype == np.uint16:
         colours = (colours >> 8).astype(np.uint8)
     if layout.alpha is None:
         return np.ascontiguousarray(colours), None
@@ -265,7 +131,7 @@ def _unpacked(
 ) -> NDArray[np.uint8]:
     """(rows, bytes of a row) of blocks that lie below each other."""
     width, rows = size
-    if compression == _NONE:
+    if compression == UNCOMPRESSED:
         lengths = [width * min(high, rows - top) for top in range(0, rows, high)]
         data = b"".join(
             block[:length].ljust(length, b"\0")
@@ -282,7 +148,7 @@ def _unpacked(
         TiffImagePlugin.IMAGELENGTH: rows,
         TiffImagePlugin.BITSPERSAMPLE: 8,
         TiffImagePlugin.COMPRESSION: compression,
-        TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: _BLACK_IS_ZERO,
+        TiffImagePlugin.PHOTOMETRIC_INTERPRETATION: BLACK_IS_ZERO,
         TiffImagePlugin.SAMPLESPERPIXEL: 1,
         TiffImagePlugin.ROWSPERSTRIP: high,
         # Counted from the end of the directory, behind which the pixels are.
@@ -311,16 +177,16 @@ def _whole(block: bytes, length: int) -> bytes:
 def _numbers(data: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[Any]:
     """(rows, count) numbers of rows of bytes."""
     each, size = layout.samples // layout.planes, layout.bits // 8
-    if layout.predictor == _FLOAT_DIFFERENCES:
+    if layout.predictor == FLOAT_DIFFERENCES:
         summed = np.cumsum(data.reshape(len(data), -1, each), axis=1, dtype=np.uint8)
         # All first bytes of a row's numbers, then all second ones.
         parts = summed.reshape(len(data), size, count).transpose(0, 2, 1)
         return np.ascontiguousarray(parts).view(f">f{size}")[:, :, 0].astype(f"f{size}")
     if layout.bits in (8, 16, 32, 64):
         order = "<" if layout.little else ">"
-        kind = "f" if layout.form == _FLOAT else "u"
+        kind = "f" if layout.form == FLOAT else "u"
         numbers = np.ascontiguousarray(data).view(f"{order}{kind}{size}").astype(f"{kind}{size}")
-        if layout.predictor == _DIFFERENCES:
+        if layout.predictor == DIFFERENCES:
             whole = numbers.view(f"u{size}").reshape(len(data), -1, each)
             summed = np.cumsum(whole, axis=1, dtype=whole.dtype).reshape(len(data), count)
             numbers = summed.view(numbers.dtype)

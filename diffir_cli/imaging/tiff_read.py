@@ -15,7 +15,8 @@ from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.profiled import cmyk_to_rgb
 from diffir_cli.imaging.raw import raw_error
 from diffir_cli.imaging.tiff_directory import TiffDirectory, read_directory
-from diffir_cli.imaging.tiff_pixels import Layout, describe, layout_of, read_planes
+from diffir_cli.imaging.tiff_layout import Layout, describe, layout_of
+from diffir_cli.imaging.tiff_pixels import read_planes
 
 
 def open_tiff(file: IO[bytes], path: Path) -> tuple[TiffDirectory, Layout | None] | None:
@@ -62,8 +63,9 @@ def read_tiff(file: IO[bytes], path: Path, directory: TiffDirectory, layout: Lay
     metadata = directory.metadata(layout.spare)
     if layout.colours == 4:
         image = cmyk_to_rgb(Image.fromarray(colours, "CMYK"), metadata.icc)
-        return Picture(np.asarray(image), None, False, replace(metadata, icc=None), "TIFF")
+        metadata = replace(metadata, icc=None)
+        return Picture(np.asarray(image), None, False, metadata, layout.reduced, "TIFF")
     grey = layout.colours == 1
     if grey:
         colours = np.repeat(colours, 3, axis=2)
-    return Picture(colours, alpha, grey, metadata, "TIFF")
+    return Picture(colours, alpha, grey, metadata, layout.reduced, "TIFF")

@@ -65,6 +65,10 @@ def restore_picture(
         # Grey stays grey, whatever the mode of the file.
         grey = pixels.mean(axis=2, keepdims=True)
         pixels = np.repeat(np.rint(grey), 3, axis=2).astype(pixels.dtype)
+    if holes is not None and picture.alpha is not None:
+        # What was filled is there to be seen.
+        seen = picture.alpha.dtype.type(np.iinfo(picture.alpha.dtype).max)
+        picture = replace(picture, alpha=np.where(holes, seen, picture.alpha))
     result = picture.restored(pixels, software)
     if picture.alpha is not None and alpha is AlphaMode.DROP:
         result = replace(result, alpha=None)
