@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffir_cli.imaging import Picture, read_picture
+from diffir_cli.imaging import Picture, read_picture, write_picture
 from diffir_cli.models.diffir.checkpoint import save_weights
 from diffir_cli.models.diffir.config import ModelConfig, Tail
 from diffir_cli.models.diffir.networks import DiffIRS2
@@ -119,6 +119,25 @@ def test_what_is_transparent_can_be_what_is_filled(inpainter: Path, tmp_path: Pa
     Image.fromarray(rgba[:, :, :3]).save(tmp_path / "in.png")
     opaque = run_cli(*command, "--mask-from-alpha", "--overwrite")
     assert opaque.exit_code == 3 and "no transparency" in opaque.stderr
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_is_filled_can_be_seen(deep: bool, inpainter: Path, tmp_path: Path) -> None:
+    rgba = noise_image(24, 24, 4).astype(np.uint16 if deep else np.uint8)
+    rgba *= 257 if deep else 1
+    alpha = rgba[:, :, 3]
+    alpha[4:9, 5:12] = 0
+    write_picture(Picture(rgba[:, :, :3], alpha), tmp_path / "in.png")
+    hole = np.zeros((24, 24), np.uint8)
+    hole[2:10, 4:14] = 255
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    command = ("restore", tmp_path / "in.png", "--task", "inpaint", "-w", inpainter)
+    out = tmp_path / "out.png"
+    assert run_cli(*command, "--mask", tmp_path / "mask.png", "-o", out).exit_code == 0
+    found = read_picture(out, deep=True).alpha
+    assert found is not None
+    assert set(found[hole > 0]) == {np.iinfo(rgba.dtype).max}
+    np.testing.assert_array_equal(found[hole == 0], alpha[hole == 0])
 
 
 def test_mask_options_without_a_mask_are_refused(s2_file: Path, tmp_path: Path) -> None:

@@ -130,6 +130,18 @@ def test_in_place_nothing_is_replaced_that_would_be_lost(s2_file: Path, tmp_path
         assert path.read_bytes() != before
 
 
+def test_a_picture_that_its_own_result_would_replace_is_kept_too(
+    s2_file: Path, tmp_path: Path
+) -> None:
+    path = _gain_map(tmp_path)
+    command = ("restore", path, "-w", s2_file, "-o", path, "--overwrite")
+    before = path.read_bytes()
+    result = run_cli(*command)
+    assert result.exit_code == 3 and "the gain map (HDR)" in result.stderr
+    assert path.read_bytes() == before
+    assert run_cli(*command, "--strip-metadata").exit_code == 0
+
+
 def test_in_place_a_cameras_large_preview_is_no_loss(s2_file: Path, tmp_path: Path) -> None:
     path = _jpeg(tmp_path / "a.jpg", _index(THUMBNAIL), behind=_second(tmp_path))
     result = run_cli("batch", path, "--in-place", "-w", s2_file)

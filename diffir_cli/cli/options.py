@@ -269,7 +269,7 @@ FormatName = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
-        help="Output format: png, jpg, webp, tif, avif, jxl or bmp. Default: from the output's "
+        help="Output format: png, jpg, webp, tif, avif, jxl, heic or bmp. Default: from the output's "
         "extension; in batch, the format of each input.",
         show_default=False,
     ),
@@ -288,7 +288,8 @@ Lossless = Annotated[bool, typer.Option("--lossless", help="Lossless WebP or JPE
 StripMetadata = Annotated[
     bool,
     typer.Option(
-        "--strip-metadata", help="Remove EXIF and XMP, and do not record the weights and seed."
+        "--strip-metadata",
+        help="Remove EXIF, XMP, captions and texts, and do not record the weights and seed.",
     ),
 ]
 
