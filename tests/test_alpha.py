@@ -123,8 +123,9 @@ def test_what_is_transparent_can_be_what_is_filled(inpainter: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_what_is_filled_can_be_seen(deep: bool, inpainter: Path, tmp_path: Path) -> None:
-    rgba = noise_image(24, 24, 4).astype(np.uint16 if deep else np.uint8)
-    rgba *= 257 if deep else 1
+    rgba: NDArray[Any] = noise_image(24, 24, 4)
+    if deep:
+        rgba = rgba.astype(np.uint16) * 257
     alpha = rgba[:, :, 3]
     alpha[4:9, 5:12] = 0
     write_picture(Picture(rgba[:, :, :3], alpha), tmp_path / "in.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import zlib
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,29 @@ def test_a_pyramid_is_no_raw_file(tmp_path: Path) -> None:
         file.write(pixels, photometric="rgb", subifds=1, metadata=None)
         file.write(pixels[::2, ::2], photometric="rgb", subfiletype=1, metadata=None)
     np.testing.assert_array_equal(_read(tmp_path / "in.tif")[0], pixels)
+
+
+def test_damaged_tiffs_are_one_error_or_a_picture_and_take_little_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    how: dict[str, Any] = {"tile": (16, 16), "compression": "zlib", "predictor": True}
+    _written(tmp_path / "tiles.tif", _samples(3), **how)
+    _written(tmp_path / "big.tif", _samples(4), True, bigtiff=True, extrasamples=["unassalpha"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused = 0
+    for name in ("tiles.tif", "big.tif"):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(300):
+            data = bytearray(whole)
+            for place in rng.integers(0, 600, 3):
+                data[place] = rng.integers(0, 256)
+            for look in (
+                lambda data: read_picture(Path("in.tif"), True, 10**6, data=data),
+                lambda data: probe_picture(Path("in.tif"), 10**6, data),
+            ):
+                try:
+                    look(bytes(data))
+                except InputError as error:
+                    refused += 1
+                    assert "\n" not in error.message
+    assert 100 < refused < 1200
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000

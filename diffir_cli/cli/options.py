@@ -269,8 +269,8 @@ FormatName = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
-        help="Output format: png, jpg, webp, tif, avif, jxl, heic or bmp. Default: from the output's "
-        "extension; in batch, the format of each input.",
+        help="Output format: png, jpg, webp, tif, avif, jxl, heic or bmp. Default: from the "
+        "output's extension; in batch, the format of each input.",
         show_default=False,
     ),
 ]

@@ -18,6 +18,8 @@ _UNSIGNED, _SIGNED, FLOAT, _UNDEFINED = 1, 2, 3, 4
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 DIFFERENCES, FLOAT_DIFFERENCES = 2, 3
 _MOST_CHANNELS = 16
+_LARGEST_TILE = 2**26
+"""Pixels: a small picture in a huge tile is made to take memory."""
 
 _COMPRESSIONS = {7: "JPEG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
 _KINDS = {3: "a palette", 4: "a mask", CMYK: "CMYK", 6: "YCbCr", 8: "CIELab", 9: "ICCLab"}
@@ -82,6 +84,8 @@ class Layout:
             return f"integers of {self.bits} bits per channel"
         if self.kind == CMYK and (self.form == FLOAT or self.bits not in (8, 16)):
             return f"CMYK of {self.bits} bits per channel"
+        if self.tiled and self.block[0] * self.block[1] > _LARGEST_TILE:
+            return f"tiles of {self.block[0]}×{self.block[1]} pixels"
         if self.samples > _MOST_CHANNELS:
             return f"{self.samples} channels"
         whole = self.bits in (8, 16, 32, 64)

@@ -96,12 +96,13 @@ def _samples(file: IO[bytes], directory: TiffDirectory, layout: Layout) -> NDArr
     across, down = math.ceil(width / wide), math.ceil(height / high)
     each = layout.samples // layout.planes
     row = math.ceil(wide * each * layout.bits / 8)
-    parts = list(_blocks(file, directory, layout.planes * across * down))
+    # The last strip has only the rows that are left; tiles are always whole.
+    rows = high * across * down if layout.tiled else height
+    lengths = [row * min(high, rows - top) for top in range(0, rows, high)]
+    parts = list(_blocks(file, directory, layout, lengths * layout.planes))
     planes = []
     for plane in range(layout.planes):
-        of_plane = parts[plane * across * down : (plane + 1) * across * down]
-        # The last strip has only the rows that are left; tiles are always whole.
-        rows = high * across * down if layout.tiled else height
+        of_plane = parts[plane * len(lengths) : (plane + 1) * len(lengths)]
         data = _unpacked(of_plane, layout.compression, (row, rows), high)
         numbers = _numbers(data, layout, wide * each).reshape(rows, wide, each)
         if layout.tiled:
@@ -111,19 +112,30 @@ def _samples(file: IO[bytes], directory: TiffDirectory, layout: Layout) -> NDArr
     return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
 
-def _blocks(file: IO[bytes], directory: TiffDirectory, count: int) -> Iterator[bytes]:
-    """The content of each tile or strip, packed as it is."""
-    tiled = TiffImagePlugin.TILEWIDTH in directory.tags
-    offsets = directory.values(TiffImagePlugin.TILEOFFSETS if tiled else 273)
-    lengths = directory.values(TiffImagePlugin.TILEBYTECOUNTS if tiled else 279)
-    if len(offsets) < count or len(lengths) < count:
+def _blocks(
+    file: IO[bytes], directory: TiffDirectory, layout: Layout, unpacked: list[int]
+) -> Iterator[bytes]:
+    """The content of each tile or strip, packed as it is.
+
+    Args:
+        file: The TIFF.
+        directory: Its tags.
+        layout: How its pixels lie.
+        unpacked: Bytes of each once it is unpacked.
+    """
+    offsets = directory.values(TiffImagePlugin.TILEOFFSETS if layout.tiled else 273)
+    lengths = directory.values(TiffImagePlugin.TILEBYTECOUNTS if layout.tiled else 279)
+    if layout.compression == UNCOMPRESSED:
+        # Some programs write none, or wrong ones.
+        lengths = tuple(unpacked)
+    if min(len(offsets), len(lengths)) < len(unpacked):
         raise OSError("some of its strips or tiles are missing")
-    for offset, length in zip(offsets[:count], lengths[:count], strict=True):
+    for offset, length in zip(offsets, lengths[: len(unpacked)], strict=False):
         file.seek(offset)
         data = file.read(length)
         if len(data) < length and not ImageFile.LOAD_TRUNCATED_IMAGES:
             raise OSError("it ends within its pixels")
-        yield data
+        yield data.ljust(length, b"\0") if layout.compression == UNCOMPRESSED else data
 
 
 def _unpacked(
@@ -132,14 +144,7 @@ def _unpacked(
     """(rows, bytes of a row) of blocks that lie below each other."""
     width, rows = size
     if compression == UNCOMPRESSED:
-        lengths = [width * min(high, rows - top) for top in range(0, rows, high)]
-        data = b"".join(
-            block[:length].ljust(length, b"\0")
-            if ImageFile.LOAD_TRUNCATED_IMAGES
-            else _whole(block, length)
-            for block, length in zip(blocks, lengths, strict=True)
-        )
-        return np.frombuffer(data, np.uint8).reshape(rows, width)
+        return np.frombuffer(b"".join(blocks), np.uint8).reshape(rows, width)
     # As a grey picture of 8 bits, of which libtiff changes no byte.
     tags, packed = Tags(), b"".join(blocks)
     ends = np.cumsum([0, *(len(block) for block in blocks)])
@@ -166,12 +171,6 @@ def _unpacked(
             return np.asarray(image)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-
-def _whole(block: bytes, length: int) -> bytes:
-    if len(block) < length:
-        raise OSError("a strip or tile is too short")
-    return block[:length]
 
 
 def _numbers(data: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[Any]:
