@@ -72,6 +72,22 @@ def test_what_lies_hidden_has_no_say_in_what_is_seen(s2: DiffIRS2) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_stays_grey_whatever_lies_hidden_or_is_a_level_off(dtype: type, s2: DiffIRS2) -> None:
+    step = 257 if dtype is np.uint16 else 1
+    rgb = np.repeat(noise_image(16, 16)[:, :, :1] // 2, 3, axis=2).astype(dtype) * dtype(step)
+    rgb[::3, ::2, 2] += dtype(step)
+    hidden = rgb.copy()
+    hidden[:, 8:] = [255, 0, 0]
+    runner = runner_of(s2, "cpu")
+    for picture in (Picture(rgb), Picture(hidden, _half_clear(dtype))):
+        found = restore_picture(runner, picture).picture.rgb
+        assert (found == found[:, :, :1]).all()
+    hidden[3, 3] = [dtype(200 * step), 0, 0]
+    spot = restore_picture(runner, Picture(hidden, _half_clear(dtype))).picture.rgb
+    assert (spot != spot[:, :, :1]).any()
+
+
 def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
     alpha = noise_image(16, 16, 1)
     picture = Picture(noise_image(16, 16), alpha)

@@ -11,7 +11,7 @@ from PIL import Image
 from diffir_cli.imaging.colours import nclx_settings, set_nclx
 from diffir_cli.imaging.deep import encode_deep
 from diffir_cli.imaging.fitting import fit_metadata, stays_grey
-from diffir_cli.imaging.formats import Format
+from diffir_cli.imaging.formats import Format, load_extra_decoders
 from diffir_cli.imaging.jpeg import segments_for
 from diffir_cli.imaging.metadata import Metadata, software_exif
 from diffir_cli.imaging.picture import Picture
@@ -47,6 +47,9 @@ def encode(
     Raises:
         OSError: when the file or the encoder fails.
     """
+    if format_.extra:
+        # A process of its own may not have met the format yet.
+        load_extra_decoders()
     picture = picture.for_format(format_)
     metadata, _ = fit_metadata(picture, format_)
     pixels = picture.channels()
