@@ -149,7 +149,8 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
     own = set(found)
     others = [item for item in everything if item not in own]
     picture_options = request.work.picture_options
-    probed = list(probe_all(found, picture_options.max_pixels, 4 * request.helpers))
+    holds_alpha = request.naming.holds_alpha if picture_options.keeps_alpha else None
+    probed = list(probe_all(found, picture_options.max_pixels, 4 * request.helpers, holds_alpha))
     if not probed and count == 1:
         hint = "" if request.recursive else "add -r to include subfolders"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from diffir_cli.batch.find import Found, files_in
 from diffir_cli.batch.stores import below, real_path, store_errors
 from diffir_cli.errors import InputError
+from diffir_cli.imaging.fitting import check_only_copy
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
 from diffir_cli.imaging.source import PictureOptions, result_size
@@ -68,6 +69,10 @@ class Naming:
     """Of lossy formats."""
     lossless: bool = False
     """Whether formats that can lose nothing do so."""
+
+    def holds_alpha(self, kind: str) -> bool:
+        """Whether the result of a file of a format, as Pillow calls it, can be transparent."""
+        return (format_of(Path("result"), self.format) if self.format else format_like(kind)).alpha
 
 
 def plan_jobs(
@@ -150,6 +155,8 @@ def _job(
         width, height = result_size(probe.size, picture_options, naming.scale)
         alpha = probe.alpha and picture_options.keeps_alpha
         try:
+            if folder is None:
+                check_only_copy(item.path, probe.lost, picture_options.strip_metadata)
             check_fit(target, (width, height), alpha, probe.deep, format_)
             check_coding(target, naming.quality, naming.lossless, format_)
         except InputError as fault:

@@ -20,7 +20,7 @@ from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, store_errors
 from diffir_cli.errors import DiffIRError
 from diffir_cli.imaging import Picture, encode_picture, write_picture
-from diffir_cli.imaging.read import decode_errors
+from diffir_cli.imaging.opening import decode_errors
 from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
@@ -226,7 +226,15 @@ def compute(
     """
     source = loaded.source
     check_holes(runner, source.holes is not None, work.weights.name)
-    check_source(source, job.target, job.format, work.picture_options, runner.info.scale)
+    check_source(
+        source,
+        job.source,
+        job.target,
+        job.format,
+        work.picture_options,
+        runner.info.scale,
+        work.in_place,
+    )
     return restore_source(runner, source, work.picture_options, work.weights, progress)
 
 

@@ -128,7 +128,8 @@ def restore(
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep, strength)
         loaded = read_source(shown, picture_options, mask, data)
-        check_source(loaded, target, format_, picture_options, runner.info.scale)
+        how = format_, picture_options, runner.info.scale
+        check_source(loaded, shown, target, *how, in_place=_is_same_file(source, target))
         if compare:
             width, height = loaded.size_of_result(picture_options, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
@@ -227,6 +228,10 @@ def _write_pipe(result: Picture, format_: Format, quality: int | None, lossless:
     buffer = io.BytesIO()
     encode(result, format_, buffer, quality, lossless)
     write_stdout(buffer.getbuffer())
+
+
+def _is_same_file(source: Path, target: Path) -> bool:
+    return target.exists() and source.exists() and target.samefile(source)
 
 
 def _check_compare(compare: Path, others: list[Path], overwrite: bool) -> None:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
-from diffir_cli.imaging.read import decode_errors, open_picture, pillow_limits, stored_depth
+from diffir_cli.imaging.fitting import LEVELS
+from diffir_cli.imaging.notes import START, beside_picture, is_reduced
+from diffir_cli.imaging.opening import (
+    check_size,
+    decode_errors,
+    open_picture,
+    opened_file,
+    pillow_limits,
+)
+from diffir_cli.imaging.picture import is_transparent
+from diffir_cli.imaging.png import Chunks, scan_chunks
+from diffir_cli.imaging.raw import raw_error, starts_raw
+from diffir_cli.imaging.read import read_picture, stored_depth, tiff_errors
+from diffir_cli.imaging.tiff_read import open_tiff
 
 
 @dataclass(frozen=True)
@@ -27,68 +41,86 @@ class Probe:
     """Whether it has 16 bits a channel."""
     frames: int = 1
     """Pictures in the file, of which the first counts; previews of a photo left out."""
+    lost: tuple[str, ...] = ()
+    """What else is in the file, in words, and would not be in a result."""
 
 
-def probe_picture(path: Path, max_pixels: int, data: bytes | None = None) -> Probe:
+def probe_picture(
+    path: Path,
+    max_pixels: int,
+    data: bytes | None = None,
+    holds_alpha: Callable[[str], bool] | None = None,
+) -> Probe:
     """Look at a file.
 
     Args:
         path: The file; with `data` only what messages call it.
         max_pixels: Larger pictures are refused.
         data: Its content, or the start of it, where that is in memory already.
+        holds_alpha: Whether the result of a file of a format, as Pillow calls it, can be
+            transparent. Where it cannot, a picture with an alpha channel is decoded to see whether
+            anything in it is transparent. None where that does not matter.
 
     Raises:
         InputError: when it is no picture, cannot be read, or is too large.
     """
     if data is None and path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is not a regular file", "name a file")
-    with (
-        decode_errors(path, data, max_pixels),
-        pillow_limits(max_pixels, False),
-        open_picture(path, data, max_pixels) as image,
-    ):
+    with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, False):
+        probe = _probe(path, max_pixels, data)
+    if probe.alpha and holds_alpha is not None and not holds_alpha(probe.format):
+        alpha = read_picture(path, True, max_pixels, data=data).alpha
+        return replace(probe, alpha=alpha is not None and is_transparent(alpha))
+    return probe
+
+
+def _probe(path: Path, max_pixels: int, data: bytes | None) -> Probe:
+    with opened_file(path, data) as file:
+        start = file.read(START)
+        if starts_raw(start):
+            raise raw_error(path)
+        tiff = open_tiff(file, path)
+        if tiff is None:
+            return _probe_with_pillow(path, max_pixels, data, file, start)
+        directory, layout = tiff
+        if layout is None:
+            with tiff_errors(path, directory):
+                probe = _probe_with_pillow(path, max_pixels, data, file, start)
+            return replace(probe, frames=directory.frames, lost=directory.lost(0))
+        check_size(path, directory.size, max_pixels)
+        width, height = directory.size
+        size = (height, width) if directory.orientation >= _LYING else (width, height)
+        alpha = layout.alpha is not None
+        lost = directory.lost(layout.spare) + (LEVELS,) * layout.reduced
+        return Probe(size, "TIFF", alpha, layout.deep, directory.frames, lost)
+
+
+def _probe_with_pillow(
+    path: Path, max_pixels: int, data: bytes | None, file: IO[bytes], start: bytes
+) -> Probe:
+    with open_picture(path, data, max_pixels) as image:
         width, height = image.size
-        if _exif(image).get(_ORIENTATION, 1) >= _LYING:
+        chunks = scan_chunks(file) if isinstance(image, PngImageFile) else Chunks({})
+        if _exif(image, chunks).get(_ORIENTATION, 1) >= _LYING:
             width, height = height, width
         deep = stored_depth(image) == 16
         kind = image.format or ""
         frames = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
-        return Probe((width, height), kind, image.has_transparency_data, deep, frames)
+        lost = beside_picture(image, start, chunks=chunks)
+        lost += (LEVELS,) * is_reduced(image, start)
+        alpha = image.has_transparency_data
+        return Probe((width, height), kind, alpha, deep, frames, lost)
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _exif(image: Image.Image, chunks: Chunks) -> Image.Exif:
     """What a file says of its picture.
 
     Pillow decodes every PNG that has no EXIF in front of its pixels, since there may be some
     behind them: here only the headers of the chunks there are read.
     """
-    if isinstance(image, PngImageFile) and not _has_text_behind_pixels(image):
+    if isinstance(image, PngImageFile) and not chunks.texts_behind:
         return Image.Image.getexif(image)
     return image.getexif()
 
 
-def _has_text_behind_pixels(image: PngImageFile) -> bool:
-    """Whether a PNG has chunks behind its pixels in which EXIF or XMP may be, or is damaged."""
-    file = image.fp
-    if file is None:
-        return True
-    place = file.tell()
-    try:
-        # The first of its chunks begins behind the signature.
-        file.seek(8)
-        pixels = False
-        while len(head := file.read(8)) == 8:
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            pixels = pixels or kind == b"IDAT"
-            if kind == b"IEND":
-                return False
-            if pixels and kind in _TEXTS:
-                return True
-            file.seek(length + 4, os.SEEK_CUR)
-        return True
-    finally:
-        file.seek(place)
-
-
 _ORIENTATION, _LYING = 0x0112, 5
-_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")

@@ -66,10 +66,14 @@ def restore_picture(
     own = part_of(progress, 0.0, 0.5 if twice else 1.0)
     found = runner.run(rgb, seed, mask=holes, strength=strength, progress=own)
     pixels = found.pixels
-    if picture.grey or _is_grey(picture.rgb):
+    if picture.grey or _is_grey(picture):
         # Grey stays grey, whatever the mode of the file.
         grey = pixels.mean(axis=2, keepdims=True)
         pixels = np.repeat(np.rint(grey), 3, axis=2).astype(pixels.dtype)
+    if holes is not None and picture.alpha is not None:
+        # What was filled is there to be seen.
+        seen = picture.alpha.dtype.type(np.iinfo(picture.alpha.dtype).max)
+        picture = replace(picture, alpha=np.where(holes, seen, picture.alpha))
     result = picture.restored(pixels, software)
     if picture.alpha is not None and alpha is AlphaMode.DROP:
         result = replace(result, alpha=None)
@@ -123,10 +127,18 @@ def restore_source(
     return replace(found, picture=result.stripped() if options.strip_metadata else result)
 
 
-def _is_grey(rgb: NDArray[Any]) -> bool:
-    """Whether the channels of a picture agree everywhere."""
-    first = rgb[:, :, 0]
-    return all(np.array_equal(first, rgb[:, :, channel]) for channel in (1, 2))
+def _is_grey(picture: Picture) -> bool:
+    """Whether the channels of a picture agree wherever anything is to be seen.
+
+    A level of 8 bits apart is what lossy formats make of grey.
+    """
+    first, second, third = (picture.rgb[:, :, channel] for channel in range(3))
+    most = 257 if picture.deep else 1
+    seen = True if picture.alpha is None else picture.alpha > 0
+    return all(
+        bool((np.where(seen, np.maximum(one, other) - np.minimum(one, other), 0) <= most).all())
+        for one, other in ((first, second), (second, third), (first, third))
+    )
 
 
 def provenance(weights: WeightFile, seed: int) -> str:
