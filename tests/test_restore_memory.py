@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import typer
 
-from diffir_cli.cli.options import parse_size, parse_tile
+from diffir_cli.cli.option_values import parse_size, parse_tile
 from diffir_cli.imaging import read_picture
 from tests.conftest import run_cli
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.benchmark.sizes import sweep_sizes
-from diffir_cli.cli import benchmark_options, options
+from diffir_cli.cli import benchmark_options, option_values, options, report_options
 from diffir_cli.cli.console import be_quiet, working
 from diffir_cli.options import Engine, Precision, Task
 
@@ -142,8 +142,8 @@ def benchmark(
     threads: options.Threads = None,
     repeats: _Repeats = 5,
     no_subprocess: _NoSubprocess = False,
-    csv: options.CsvFile = None,
-    markdown: options.MarkdownFile = None,
+    csv: report_options.CsvFile = None,
+    markdown: report_options.MarkdownFile = None,
     plot: _Plot = None,
     quality: _Quality = None,
     compare: _Compare = None,
@@ -160,13 +160,13 @@ def benchmark(
     benchmark_options.check_options(context, paper, cost_only, bool(quality))
     benchmark_options.check_files(context, csv, markdown, plot, quiet and not json)
     sizes, sides = (
-        benchmark_options.parse_sizes(size or ["256x256"]),
-        benchmark_options.parse_sweep(sweep),
+        option_values.parse_sizes(size or ["256x256"]),
+        option_values.parse_sweep(sweep),
     )
-    engines = benchmark_options.parse_names(Engine, engine or ["streaming"], "--engine")
-    precisions = benchmark_options.parse_names(Precision, precision or ["auto"], "--precision")
+    engines = option_values.parse_names(Engine, engine or ["streaming"], "--engine")
+    precisions = option_values.parse_names(Precision, precision or ["auto"], "--precision")
     be_quiet(quiet)
-    options.check_reports({"csv": csv, "markdown": markdown, "plot": plot}, overwrite)
+    report_options.check_reports({"csv": csv, "markdown": markdown, "plot": plot}, overwrite)
 
     import torch
 
@@ -242,5 +242,5 @@ def _subjects(
 
     if all_:
         return subjects_of(list(read_registry(registry)), registry)
-    names = benchmark_options.parse_weights(weights or [default_weights(task or Task.SR).name])
+    names = option_values.parse_weights(weights or [default_weights(task or Task.SR).name])
     return subjects_of(names, registry)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
+from diffir_cli.cli.conflicts import is_given
 from diffir_cli.cli.console import be_quiet, print_message, working
 from diffir_cli.degradations.kinds import PreviewKind
 from diffir_cli.errors import InputError
@@ -53,13 +54,13 @@ def degrade(
     be_quiet(quiet)
     if not source.exists():
         raise InputError(f"no such file or folder: {source}", "check its name")
-    if options.is_given(context, "scale") and kind not in (
+    if is_given(context, "scale") and kind not in (
         PreviewKind.BICUBIC,
         PreviewKind.REALWORLD,
     ):
         raise typer.BadParameter(f"--scale has no effect with {kind.value}, which keeps the size")
     if source.is_dir():
-        if options.is_given(context, "count"):
+        if is_given(context, "count"):
             raise typer.BadParameter("--count has no effect on a folder: one version per photo")
         written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
         text = f"{output}: {written} times {kind.value}"

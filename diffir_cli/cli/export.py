@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.benchmark_options import parse_sizes
 from diffir_cli.cli.console import be_quiet, print_message, working
+from diffir_cli.cli.option_values import parse_sizes
 from diffir_cli.cli.weights import located
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.options import Task

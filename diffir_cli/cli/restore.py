@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffir_cli.cli import options
+from diffir_cli.cli import options, picture_options
+from diffir_cli.cli.conflicts import check_mask_options
 from diffir_cli.cli.console import be_quiet, print_json, print_message, working, write_stdout
+from diffir_cli.cli.option_values import limits_of
 from diffir_cli.cli.weights import located, task_for
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
@@ -32,7 +34,7 @@ def restore(
         Path,
         typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin."),
     ],
-    output: options.Output = None,
+    output: picture_options.Output = None,
     task: options.TaskName = Task.REALSR,
     weights: options.Weights = None,
     scale: options.Scale = None,
@@ -45,25 +47,25 @@ def restore(
     tile: options.Tile = "auto",
     tile_overlap: options.TileOverlap = 32,
     color_fix: options.ColorFixName = ColorFix.AUTO,
-    mask: options.Mask = None,
-    mask_invert: options.MaskInvert = False,
-    mask_dilate: options.MaskDilate = 0,
-    mask_from_alpha: options.MaskFromAlpha = False,
-    alpha: options.Alpha = AlphaMode.LANCZOS,
-    background: options.Background = None,
+    mask: picture_options.Mask = None,
+    mask_invert: picture_options.MaskInvert = False,
+    mask_dilate: picture_options.MaskDilate = 0,
+    mask_from_alpha: picture_options.MaskFromAlpha = False,
+    alpha: picture_options.Alpha = AlphaMode.LANCZOS,
+    background: picture_options.Background = None,
     seed: options.Seed = 0,
     threads: options.Threads = None,
-    outscale: options.OutScale = None,
-    size: options.ResultSize = None,
-    long_side: options.LongSide = None,
-    strength: options.Strength = 1.0,
-    compare: options.Compare = None,
-    max_pixels: options.MaxPixels = None,
-    allow_truncated: options.AllowTruncated = False,
-    format_name: options.FormatName = None,
-    quality: options.Quality = None,
-    lossless: options.Lossless = False,
-    strip_metadata: options.StripMetadata = False,
+    outscale: picture_options.OutScale = None,
+    size: picture_options.ResultSize = None,
+    long_side: picture_options.LongSide = None,
+    strength: picture_options.Strength = 1.0,
+    compare: picture_options.Compare = None,
+    max_pixels: picture_options.MaxPixels = None,
+    allow_truncated: picture_options.AllowTruncated = False,
+    format_name: picture_options.FormatName = None,
+    quality: picture_options.Quality = None,
+    lossless: picture_options.Lossless = False,
+    strip_metadata: picture_options.StripMetadata = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -78,9 +80,9 @@ def restore(
     be_quiet(quiet, verbose)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     task = task_for(context, task, weights, registry)
-    limits = options.limits_of(max_memory, tile, tile_overlap)
-    options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
-    picture_options = options.picture_options(
+    limits = limits_of(max_memory, tile, tile_overlap)
+    check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
+    settings = picture_options.read_options(
         seed=seed,
         alpha=alpha,
         background=background,
@@ -105,12 +107,12 @@ def restore(
         others = [output, source, mask]
         _check_compare(compare, [path for path in others if path], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
-    probe = probe_picture(shown, picture_options.max_pixels, data)
+    probe = probe_picture(shown, settings.max_pixels, data)
     if format_ is None:
         format_ = format_like(probe.format)
         check_coding(target or source, quality, lossless, format_)
     if mask:
-        probe_picture(mask, picture_options.max_pixels)
+        probe_picture(mask, settings.max_pixels)
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
     if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
         target = _beside(source, task, factor, format_, overwrite)
@@ -126,19 +128,19 @@ def restore(
             target = _beside(source, task, runner.info.scale, format_, overwrite)
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep)
-        loaded = read_source(shown, picture_options, mask, data)
-        check_source(loaded, target, format_, picture_options, runner.info.scale)
+        loaded = read_source(shown, settings, mask, data)
+        check_source(loaded, target, format_, settings, runner.info.scale)
         if compare:
-            width, height = loaded.size_of_result(picture_options, runner.info.scale)
+            width, height = loaded.size_of_result(settings, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
-        found = restore_source(runner, loaded, picture_options, chosen)
+        found = restore_source(runner, loaded, settings, chosen)
         result = found.picture
         if output == _PIPE:
             _write_pipe(result, format_, quality, lossless)
         else:
             write_picture(result, target, overwrite, quality, lossless, format_)
         if compare:
-            behind = picture_options.background or (0, 0, 0)
+            behind = settings.background or (0, 0, 0)
             before = loaded.picture.over(behind).resized(result.size)
             write_picture(before.beside(result.over(behind)), compare, overwrite)
     seconds = time.monotonic() - started

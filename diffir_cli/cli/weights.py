@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from diffir_cli.cli.conflicts import is_given
 from diffir_cli.cli.console import print_message
-from diffir_cli.cli.options import is_given
 from diffir_cli.cli.progress import downloading
 
 if TYPE_CHECKING:
