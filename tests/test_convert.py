@@ -29,5 +29,5 @@ def test_convert_writes_a_file_that_needs_no_configuration(
 
 def test_convert_never_overwrites_its_own_input(s2_file: Path) -> None:
     before = s2_file.read_bytes()
-    assert run_cli("convert", s2_file, s2_file, "--overwrite").exit_code == 3
+    assert run_cli("convert", s2_file, s2_file, "--overwrite").exit_code == 2
     assert s2_file.read_bytes() == before

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
 
 import typer
 
 from diffir_cli.cli import batch_options, options, picture_options
 from diffir_cli.cli.batch_console import Reporter, show_plan
 from diffir_cli.cli.batch_run import run_batch
-from diffir_cli.cli.conflicts import check_mask_options, is_given
-from diffir_cli.cli.console import be_quiet
 from diffir_cli.cli.option_values import limits_of
+from diffir_cli.cli.output_files import check_reports
 from diffir_cli.cli.weights import located, task_for
 from diffir_cli.options import AlphaMode, ColorFix, Engine, OnExist, Precision, Task
 
@@ -29,8 +27,8 @@ def batch(
     weights: options.Weights = None,
     scale: options.Scale = None,
     registry: options.Registry = None,
-    no_download: options.NoDownload = False,
-    device: options.Device = "auto",
+    offline: options.Offline = False,
+    device: options.Devices = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     engine: options.EngineName = Engine.STREAMING,
     max_memory: options.MaxMemory = "",
@@ -62,34 +60,30 @@ def batch(
     lossless: picture_options.Lossless = False,
     strip_metadata: picture_options.StripMetadata = False,
     on_exist: batch_options.OnExistOption = OnExist.ERROR,
-    overwrite: Annotated[bool, typer.Option("--overwrite", hidden=True)] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", hidden=True)] = False,
+    overwrite: options.Overwrite = False,
+    skip_existing: batch_options.SkipExisting = False,
     fail_fast: batch_options.FailFast = False,
     dry_run: batch_options.DryRun = False,
     report: batch_options.Report = None,
     json: options.Json = False,
-    no_progress: Annotated[bool, typer.Option("--no-progress", help="No bar, but lines.")] = False,
+    no_progress: batch_options.NoProgress = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
     """Restore many images. Run the same command again to resume."""
-    be_quiet(quiet, verbose)
     task = task_for(context, task, weights, registry)
-    limits = limits_of(max_memory, tile, tile_overlap)
-    check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
+    limits = limits_of(context, max_memory, tile, tile_overlap)
     from diffir_cli.batch.stores import check_results_place, parse_place
 
     if suffix:
-        if name != "{stem}":
-            raise typer.BadParameter("give --name or --suffix, not both")
         name += suffix.replace("{", "{{").replace("}", "}}")
     folder = None if output is None else parse_place(output)
     if folder is not None:
         check_results_place(folder)
-    part = batch_options.check_options(folder, in_place, shard, name, format_name, report)
-    if task is Task.INPAINT and not (mask or mask_from_alpha):
-        raise typer.BadParameter("--task inpaint needs --mask FILE|DIR or --mask-from-alpha")
+    part = batch_options.check_options(context, folder, in_place, shard)
     settings = picture_options.read_options(
+        context,
+        task=task,
         seed=seed,
         alpha=alpha,
         background=background,
@@ -105,28 +99,10 @@ def batch(
         strip_metadata=strip_metadata,
     )
     from diffir_cli.batch.find import check_inputs
-    from diffir_cli.util.files import check_new_file
 
-    policies = {
-        "--overwrite": overwrite,
-        "--skip-existing": skip_existing,
-        "--on-exist": is_given(context, "on_exist"),
-    }
-    given = [name for name, chosen in policies.items() if chosen]
-    if len(given) > 1:
-        raise typer.BadParameter(f"give {given[0]} or {given[1]}, not both")
-    if (ray_workers or gpus_per_worker) and not ray:
-        raise typer.BadParameter("--ray-workers and --gpus-per-worker need --ray")
-    if ray and (workers > 1 or "," in device):
-        raise typer.BadParameter("--workers and several devices have no effect with --ray")
-    if report and report.suffix.lower() not in (".html", ".htm"):
-        raise typer.BadParameter(
-            f"--report writes HTML: use a name that ends in .html, not {report}"
-        )
-    if report:
-        check_new_file(report, True)
+    check_reports({"report": report}, overwrite=True)
     check_inputs(inputs)
-    chosen = located(weights, task, registry, no_download, quiet or json, scale)
+    chosen = located(weights, task, registry, offline, quiet or json, scale)
 
     # From here on torch is needed.
     from diffir_cli.batch.batch import Request, results_locked

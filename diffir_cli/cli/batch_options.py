@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from diffir_cli.cli import panels
+from diffir_cli.cli.conflicts import exclude_with
+from diffir_cli.errors import InputError, UsageError
 from diffir_cli.options import OnExist
 
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="IN...",
+        metavar="IN",
         help="Images, folders or patterns such as 'scans/*.tif'. s3:// and gs:// work too.",
     ),
 ]
@@ -22,17 +25,26 @@ Folder = Annotated[
         "--output",
         "-o",
         metavar="DIR",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Output folder, or a URI such as s3://bucket/folder.",
         show_default=False,
     ),
 ]
 InPlace = Annotated[
-    bool, typer.Option("--in-place", help="Replace each image with its result (instead of -o).")
+    bool,
+    typer.Option(
+        "--in-place",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Replace each image with its result (instead of -o).",
+    ),
 ]
 Recursive = Annotated[
     bool,
     typer.Option(
-        "--recursive", "-r", help="Include subfolders. The output keeps the folder structure."
+        "--recursive",
+        "-r",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Include subfolders. The output keeps the folder structure.",
     ),
 ]
 Name = Annotated[
@@ -40,6 +52,7 @@ Name = Annotated[
     typer.Option(
         "--name",
         metavar="TEMPLATE",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Output names. Fields: {stem}, {ext}, {reldir}, {task}, {scale}, {weights}.",
     ),
 ]
@@ -48,6 +61,7 @@ Suffix = Annotated[
     typer.Option(
         "--suffix",
         metavar="TEXT",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Text to append to the output names, such as _x4.",
         show_default=False,
     ),
@@ -57,6 +71,7 @@ Masks = Annotated[
     typer.Option(
         "--mask",
         metavar="FILE|DIR",
+        rich_help_panel=panels.INPAINTING,
         help="Masks for inpainting: one file for all, or a folder with a mask per image, by name.",
         show_default=False,
     ),
@@ -64,21 +79,58 @@ Masks = Annotated[
 OnExistOption = Annotated[
     OnExist,
     typer.Option(
-        "--on-exist", help="What to do if an output file exists and no earlier run has made it."
+        "--on-exist",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="What to do if an output file exists and no earlier run has made it.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, do nothing.")]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", rich_help_panel=panels.MESSAGES, help="Print the plan, do nothing."),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Skip images whose output file exists: the same as --on-exist skip.",
+    ),
+]
+NoProgress = Annotated[
+    bool,
+    typer.Option(
+        "--no-progress",
+        rich_help_panel=panels.MESSAGES,
+        help="Print a line per image instead of a progress bar.",
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option(
+        "--fail-fast", rich_help_panel=panels.INPUT_OUTPUT, help="Stop at the first failure."
+    ),
+]
 Jobs = Annotated[
     int,
     typer.Option(
-        "--jobs", "-j", min=1, max=64, help="Number of reader threads, and of writer threads."
+        "--jobs",
+        "-j",
+        min=1,
+        max=64,
+        metavar="N",
+        rich_help_panel=panels.SPEED,
+        help="Number of reader threads, and of writer threads.",
     ),
 ]
 Workers = Annotated[
     int,
     typer.Option(
-        "--workers", min=1, max=256, help="Number of processes, each with --threads threads."
+        "--workers",
+        min=1,
+        max=256,
+        metavar="N",
+        rich_help_panel=panels.SPEED,
+        help="Number of processes, each with --threads threads.",
     ),
 ]
 Shard = Annotated[
@@ -86,6 +138,7 @@ Shard = Annotated[
     typer.Option(
         "--shard",
         metavar="K/N",
+        rich_help_panel=panels.MANY,
         help="Process only part K of N, to share the work between N machines.",
         show_default=False,
     ),
@@ -95,6 +148,7 @@ Ray = Annotated[
     typer.Option(
         "--ray",
         metavar="auto|ADDRESS",
+        rich_help_panel=panels.MANY,
         help="Run on a Ray cluster. Its machines must see the same files.",
         show_default=False,
     ),
@@ -102,17 +156,29 @@ Ray = Annotated[
 RayWorkers = Annotated[
     int,
     typer.Option(
-        "--ray-workers", min=0, help="Number of workers on the cluster. 0: as many as fit."
+        "--ray-workers",
+        min=0,
+        metavar="N",
+        rich_help_panel=panels.MANY,
+        help="Number of workers on the cluster. 0: as many as fit.",
     ),
 ]
 GpusPerWorker = Annotated[
-    float, typer.Option("--gpus-per-worker", min=0, help="GPUs per worker. 0: CPU only.")
+    float,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0,
+        metavar="N",
+        rich_help_panel=panels.MANY,
+        help="GPUs per worker. 0: CPU only.",
+    ),
 ]
 Report = Annotated[
     Path | None,
     typer.Option(
         "--report",
         metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Write an HTML page with before/after sliders, failures and times.",
         show_default=False,
     ),
@@ -120,29 +186,27 @@ Report = Annotated[
 
 
 def check_options(
-    output: Path | None,
-    in_place: bool,
-    shard: str,
-    name: str,
-    format_name: str | None,
-    report: Path | None,
+    context: typer.Context, output: Path | None, in_place: bool, shard: str
 ) -> tuple[int, int]:
-    """Number and count of the shard, where the options fit together."""
+    """Number and count of the shard, where the options fit together.
+
+    Raises:
+        UsageError: when results have no place, a shard cannot be understood, or workers are asked
+            for twice.
+        InputError: when the output folder is a file.
+    """
     from diffir_cli.batch.find import parse_shard
     from diffir_cli.batch.stores import is_file
 
-    if (output is None) is not in_place:
-        both = "" if output is None else ", not both"
-        raise typer.BadParameter(f"give -o DIR or --in-place{both}")
-    if in_place and report:
-        raise typer.BadParameter("--report needs the original images, which --in-place replaces")
-    if in_place and (name != "{stem}" or format_name):
-        raise typer.BadParameter(
-            "--in-place keeps names and formats: leave --name, --suffix and --format out"
-        )
+    if output is None and not in_place:
+        raise UsageError("--output is missing", "add -o DIR, or --in-place to replace the images")
+    if "," in context.params["device"]:
+        exclude_with(context, "several devices", "ray")
     if output is not None and is_file(output):
-        raise typer.BadParameter(f"-o {output} is a file, not a folder")
+        raise InputError(f"{output} is a file, not a folder", "name a folder")
     try:
         return parse_shard(shard) if shard else (1, 1)
     except ValueError:
-        raise typer.BadParameter(f"--shard must be K/N with K from 1 to N, not {shard!r}") from None
+        raise UsageError(
+            f"--shard must be K/N with K from 1 to N, not {shard!r:.40}", "write 1/4"
+        ) from None

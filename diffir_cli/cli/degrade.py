@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.conflicts import is_given
-from diffir_cli.cli.console import be_quiet, print_message, working
+from diffir_cli.cli.conflicts import exclude_with
+from diffir_cli.cli.console import print_json, print_message, working
 from diffir_cli.degradations.kinds import PreviewKind
-from diffir_cli.errors import InputError
+from diffir_cli.errors import InputError, UsageError
 
 
 def degrade(
@@ -35,14 +35,23 @@ def degrade(
     scale: Annotated[
         int,
         typer.Option(
-            "--scale", "-s", min=1, max=4, help="Downscaling factor of bicubic and realworld."
+            "--scale",
+            "-s",
+            metavar="N",
+            min=1,
+            max=4,
+            help="Downscaling factor of bicubic and realworld.",
         ),
     ] = 4,
     count: Annotated[
-        int, typer.Option("--count", min=1, max=99, help="Number of versions on the contact sheet.")
+        int,
+        typer.Option(
+            "--count", metavar="N", min=1, max=99, help="Number of versions on the contact sheet."
+        ),
     ] = 8,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
+    json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Make degraded photos: a contact sheet, or a test set.
@@ -51,23 +60,20 @@ def degrade(
     image or mask per photo, as PNG with the same name, for `diffir evaluate`. Photos that cannot be
     read are reported and skipped.
     """
-    be_quiet(quiet)
+    if kind not in (PreviewKind.BICUBIC, PreviewKind.REALWORLD):
+        exclude_with(context, f"--kind {kind.value}", "scale")
     if not source.exists():
         raise InputError(f"no such file or folder: {source}", "check its name")
-    if is_given(context, "scale") and kind not in (
-        PreviewKind.BICUBIC,
-        PreviewKind.REALWORLD,
-    ):
-        raise typer.BadParameter(f"--scale has no effect with {kind.value}, which keeps the size")
     if source.is_dir():
-        if is_given(context, "count"):
-            raise typer.BadParameter("--count has no effect on a folder: one version per photo")
-        written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
+        exclude_with(context, "a folder", "count")
+        written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet or json)
         text = f"{output}: {written} times {kind.value}"
     else:
         _write_preview(source, output, kind, scale, count, seed, overwrite)
-        text = f"{output}: the photo, then {count} times {kind.value}"
-    if not quiet:
+        written, text = count, f"{output}: the photo, then {count} times {kind.value}"
+    if json:
+        print_json({"output": str(output), "kind": kind.value, "count": written, "seed": seed})
+    elif not quiet:
         print_message(text)
 
 
@@ -116,7 +122,7 @@ def _degrade_folder(
             )
         targets[target] = path
     if output.exists() and output.samefile(source):
-        raise InputError(f"{output} is the folder of the photos", "name another one")
+        raise UsageError(f"{output} is the folder of the photos", "name another one")
     make_folder(output)
     for target in targets:
         check_target(target, overwrite)

@@ -8,45 +8,75 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_message, print_table
+from diffir_cli.cli import options, panels
+from diffir_cli.cli.conflicts import exclude, exclude_with
+from diffir_cli.cli.console import print_json, print_message, print_table
 from diffir_cli.cli.weights import agrees, fetched
+from diffir_cli.errors import UsageError, WeightsError
 from diffir_cli.options import Task
 
 if TYPE_CHECKING:
     from diffir_cli.weights.cache import State
     from diffir_cli.weights.registry import WeightSpec
 
-FAILED = 4
-"""The exit code for weights that could not be had or are damaged."""
-
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME...", help="Names of weights in the registry.")
+    list[str] | None, typer.Argument(metavar="NAME", help="Names of weights in the registry.")
 ]
 OfTask = Annotated[
-    Task | None, typer.Option("--task", help="All weights of this task.", show_default=False)
+    Task | None,
+    typer.Option(
+        "--task",
+        rich_help_panel=panels.WEIGHTS,
+        help="All weights of this task.",
+        show_default=False,
+    ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All weights of the registry.")]
-List = Annotated[bool, typer.Option("--list", help="List all weights and their state.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Verify the hashes of installed weights.")]
-PrintUrls = Annotated[bool, typer.Option("--print-urls", help="Only print the download links.")]
+All = Annotated[
+    bool, typer.Option("--all", rich_help_panel=panels.WEIGHTS, help="All weights of the registry.")
+]
+List = Annotated[
+    bool,
+    typer.Option(
+        "--list", rich_help_panel=panels.WEIGHTS, help="List all weights and their state."
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify", rich_help_panel=panels.WEIGHTS, help="Verify the hashes of installed weights."
+    ),
+]
+PrintUrls = Annotated[
+    bool,
+    typer.Option(
+        "--print-urls", rich_help_panel=panels.WEIGHTS, help="Only print the download links."
+    ),
+]
 Remove = Annotated[
-    bool, typer.Option("--remove", help="Delete the named weights from this machine.")
+    bool,
+    typer.Option(
+        "--remove",
+        rich_help_panel=panels.WEIGHTS,
+        help="Delete the named weights from this machine.",
+    ),
 ]
 From = Annotated[
     Path | None,
     typer.Option(
         "--from",
         metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Install a checkpoint that you downloaded by hand.",
         show_default=False,
     ),
 ]
-Dir = Annotated[
+Folder = Annotated[
     Path | None,
     typer.Option(
-        "--dir",
+        "--output",
+        "-o",
         metavar="DIR",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Download to this folder instead of the cache.",
         show_default=False,
     ),
@@ -56,13 +86,18 @@ AcceptLicense = Annotated[
     typer.Option(
         "--accept-license",
         metavar="NAME",
+        rich_help_panel=panels.WEIGHTS,
         help="Accept the licence of these weights.",
         show_default=False,
     ),
 ]
 
+_ACTIONS = ("listing", "verify", "print_urls", "remove", "source")
+"""Parameters that ask for something else than a download."""
+
 
 def download_weights(
+    context: typer.Context,
     names: Names = None,
     task: OfTask = None,
     everything: All = False,
@@ -71,16 +106,16 @@ def download_weights(
     print_urls: PrintUrls = False,
     remove: Remove = False,
     source: From = None,
-    folder: Dir = None,
+    output: Folder = None,
     accept: AcceptLicense = None,
     registry: options.Registry = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not use the internet.")] = False,
+    offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
     """Download, list, verify, import and remove weights."""
-    be_quiet(quiet)
-    _check(names, task, everything, folder, _chosen(listing, verify, print_urls, remove, source))
+    _check(context)
     from diffir_cli.weights.policy import accept_license
     from diffir_cli.weights.registry import find_weights, read_registry
 
@@ -100,44 +135,34 @@ def download_weights(
         # Of a group, what is there.
         _remove(specs if names else _removable(specs), registry, json, quiet)
     elif listing or verify:
-        _show(specs, verify, json, named=bool(names))
+        _show(specs, verify, json, quiet, named=bool(names))
     else:
-        _download(specs, folder, offline, json, quiet)
+        _download(specs, output, offline, json, quiet)
 
 
-def _chosen(
-    listing: bool, verify: bool, print_urls: bool, remove: bool, source: Path | None
-) -> list[str]:
-    """What is asked for beside downloading."""
-    requested = {
-        "--list or --verify": listing or verify,
-        "--print-urls": print_urls,
-        "--remove": remove,
-        "--from": source is not None,
-    }
-    return [name for name, requested in requested.items() if requested]
+def _check(context: typer.Context) -> None:
+    """Refuse options that contradict each other, and a command that names nothing.
 
-
-def _check(
-    names: list[str] | None,
-    task: Task | None,
-    everything: bool,
-    folder: Path | None,
-    requested: list[str],
-) -> None:
-    if len(requested) > 1:
-        raise typer.BadParameter(f"give {requested[0]} or {requested[1]}, not both")
-    if everything and (names or task):
-        raise typer.BadParameter("--all needs no names and no --task")
-    if folder and requested:
-        raise typer.BadParameter(f"--dir has no effect with {requested[0]}")
-    some = bool(names or task or everything)
-    if not some and not requested:
-        raise typer.BadParameter("name weights, or give --task, --all or --list")
-    if requested == ["--remove"] and not some:
-        raise typer.BadParameter("--remove needs names")
-    if requested == ["--from"] and (task or everything or len(names or []) > 1):
-        raise typer.BadParameter("--from takes one name at most")
+    Raises:
+        UsageError: when they do, or it does.
+    """
+    given = context.params
+    actions = [name for name in _ACTIONS if given[name]]
+    if actions != ["listing", "verify"]:
+        exclude(context, *_ACTIONS)
+    exclude(context, "everything", "names")
+    exclude(context, "everything", "task")
+    for name in actions:
+        exclude(context, "output", name)
+        if name in ("listing", "print_urls") and not given["json"]:
+            exclude(context, "quiet", name)
+    if "source" in actions:
+        exclude_with(context, "--from", "task", "everything")
+        if len(given["names"] or []) > 1:
+            raise UsageError("--from takes one name at most", "run the command for each file")
+    some = bool(given["names"] or given["task"] or given["everything"])
+    if not some and (not actions or actions == ["remove"]):
+        raise UsageError("NAME is missing", "name weights, or add --task or --all; see --list")
 
 
 def _import(
@@ -211,8 +236,6 @@ def _own_parts(spec: WeightSpec, registry: Path | None) -> list[WeightSpec]:
 
 def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: bool) -> None:
     """Do something with each, since one that fails is no reason to leave out the others."""
-    from diffir_cli.errors import WeightsError
-
     failed = 0
     for spec in specs:
         try:
@@ -228,16 +251,16 @@ def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: b
         print_message(
             f"{failed} of {len(specs)} failed; run the command for one name to see what to do"
         )
-        raise typer.Exit(FAILED)
+        raise typer.Exit(WeightsError.exit_code)
 
 
-def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) -> None:
+def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, quiet: bool, named: bool) -> None:
     from diffir_cli.weights.cache import State, remedy, state_of
 
     states = [(spec, state_of(spec, verify)) for spec in specs]
     if json:
         print_json({"weights": [_as_json(spec, state) for spec, state in states]})
-    else:
+    elif not quiet:
         rows = [
             [
                 spec.name,
@@ -262,7 +285,7 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) ->
     for spec in missing:
         print_message(f"not on this machine: {spec.name}")
     if damaged or missing:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(WeightsError.exit_code)
 
 
 def _path(spec: WeightSpec) -> str:

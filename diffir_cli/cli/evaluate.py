@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diffir_cli.cli import evaluate_console, evaluate_options, options, report_options
-from diffir_cli.cli.console import be_quiet, print_message, working
+from diffir_cli.cli import evaluate_console, evaluate_options, options, output_files
+from diffir_cli.cli.console import print_message, working
 from diffir_cli.cli.option_values import limits_of
-from diffir_cli.cli.weights import located
+from diffir_cli.cli.weights import located, task_for
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
 from diffir_cli.options import ColorFix, Engine, Precision, Task
@@ -28,18 +28,18 @@ def evaluate(
     gt: evaluate_options.Sharp = None,
     lq: evaluate_options.Degraded = None,
     mask: evaluate_options.Masks = None,
-    task: options.TaskName = Task.SR,
+    task: evaluate_options.TaskName = Task.SR,
     weights: options.Weights = None,
     scale: options.Scale = None,
     registry: options.Registry = None,
-    no_download: options.NoDownload = False,
+    offline: options.Offline = False,
     protocol: evaluate_options.Protocol = None,
     baseline: evaluate_options.Baselines = None,
     metric: evaluate_options.Metrics = None,
     align: evaluate_options.Align = 0,
-    csv: report_options.CsvFile = None,
-    markdown: report_options.MarkdownFile = None,
-    html: report_options.HtmlFile = None,
+    csv: output_files.CsvFile = None,
+    markdown: output_files.MarkdownFile = None,
+    report: output_files.HtmlReport = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     engine: options.EngineName = Engine.STREAMING,
@@ -52,6 +52,7 @@ def evaluate(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
     """Measure quality: of finished results, or restore first.
 
@@ -59,20 +60,17 @@ def evaluate(
     T` restores first. For sr, LQ images are made by bicubic downscaling; inpaint needs --mask.
     Files are paired by name. Stage-1 weights get the ground truth that they need.
     """
+    task = task_for(context, task, weights, registry)
     name = protocol or ProtocolName(task.value)
     fills = results is None and task is Task.INPAINT
-    mask_has_use = mask is None or fills or name is ProtocolName.INPAINT
-    evaluate_options.check_options(context, results, truth, gt, mask_has_use)
-    if align and name is ProtocolName.INPAINT:
-        raise typer.BadParameter("--align has no effect with inpaint")
-    be_quiet(quiet)
-    limits = limits_of(max_memory, tile, tile_overlap)
-    files = {"csv": csv, "markdown": markdown, "html": html}
-    report_options.check_reports(files, overwrite)
+    limits = limits_of(context, max_memory, tile, tile_overlap)
+    evaluate_options.check_options(context, task, name)
+    files = {"csv": csv, "markdown": markdown, "report": report}
+    output_files.check_reports(files, overwrite)
 
     samples = evaluate_console.find_samples(results, truth, gt, lq, mask, task, name, quiet)
     if results is None:
-        chosen = located(weights, task, registry, no_download, quiet or json, scale)
+        chosen = located(weights, task, registry, offline, quiet or json, scale)
 
     # From here on torch is needed.
     from diffir_cli.evaluation.evaluate import evaluate as measure
@@ -109,9 +107,9 @@ def evaluate(
     rules = PROTOCOLS[name].aligned(align)
     what = "finished results" if results is not None else task.value
     caption = f"{what}, protocol {name.value}: {rules.summary}"
-    gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if html else None
+    gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if report else None
     with working("measuring", quiet or json) as status:
-        metrics = _learned(metric or (), device)
+        metrics = _learned(metric or (), device, offline)
         view = evaluate_console.viewer(gallery, results is not None, fills)
         measured = measure(samples.found, methods, scale or 1, rules, metrics, status, view)
     about = {
@@ -173,7 +171,9 @@ def _methods(
     return {name: restored, **{kind.value: partial(baseline, kind) for kind in kinds}}
 
 
-def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Perceptual]]:
+def _learned(
+    metric: Sequence[Metric], device: str, offline: bool
+) -> Callable[[], Iterable[Perceptual]]:
     """What makes the learned metrics of a method; a network is loaded only if one was requested."""
 
     def make() -> Iterable[Perceptual]:
@@ -181,7 +181,9 @@ def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Per
             return []
         from diffir_cli.evaluation.perceptual import Perceptual
         from diffir_cli.runtime.device import choose_device
+        from diffir_cli.weights.download import is_offline
 
-        return [Perceptual(kind, choose_device(device)) for kind in metric]
+        off = offline or is_offline()
+        return [Perceptual(kind, choose_device(device), off) for kind in metric]
 
     return make

@@ -95,7 +95,7 @@ def write_reports(
         write_text(file, report.as_csv(measured.scores), overwrite)
     if file := files["markdown"]:
         write_text(file, report.as_markdown(measured.scores, caption), overwrite)
-    if (file := files["html"]) and gallery:
+    if (file := files["report"]) and gallery:
         gallery.caption = caption
         write_text(file, gallery.page(), overwrite)
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffir_cli.options import AlphaMode
+from diffir_cli.cli import panels
+from diffir_cli.cli.conflicts import exclude_with, is_given, refuse
+from diffir_cli.errors import UsageError
+from diffir_cli.options import AlphaMode, ColorFix, Task
 
 if TYPE_CHECKING:
     from diffir_cli.imaging.source import PictureOptions
@@ -19,6 +22,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Output file: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp. - for stdout. Default: "
         "beside the input, as photo_realsr_x4.jpg.",
         show_default=False,
@@ -29,15 +33,29 @@ Mask = Annotated[
     typer.Option(
         "--mask",
         metavar="FILE",
+        rich_help_panel=panels.INPAINTING,
         help="Mask for inpainting: same size as the image, white = fill.",
         show_default=False,
     ),
 ]
 MaskInvert = Annotated[
-    bool, typer.Option("--mask-invert", help="Fill the black parts of the mask instead.")
+    bool,
+    typer.Option(
+        "--mask-invert",
+        rich_help_panel=panels.INPAINTING,
+        help="Fill the black parts of the mask instead.",
+    ),
 ]
 MaskDilate = Annotated[
-    int, typer.Option("--mask-dilate", min=0, max=1000, help="Enlarge the masked area by N pixels.")
+    int,
+    typer.Option(
+        "--mask-dilate",
+        min=0,
+        max=1000,
+        metavar="N",
+        rich_help_panel=panels.INPAINTING,
+        help="Enlarge the masked area by N pixels.",
+    ),
 ]
 OutScale = Annotated[
     float | None,
@@ -45,6 +63,8 @@ OutScale = Annotated[
         "--outscale",
         min=0.01,
         max=64,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
         help="Final size as a factor of the input (Lanczos resize after the network).",
         show_default=False,
     ),
@@ -54,6 +74,7 @@ ResultSize = Annotated[
     typer.Option(
         "--size",
         metavar="WxH",
+        rich_help_panel=panels.RESULT,
         help="Fit the result into this size (Lanczos after the network): 3840x2160, 3840x, x2160.",
         show_default=False,
     ),
@@ -64,6 +85,8 @@ LongSide = Annotated[
         "--long-side",
         min=1,
         max=2**20,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
         help="Longer side of the result in pixels, by Lanczos after the network.",
         show_default=False,
     ),
@@ -74,6 +97,8 @@ Strength = Annotated[
         "--strength",
         min=0.0,
         max=1.0,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
         help="Share of the network in the result; the rest is the resized input.",
     ),
 ]
@@ -82,6 +107,7 @@ Compare = Annotated[
     typer.Option(
         "--compare",
         metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Also write the enlarged input and the result side by side.",
         show_default=False,
     ),
@@ -91,21 +117,34 @@ MaxPixels = Annotated[
     typer.Option(
         "--max-pixels",
         min=1,
+        metavar="N",
+        rich_help_panel=panels.INPUT_OUTPUT,
         help="Reject images with more pixels. Default: 178,956,970.",
         show_default=False,
     ),
 ]
 AllowTruncated = Annotated[
     bool,
-    typer.Option("--allow-truncated", help="Accept truncated files and restore what is there."),
+    typer.Option(
+        "--allow-truncated",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Accept truncated files and restore what is there.",
+    ),
 ]
 MaskFromAlpha = Annotated[
-    bool, typer.Option("--mask-from-alpha", help="Fill the transparent parts of the image itself.")
+    bool,
+    typer.Option(
+        "--mask-from-alpha",
+        rich_help_panel=panels.INPAINTING,
+        help="Fill the transparent parts of the image itself.",
+    ),
 ]
 Alpha = Annotated[
     AlphaMode,
     typer.Option(
-        "--alpha", help="Transparency: resize it, restore it with the network, or drop it."
+        "--alpha",
+        rich_help_panel=panels.RESULT,
+        help="Transparency: resize it, restore it with the network, or drop it.",
     ),
 ]
 Background = Annotated[
@@ -113,6 +152,7 @@ Background = Annotated[
     typer.Option(
         "--background",
         metavar="COLOUR",
+        rich_help_panel=panels.RESULT,
         help="Colour behind transparent parts, such as white or '#e0e0e0'.",
         show_default=False,
     ),
@@ -123,6 +163,7 @@ FormatName = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
+        rich_help_panel=panels.RESULT,
         help="Output format: png, jpg, webp, tif, avif, jxl or bmp. Default: from the output's "
         "extension; in batch, the format of each input.",
         show_default=False,
@@ -134,21 +175,30 @@ Quality = Annotated[
         "--quality",
         min=1,
         max=100,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
         help="Quality of JPEG, WebP, AVIF and JPEG XL. Default: 95.",
         show_default=False,
     ),
 ]
-Lossless = Annotated[bool, typer.Option("--lossless", help="Lossless WebP or JPEG XL.")]
+Lossless = Annotated[
+    bool,
+    typer.Option("--lossless", rich_help_panel=panels.RESULT, help="Lossless WebP or JPEG XL."),
+]
 StripMetadata = Annotated[
     bool,
     typer.Option(
-        "--strip-metadata", help="Remove EXIF and XMP, and do not record the weights and seed."
+        "--strip-metadata",
+        rich_help_panel=panels.RESULT,
+        help="Remove EXIF and XMP, and do not record the weights and seed.",
     ),
 ]
 
 
 def read_options(
+    context: typer.Context,
     *,
+    task: Task,
     background: str | None,
     max_pixels: int | None,
     alpha: AlphaMode,
@@ -159,27 +209,17 @@ def read_options(
     """What is done with each picture, from the options of a command.
 
     Raises:
-        BadParameter: when the background is no colour, or nothing would be in front of it, or the
-            size of the result cannot be understood or is given twice.
+        UsageError: when an option cannot be understood, contradicts another, or is none for the
+            task.
     """
     from diffir_cli.imaging.read import MAX_PIXELS
     from diffir_cli.imaging.source import PictureOptions
 
-    colour = None
-    if background is not None:
-        colour = _parse_colour(background)
-    filled = others["mask_from_alpha"]
-    if background is not None and (alpha is AlphaMode.DROP or filled):
-        other = "--mask-from-alpha" if filled else "--alpha drop"
-        raise typer.BadParameter(f"--background has no effect with {other}")
-    if filled and alpha is not AlphaMode.LANCZOS:
-        raise typer.BadParameter("--alpha has no effect with --mask-from-alpha")
-    sizes = {"--outscale": others["outscale"], "--size": size, "--long-side": long_side}
-    given = [name for name, value in sizes.items() if value]
-    if len(given) > 1:
-        raise typer.BadParameter(f"give {given[0]} or {given[1]}, not both")
+    _check_mask(context, task)
+    if alpha is AlphaMode.DROP:
+        exclude_with(context, "--alpha drop", "background")
     return PictureOptions(
-        background=colour,
+        background=None if background is None else _parse_colour(background),
         max_pixels=max_pixels or MAX_PIXELS,
         alpha=alpha,
         size=_parse_result_size(size) if size else (0, 0),
@@ -188,10 +228,28 @@ def read_options(
     )
 
 
+def _check_mask(context: typer.Context, task: Task) -> None:
+    """Refuse masks for a task that fills nothing, and inpainting without one."""
+    masks = ("mask", "mask_from_alpha")
+    if task is not Task.INPAINT:
+        for name in masks:
+            if is_given(context, name):
+                refuse(context, name, f"--task {task.value}", "add --task inpaint")
+    elif not any(is_given(context, name) for name in masks):
+        raise UsageError(
+            "--task inpaint needs --mask or --mask-from-alpha", "add --mask FILE, white = fill"
+        )
+    elif context.params["color_fix"] not in (ColorFix.AUTO, ColorFix.NONE):
+        exclude_with(context, "--task inpaint", "color_fix")
+
+
 def _parse_result_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{0,7})[x×](\d{0,7})", text.strip().lower())
     if match is None or not any(int(side or 0) for side in match.groups()):
-        raise typer.BadParameter(f"--size takes 3840x2160, 3840x or x2160, not {text!r:.40}")
+        raise UsageError(
+            f"--size must be a width, a height, or both, not {text!r:.40}",
+            "write 3840x2160, 3840x or x2160",
+        )
     width, height = (int(side or 0) for side in match.groups())
     return width, height
 
@@ -202,7 +260,7 @@ def _parse_colour(text: str) -> tuple[int, int, int]:
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
     except ValueError:
-        raise typer.BadParameter(
-            f"--background must be a colour such as white or '#e0e0e0', not {text!r}"
+        raise UsageError(
+            f"--background must be a colour, not {text!r:.40}", "write white, or '#e0e0e0'"
         ) from None
     return red, green, blue

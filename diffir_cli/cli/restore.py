@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options, picture_options
-from diffir_cli.cli.conflicts import check_mask_options
-from diffir_cli.cli.console import be_quiet, print_json, print_message, working, write_stdout
+from diffir_cli.cli.conflicts import exclude_with
+from diffir_cli.cli.console import print_json, print_message, working, write_stdout
 from diffir_cli.cli.option_values import limits_of
 from diffir_cli.cli.weights import located, task_for
+from diffir_cli.errors import UsageError
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def restore(
     weights: options.Weights = None,
     scale: options.Scale = None,
     registry: options.Registry = None,
-    no_download: options.NoDownload = False,
+    offline: options.Offline = False,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     engine: options.EngineName = Engine.STREAMING,
@@ -69,7 +70,7 @@ def restore(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
     """Restore one image."""
     from diffir_cli.imaging import check_coding, check_fit, format_like, write_picture
@@ -77,12 +78,12 @@ def restore(
     from diffir_cli.imaging.source import check_source, read_source
 
     started = time.monotonic()
-    be_quiet(quiet, verbose)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     task = task_for(context, task, weights, registry)
-    limits = limits_of(max_memory, tile, tile_overlap)
-    check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
+    limits = limits_of(context, max_memory, tile, tile_overlap)
     settings = picture_options.read_options(
+        context,
+        task=task,
         seed=seed,
         alpha=alpha,
         background=background,
@@ -100,7 +101,7 @@ def restore(
     if output is None:
         target, format_ = None, _named_format(source, format_name)
     else:
-        target, format_ = _target(output, overwrite, format_name, json)
+        target, format_ = _target(context, output, overwrite, format_name)
     if format_:
         check_coding(target or source, quality, lossless, format_)
     if compare:
@@ -113,7 +114,7 @@ def restore(
         check_coding(target or source, quality, lossless, format_)
     if mask:
         probe_picture(mask, settings.max_pixels)
-    chosen = located(weights, task, registry, no_download, quiet or json, scale)
+    chosen = located(weights, task, registry, offline, quiet or json, scale)
     if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
         target = _beside(source, task, factor, format_, overwrite)
     with working(f"restoring {shown.name}", quiet or json):
@@ -174,7 +175,7 @@ def _named_format(source: Path, requested: str | None) -> Format | None:
     from diffir_cli.imaging import format_of
 
     if source == _PIPE:
-        raise typer.BadParameter("what is piped in has no name: give --output")
+        raise UsageError("what is piped in has no name", "add --output FILE")
     return format_of(source, requested) if requested else None
 
 
@@ -193,17 +194,16 @@ def _beside(source: Path, task: Task, factor: float, format_: Format, overwrite:
 
 
 def _target(
-    output: Path, overwrite: bool, requested: str | None, json: bool
+    context: typer.Context, output: Path, overwrite: bool, requested: str | None
 ) -> tuple[Path, Format | None]:
     """What messages call the target, and its format; None for that of the input."""
     from diffir_cli.imaging import check_target, format_of
 
     if output != _PIPE:
         return output, check_target(output, overwrite, requested)
-    if json:
-        raise typer.BadParameter("--json and -o - would both write to standard output")
+    exclude_with(context, "-o -", "json")
     if sys.stdout is None or sys.stdout.isatty():
-        raise typer.BadParameter("-o - writes image data: redirect it with > or |")
+        raise UsageError("-o - would write image data to a terminal", "redirect it with > or |")
     return _STDOUT, format_of(_STDOUT, requested) if requested else None
 
 
@@ -235,4 +235,4 @@ def _check_compare(compare: Path, others: list[Path], overwrite: bool) -> None:
 
     check_target(compare, overwrite)
     if compare.resolve() in [path.resolve() for path in others]:
-        raise typer.BadParameter("--compare must name a file of its own")
+        raise UsageError(f"{compare} is named twice", "give --compare a file of its own")

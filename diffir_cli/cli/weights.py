@@ -24,7 +24,7 @@ def located(
     weights: str | None,
     task: Task,
     registry: Path | None,
-    no_download: bool,
+    offline: bool,
     silent: bool,
     scale: int | None = None,
 ) -> WeightFile:
@@ -36,13 +36,8 @@ def located(
     """
     from diffir_cli.weights.locate import locate_weights
 
-    if weights and scale:
-        raise typer.BadParameter(
-            "--scale has no effect with --weights: the weights define the scale"
-        )
-
     def obtain(spec: WeightSpec) -> Path:
-        return fetched(spec, offline=no_download, silent=silent)
+        return fetched(spec, offline=offline, silent=silent)
 
     return locate_weights(weights, task, registry, obtain, scale)
 
