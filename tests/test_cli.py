@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -216,6 +217,39 @@ def test_every_command_has_help() -> None:
         result = run_cli(command, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.output
+
+
+def test_help_is_sorted_into_panels_in_one_order() -> None:
+    titles = "Input & output|Model|Inpainting|Result|Speed & memory|Many machines|Messages"
+    for command, missing in (("batch", ""), ("restore", "Many machines")):
+        lines = run_cli(command, "--help").output.splitlines()
+        found = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+        assert found[1:] == [title for title in titles.split("|") if title != missing]
+    assert "Options:" in run_cli("doctor", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("restore -w deblur-", "deblur-lite"), ("batch --task in", "inpaint"), ("eval", "evaluate")],
+)
+def test_a_shell_completes_commands_tasks_and_names_of_weights(words: str, expected: str) -> None:
+    settings = {
+        "_DIFFIR_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"diffir {words}",
+        "COMP_CWORD": str(len(words.split())),
+    }
+    program = "import sys; sys.argv = ['diffir']; from diffir_cli.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings},
+    )
+    assert expected in done.stdout.split(), done.stderr
+
+
+def test_the_python_interface_restores_photos_by_default() -> None:
+    assert diffir_cli.Restorer().weights.name == "realsr-x4-lite"
 
 
 @pytest.mark.parametrize("flag", ["--help", "--version"])

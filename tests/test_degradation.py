@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -200,6 +201,8 @@ def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     for what, option in ((photo, "--scale"), (photo.parent, "--count")):
         refused = run_cli("degrade", what, "-o", out, "--kind", "shake", option, 2)
         assert refused.exit_code == 2 and f"{option} cannot be used with" in refused.stderr
+    made = run_cli("degrade", photo, "-o", tmp_path / "made.png", "--count", 1, "--json")
+    assert json.loads(made.stdout)["count"] == 1 and made.stderr == ""
     missing = run_cli("degrade", tmp_path / "nope", "-o", tmp_path / "lq")
     assert missing.exit_code == 3 and "no such file or folder" in missing.stderr
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")

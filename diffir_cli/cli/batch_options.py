@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import panels
-from diffir_cli.cli.conflicts import exclude_with
+from diffir_cli.cli.conflicts import exclude, exclude_with
 from diffir_cli.errors import InputError, UsageError
 from diffir_cli.options import OnExist
 
@@ -196,14 +196,23 @@ def check_options(
         InputError: when the output folder is a file.
     """
     from diffir_cli.batch.find import parse_shard
+    from diffir_cli.batch.plan import check_template
     from diffir_cli.batch.stores import is_file
+    from diffir_cli.imaging import check_coding, format_of
 
     if output is None and not in_place:
         raise UsageError("--output is missing", "add -o DIR, or --in-place to replace the images")
+    if context.params["dry_run"] and not context.params["json"]:
+        exclude(context, "dry_run", "quiet")
     if "," in context.params["device"]:
         exclude_with(context, "several devices", "ray")
     if output is not None and is_file(output):
         raise InputError(f"{output} is a file, not a folder", "name a folder")
+    check_template(context.params["name"])
+    if format_name := context.params["format_name"]:
+        result = Path("result")
+        format_ = format_of(result, format_name)
+        check_coding(result, context.params["quality"], context.params["lossless"], format_)
     try:
         return parse_shard(shard) if shard else (1, 1)
     except ValueError:

@@ -16,6 +16,7 @@ _EXCLUSIVE = (
     ("in_place", "suffix"),
     ("in_place", "format_name"),
     ("in_place", "report"),
+    ("in_place", "skip_existing"),
     ("name", "suffix"),
     ("overwrite", "skip_existing", "on_exist"),
     ("weights", "scale"),

@@ -62,6 +62,8 @@ def degrade(
     """
     if kind not in (PreviewKind.BICUBIC, PreviewKind.REALWORLD):
         exclude_with(context, f"--kind {kind.value}", "scale")
+    if kind in (PreviewKind.BICUBIC, PreviewKind.SHARPEN):
+        exclude_with(context, f"--kind {kind.value}", "seed")
     if not source.exists():
         raise InputError(f"no such file or folder: {source}", "check its name")
     if source.is_dir():
@@ -86,7 +88,6 @@ def _write_preview(
     seed: int,
     overwrite: bool,
 ) -> None:
-    from diffir_cli.degradations.preview import contact_sheet
     from diffir_cli.imaging import Picture, check_target, read_picture, write_picture
 
     check_target(output, overwrite)
@@ -96,6 +97,8 @@ def _write_preview(
             f"{source} is too small: {photo.shape[1]}×{photo.shape[0]} pixels",
             "give a photo of at least 64×64 pixels",
         )
+    from diffir_cli.degradations.preview import contact_sheet
+
     write_picture(Picture(contact_sheet(photo, kind, count, seed, scale)), output, overwrite)
 
 
@@ -108,7 +111,6 @@ def _degrade_folder(
     overwrite: bool,
     quiet: bool,
 ) -> int:
-    from diffir_cli.degradations.write import write_degraded
     from diffir_cli.imaging import check_target, list_pictures
     from diffir_cli.util.files import make_folder
 
@@ -126,6 +128,8 @@ def _degrade_folder(
     make_folder(output)
     for target in targets:
         check_target(target, overwrite)
+    from diffir_cli.degradations.write import write_degraded
+
     failed = []
     with working("degrading", quiet) as status:
         for target, path in targets.items():

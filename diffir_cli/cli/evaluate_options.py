@@ -121,6 +121,10 @@ def check_options(context: typer.Context, task: Task, protocol: ProtocolName) ->
     elif given["results"] or task is not Task.INPAINT:
         exclude_with(context, f"--task {task.value}", "mask")
     require(context, "overwrite", "csv", "markdown", "report")
+    if Baseline.NONE in (given["baseline"] or []) and len(given["baseline"]) > 1:
+        raise UsageError(
+            "--baseline none cannot be used with another --baseline", "leave one of them out"
+        )
     if given["results"] is None:
         if given["gt"] is None:
             raise UsageError(

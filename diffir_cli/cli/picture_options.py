@@ -239,8 +239,12 @@ def _check_mask(context: typer.Context, task: Task) -> None:
         raise UsageError(
             "--task inpaint needs --mask or --mask-from-alpha", "add --mask FILE, white = fill"
         )
-    elif context.params["color_fix"] not in (ColorFix.AUTO, ColorFix.NONE):
-        exclude_with(context, "--task inpaint", "color_fix")
+    else:
+        # Neither transparency nor the colours of a hole go through a network that fills holes.
+        if context.params["alpha"] is AlphaMode.NETWORK:
+            exclude_with(context, "--task inpaint", "alpha")
+        if context.params["color_fix"] not in (ColorFix.AUTO, ColorFix.NONE):
+            exclude_with(context, "--task inpaint", "color_fix")
 
 
 def _parse_result_size(text: str) -> tuple[int, int]:

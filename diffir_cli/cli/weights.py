@@ -48,10 +48,11 @@ def task_for(
     """The task of a command: where none is given, that of the named weights."""
     from diffir_cli.weights.registry import read_registry
 
-    if weights is None or is_given(context, "task"):
+    # Read in any case: a registry with a fault is refused, whatever is taken from it.
+    known = read_registry(registry)
+    if weights is None or is_given(context, "task") or weights not in known:
         return task
-    spec = read_registry(registry).get(weights)
-    return task if spec is None else spec.task
+    return known[weights].task
 
 
 def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | None = None) -> Path:
