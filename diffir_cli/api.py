@@ -30,7 +30,8 @@ class Restorer:
     loaded.
 
     Args:
-        task: What is wrong with the images: `sr`, `realsr`, `deblur` or `inpaint`.
+        task: What is wrong with the images: `realsr` (any photo), `sr` (clean, reduced by bicubic),
+            `deblur` or `inpaint`.
         weights: A name of the registry or a file; None for the task's embedded weights.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
         precision: `auto`, `fp32`, `tf32`, `bf16` or `fp16`.
@@ -48,7 +49,7 @@ class Restorer:
 
     def __init__(
         self,
-        task: Task | str = Task.SR,
+        task: Task | str = Task.REALSR,
         weights: str | None = None,
         *,
         device: str = "auto",

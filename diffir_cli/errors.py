@@ -25,6 +25,12 @@ class DiffIRError(Exception):
         self.hint = hint
 
 
+class UsageError(DiffIRError):
+    """Options or arguments that contradict each other or cannot be understood."""
+
+    exit_code = 2
+
+
 class InputError(DiffIRError):
     """An image, mask or folder that cannot be used as it is."""
 
@@ -49,6 +55,12 @@ class DeviceError(DiffIRError):
     """A device or precision that this machine cannot provide."""
 
     exit_code = 5
+
+
+class MissingLibraryError(InputError):
+    """An optional library that a requested format, store or feature needs."""
+
+    exit_code = 1
 
 
 class RecipeError(DiffIRError):

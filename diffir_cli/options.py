@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,6 +75,10 @@ class OnExist(StrEnum):
     """The file is replaced."""
     RENAME = "rename"
     """The result gets a number behind its name."""
+
+
+DEVICE_NAME = re.compile(r"auto|cpu|(cuda|xpu|mps)(:\d+)?|\d+", re.ASCII)
+"""What a user may call a device; a bare number is a CUDA device, as in other tools."""
 
 
 @dataclass(frozen=True)

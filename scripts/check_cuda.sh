@@ -40,7 +40,7 @@ step() { # NAME, SECONDS, command …: what it prints on stdout goes to NAME.jso
 measure() { # NAME, WEIGHTS, SIZE
   rm -f "$folder/$1.md"
   step "$1" 150 "$python" -m diffir_cli benchmark --device cuda --precision bf16,fp32 --repeats 10 \
-    --weights "$2" --size "$3" --json --markdown "$folder/$1.md"
+    --weights "$2" --input-size "$3" --json --markdown "$folder/$1.md"
   if [ -f "$folder/$1.md" ]; then cat "$folder/$1.md"; fi
 }
 

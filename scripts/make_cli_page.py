@@ -15,7 +15,9 @@ from typing import Any
 
 import typer
 
-from diffir_cli.cli.app import _ALIASES, app
+from diffir_cli.cli.app import app
+from diffir_cli.cli.command import NAMES_OF_OTHER_TOOLS, OLD_NAMES
+from diffir_cli.cli.panels import panels_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 
@@ -27,6 +29,10 @@ This page is generated from the commands by `python scripts/make_cli_page.py`.
 Options are written with hyphens; underscores work too. Names from other tools are accepted:
 {aliases}.
 
+Old names work for one release: {old_names}.
+
+`diffir --install-completion` teaches your shell to complete commands, options and names of weights.
+
 Exit codes: 0 success, 1 other errors, 2 wrong options, 3 images and folders, 4 weights, 5 device
 or memory, 6 training recipe, 130 Ctrl-C.
 """
@@ -35,15 +41,20 @@ or memory, 6 training recipe, 130 Ctrl-C.
 def make_page() -> str:
     """The whole page as Markdown."""
     group: Any = typer.main.get_command(app)
-    aliases = ", ".join(f"`{old}` ({_meaning(new)})" for old, new in _ALIASES.items())
-    parts = [_HEAD.format(aliases=aliases)]
+    others, before = map(_listed, (NAMES_OF_OTHER_TOOLS, OLD_NAMES))
+    parts = [_HEAD.format(aliases=others, old_names=before)]
     parts += [_section(name, command) for name, command in group.commands.items()]
     return "\n".join(parts)
 
 
+def _listed(names: dict[str, str]) -> str:
+    return ", ".join(f"`{old}` ({_meaning(new)})" for old, new in names.items())
+
+
 def _section(name: str, command: Any) -> str:
-    arguments = [each for each in command.params if not each.opts[0].startswith("-")]
-    options = [each for each in command.params if each.opts[0].startswith("-")]
+    shown = [each for each in command.params if not each.hidden]
+    arguments = [each for each in shown if not each.opts[0].startswith("-")]
+    options = [each for each in shown if each.opts[0].startswith("-")]
     usage = [f"diffir {name}", *(_argument(each) for each in arguments)]
     usage += [f"{each.opts[0]} {_values(each)}" for each in options if each.required]
     lines = [f"## diffir {name}", "", inspect.cleandoc(command.help or ""), ""]
@@ -52,12 +63,14 @@ def _section(name: str, command: Any) -> str:
         lines += ["| argument | meaning |", "|---|---|"]
         lines += [f"| `{_cell(each.metavar)}` | {_help(each)} |" for each in arguments]
         lines.append("")
-    shown = [each for each in options if not each.hidden]
-    for panel in dict.fromkeys(each.rich_help_panel for each in shown):
-        lines += [f"**{panel}**", ""] if panel else []
-        lines += ["| option | values | default | meaning |", "|---|---|---|---|"]
-        lines += [_row(each) for each in shown if each.rich_help_panel == panel]
-        lines.append("")
+    for panel, some in panels_of(options).items():
+        lines += [
+            f"**{panel}**",
+            "",
+            "| option | values | default | meaning |",
+            "|---|---|---|---|",
+        ]
+        lines += [*map(_row, some), ""]
     return "\n".join(lines)
 
 
@@ -72,7 +85,8 @@ def _row(option: Any) -> str:
 
 
 def _argument(parameter: Any) -> str:
-    return str(parameter.metavar) if parameter.required else f"[{parameter.metavar}]"
+    name = f"{parameter.metavar}..." if parameter.nargs == -1 else str(parameter.metavar)
+    return name if parameter.required else f"[{name}]"
 
 
 def _values(parameter: Any) -> str:

@@ -53,7 +53,7 @@ def bench(s2_file: Path) -> Callable[..., Outcome]:
     """Runs `diffir benchmark` with the tiny network at a tiny size."""
 
     def run(*arguments: object) -> Outcome:
-        sized = [] if "--sweep" in arguments else ["--size", "16x24"]
+        sized = [] if "--sweep" in arguments else ["--input-size", "16x24"]
         fixed = ["benchmark", "-w", s2_file, "-d", "cpu", "--repeats", 2, *sized]
         in_subprocess = [] if "--sweep" in arguments else ["--no-subprocess"]
         return run_cli(*fixed, *in_subprocess, *arguments)

@@ -138,7 +138,7 @@ def test_a_template_that_makes_no_sense_is_refused(
     name: str, album: Path, batch: Any, tmp_path: Path
 ) -> None:
     result = batch(album, "-o", tmp_path / "out", "--name", name)
-    assert result.exit_code == 3 and "--name" in result.stderr
+    assert result.exit_code == 2 and "--name" in result.stderr
     assert tree(tmp_path / "out") == {}
 
 

@@ -44,7 +44,8 @@ def test_what_cannot_be_reached_is_one_error(
 ) -> None:
     assert store
     result = batch(place, "-o", tmp_path / "out")
-    assert result.exit_code == 3, result.output
+    # A library that is not installed is no fault of the images.
+    assert result.exit_code == (1 if wording == "gcsfs" else 3), result.output
     assert wording in result.stderr
     assert result.stderr.startswith("error: ")
 

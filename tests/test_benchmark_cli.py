@@ -93,7 +93,7 @@ def test_reports_hold_every_case_and_replace_files_on_demand(
 @pytest.mark.usefixtures("never_run")
 def test_cost_alone_runs_nothing_and_takes_any_size() -> None:
     outcome = run_cli(
-        *("benchmark", "--cost-only", "-w", "inpaint-celeba", "--size", "256x256,16384x9000"),
+        *("benchmark", "--cost-only", "-w", "inpaint-celeba", "--input-size", "256x256,16384x9000"),
         *("--json", "--modules"),
     )
     assert outcome.exit_code == 0, outcome.output
@@ -154,7 +154,7 @@ def test_one_device_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_random_weights_are_said() -> None:
-    arguments = ("-w", "inpaint-celeba", "--size", "8x8", "--repeats", 1, "--no-subprocess")
+    arguments = ("-w", "inpaint-celeba", "--input-size", "8x8", "--repeats", 1, "--no-subprocess")
     outcome = run_cli("benchmark", *arguments)
     assert outcome.exit_code == 0, outcome.output
     assert "inpaint-celeba (random)" in outcome.stdout
@@ -193,31 +193,32 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--size", "256"], "--size must be WIDTHxHEIGHT such as 640x480, not '256'"),
-        (["--size", "0x8"], "sides of 1 to 16384 pixels, not 0"),
-        (["--size", "16385x8"], "sides of 1 to 16384 pixels, not 16385"),
-        (["--sweep", "128-256"], "--sweep must be FIRST..LAST such as 128..2048"),
+        (["--input-size", "256"], "--input-size must be WIDTHxHEIGHT, not '256'"),
+        (["--input-size", "0x8"], "sides of 1 to 16384 pixels, not 0"),
+        (["--input-size", "16385x8"], "sides of 1 to 16384 pixels, not 16385"),
+        (["--sweep", "128-256"], "--sweep must be FIRST..LAST, not '128-256'"),
         (["--sweep", "256..128"], "--sweep must go from small to large"),
-        (["--sweep", "8..16", "--size", "8x8"], "give --size or --sweep, not both"),
-        (["--sweep", "8..16", "--no-subprocess"], "--no-subprocess has no effect with --sweep"),
+        (["--sweep", "8..16", "--input-size", "8x8"], "--sweep cannot be used with --input-size"),
+        (["--sweep", "8..16", "--no-subprocess"], "--sweep cannot be used with --no-subprocess"),
         (["--engine", "streaming,fast"], "must be one of streaming, reference, not 'fast'"),
         (["--precision", "fp8"], "--precision must be one of auto, fp32"),
-        (["--task", "sr", "--all"], "give --task or --all, not both"),
+        (["--task", "sr", "--all"], "--task cannot be used with --all"),
         (["--budget", "5"], "--budget needs --sweep"),
         (["--tolerance", "5"], "--tolerance needs --compare"),
-        (["--quality", "x.json"], "--quality needs --plot"),
-        (["--paper", "--size", "8x8"], "--size has no effect with --paper"),
-        (["--cost-only", "--repeats", "3"], "--repeats has no effect with --cost-only"),
-        (["--cost-only", "-d", "cuda"], "--device has no effect with --cost-only"),
-        (["--size", f"{'9' * 5000}x8"], "sides of 1 to 16384 pixels, not 99999999999999999999"),
-        (["--threads", "100000"], "less than or equal to 1024"),
-        (["--plot", "x.jpg"], "name a file that ends in .png, not x.jpg"),
-        (["--plot", "-"], "name a file that ends in .png, not -"),
-        (["--overwrite"], "--overwrite needs --csv, --markdown or --plot"),
-        (["--paper", "--budget", "3"], "--budget has no effect with --paper"),
-        (["--paper", "-q"], "--quiet with --paper needs --markdown or --json"),
-        (["--cost-only", "--plot", "x.png"], "--cost-only needs --quality"),
-        (["--csv", "x.csv", "--markdown", "x.csv"], "must name different files"),
+        (["--scores", "x.json"], "--scores needs --plot"),
+        (["--paper", "--input-size", "8x8"], "--input-size cannot be used with --paper"),
+        (["--cost-only", "--repeats", "3"], "--repeats cannot be used with --cost-only"),
+        (["--cost-only", "-d", "cuda"], "--device cannot be used with --cost-only"),
+        (
+            ["--input-size", f"{'9' * 5000}x8"],
+            "sides of 1 to 16384 pixels, not 99999999999999999999",
+        ),
+        (["--threads", "100000"], "--threads must be a whole number from 1 to 1024, not '100000'"),
+        (["--overwrite"], "--overwrite needs --csv or --markdown or --plot"),
+        (["--paper", "--modules"], "--modules cannot be used with --paper"),
+        (["--paper", "-q"], "--quiet cannot be used with --paper"),
+        (["--cost-only", "--plot", "x.png"], "--cost-only needs --scores"),
+        (["--csv", "x.csv", "--markdown", "x.csv"], "x.csv is named twice"),
     ],
 )
 @pytest.mark.usefixtures("never_run")
@@ -226,9 +227,7 @@ def test_options_that_cannot_be_meant_are_refused_before_anything_is_measured(
 ) -> None:
     outcome = run_cli("benchmark", *arguments)
     assert outcome.exit_code == 2
-    # Typer breaks lines in a frame.
-    wording = " ".join(outcome.stderr.replace("│", " ").split())
-    assert message in wording
+    assert message in outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -236,11 +235,13 @@ def test_options_that_cannot_be_meant_are_refused_before_anything_is_measured(
     [
         (["-w", "sr-x4-light"], 4, "did you mean 'sr-x4-lite'?"),
         (["-w", "absent.pth"], 4, "no such weights file"),
-        (["-d", "abacus"], 5, "no device named 'abacus'"),
+        (["-d", "abacus"], 2, "--device must be auto, cpu"),
+        (["--plot", "x.jpg"], 3, "x.jpg must end in .png"),
+        (["--plot", "-"], 3, "- must end in .png"),
         (["--precision", "fp16", "-d", "cpu"], 5, "fp16 is slow on a CPU"),
         (["--csv", "no/such/x.csv"], 3, "no such folder"),
         (["--compare", "absent.json"], 3, "cannot read absent.json"),
-        (["--plot", "x.png", "--quality", "absent.json"], 3, "cannot read absent.json"),
+        (["--plot", "x.png", "--scores", "absent.json"], 3, "cannot read absent.json"),
     ],
 )
 @pytest.mark.usefixtures("never_run")
@@ -298,7 +299,7 @@ def test_what_was_measured_before_an_interruption_is_told_and_written(
 
     monkeypatch.setattr(Subject, "picture", picture)
     page = tmp_path / "page.md"
-    outcome = bench("--size", "8x8", "--json", "--markdown", page)
+    outcome = bench("--input-size", "8x8", "--json", "--markdown", page)
     assert outcome.exit_code == 130 and "interrupted" in outcome.stderr
     (result,) = json.loads(outcome.stdout)["results"]
     assert result["seconds"] and "16×24" in page.read_text(encoding="utf-8")

@@ -54,7 +54,7 @@ def test_a_count_is_compared_with_a_timed_run_and_its_threads_do_not_matter(
     old: Path, s2_file: Path
 ) -> None:
     _changed(old, lambda found: found["machine"].update(threads=7))
-    sized = ("--size", "16x24", "--cost-only", "--json")
+    sized = ("--input-size", "16x24", "--cost-only", "--json")
     outcome = run_cli("benchmark", "-w", s2_file, *sized, "--compare", old)
     assert outcome.exit_code == 0 and "not alike" not in outcome.stderr
     (change,) = json.loads(outcome.stdout)["comparison"]["changes"]

@@ -124,7 +124,7 @@ def test_networks_of_one_name_have_lines_of_their_own() -> None:
 def test_a_plot_is_a_png(bench: Callable[..., Outcome], tmp_path: Path) -> None:
     path = tmp_path / "plot.png"
     scores = _evaluated(tmp_path / "scores.json", "sr-x4-lite", 30.9)
-    outcome = bench("--plot", path, "--quality", scores)
+    outcome = bench("--plot", path, "--scores", scores)
     assert outcome.exit_code == 0, outcome.output
     with Image.open(path) as image:
         assert image.format == "PNG" and image.size == (1200, 450)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,7 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
             "drive.google",
         ),
         (["photo.png", "-o", "out.png", "-d", "cuda:99"], 5, "cuda:99", "--device cpu"),
-        (["photo.png", "-o", "out.png", "-d", "abacus"], 5, "'abacus'", "auto"),
+        (["photo.png", "-o", "out.png", "-d", "abacus"], 2, "'abacus'", "automatically"),
     ],
 )
 def test_bad_input_gives_one_error_a_hint_and_its_exit_code(
@@ -216,6 +217,39 @@ def test_every_command_has_help() -> None:
         result = run_cli(command, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.output
+
+
+def test_help_is_sorted_into_panels_in_one_order() -> None:
+    titles = "Input & output|Model|Inpainting|Result|Speed & memory|Many machines|Messages"
+    for command, missing in (("batch", ""), ("restore", "Many machines")):
+        lines = run_cli(command, "--help").output.splitlines()
+        found = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+        assert found[1:] == [title for title in titles.split("|") if title != missing]
+    assert "Options:" in run_cli("doctor", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("restore -w deblur-", "deblur-lite"), ("batch --task in", "inpaint"), ("eval", "evaluate")],
+)
+def test_a_shell_completes_commands_tasks_and_names_of_weights(words: str, expected: str) -> None:
+    settings = {
+        "_DIFFIR_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"diffir {words}",
+        "COMP_CWORD": str(len(words.split())),
+    }
+    program = "import sys; sys.argv = ['diffir']; from diffir_cli.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings},
+    )
+    assert expected in done.stdout.split(), done.stderr
+
+
+def test_the_python_interface_restores_photos_by_default() -> None:
+    assert diffir_cli.Restorer().weights.name == "realsr-x4-lite"
 
 
 @pytest.mark.parametrize("flag", ["--help", "--version"])
@@ -356,7 +390,7 @@ def test_a_result_without_a_name_goes_beside_its_input_and_replaces_nothing(
     again = run_cli("restore", photo, "-w", s2_file)
     assert again.exit_code == 3 and "photo_realsr_x4.png already exists" in again.stderr
     piped = run_cli("restore", "-", "-w", s2_file)
-    assert piped.exit_code == 2 and "give --output" in piped.stderr
+    assert piped.exit_code == 2 and "add --output" in piped.stderr
 
 
 def test_the_task_is_that_of_named_weights(photo: Path) -> None:
@@ -365,12 +399,3 @@ def test_the_task_is_that_of_named_weights(photo: Path) -> None:
         assert done.exit_code == 0, done.output
         found = json.loads(done.stdout)
         assert found["task"] == task and f"_{task}_x" in found["output"]
-
-
-def test_options_for_existing_files_that_contradict_each_other_are_refused(
-    photo: Path, tmp_path: Path
-) -> None:
-    fixed = ("batch", photo, "-o", tmp_path / "out")
-    for pair in (("--overwrite", "--skip-existing"), ("--overwrite", "--on-exist", "error")):
-        done = run_cli(*fixed, *pair)
-        assert done.exit_code == 2 and "not both" in done.stderr

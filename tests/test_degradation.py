@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -199,7 +200,9 @@ def test_a_contact_sheet_refuses_what_it_cannot_show(tmp_path: Path) -> None:
     assert run_cli("degrade", photo, "-o", out, "--kind", "fog").exit_code == 2
     for what, option in ((photo, "--scale"), (photo.parent, "--count")):
         refused = run_cli("degrade", what, "-o", out, "--kind", "shake", option, 2)
-        assert refused.exit_code == 2 and f"{option} has no effect" in refused.stderr
+        assert refused.exit_code == 2 and f"{option} cannot be used with" in refused.stderr
+    made = run_cli("degrade", photo, "-o", tmp_path / "made.png", "--count", 1, "--json")
+    assert json.loads(made.stdout)["count"] == 1 and made.stderr == ""
     missing = run_cli("degrade", tmp_path / "nope", "-o", tmp_path / "lq")
     assert missing.exit_code == 3 and "no such file or folder" in missing.stderr
     Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
@@ -228,7 +231,7 @@ def test_a_folder_of_twins_depends_on_seed_and_names_alone(
 
 def test_twins_are_never_written_over_the_photos(photos: Path, tmp_path: Path) -> None:
     before = (photos / "0.png").read_bytes()
-    assert run_cli("degrade", photos, "-o", photos, "--overwrite").exit_code == 3
+    assert run_cli("degrade", photos, "-o", photos, "--overwrite").exit_code == 2
     assert (photos / "0.png").read_bytes() == before
     assert run_cli("degrade", photos, "-o", tmp_path / "lq").exit_code == 0
     result = run_cli("degrade", photos, "-o", tmp_path / "lq")

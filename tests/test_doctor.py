@@ -75,6 +75,11 @@ def test_all_is_well_here_and_every_embedded_network_has_restored_a_picture() ->
 
 
 @pytest.mark.usefixtures("no_weights")
+@pytest.mark.usefixtures("no_weights")
+def test_quiet_says_nothing_where_all_is_well() -> None:
+    assert run_cli("doctor", "-q").output == ""
+
+
 def test_text_is_plain_ends_with_a_verdict_and_hides_the_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

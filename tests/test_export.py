@@ -105,7 +105,7 @@ def test_a_file_of_fixed_size_and_named_opset_agrees_with_torch(
     s2: DiffIRS2, s2_file: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "tiny.onnx"
-    result = run_cli("export", s2_file, path, "--size", "48x32", "--opset", 18)
+    result = run_cli("export", s2_file, path, "--input-size", "48x32", "--opset", 18)
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"{path}: 48×32 pixels, opset 18, ")
     assert "from torch" in result.output
@@ -120,7 +120,7 @@ def test_the_filling_of_holes_is_part_of_the_file(tiny: ModelConfig, tmp_path: P
     network = _with(tiny, scale=1, tail=Tail.CONV, in_channels=4, prefill=True)
     weights, path = tmp_path / "fill.safetensors", tmp_path / "fill.onnx"
     save_weights(weights, network, {})
-    result = run_cli("export", weights, path, "--size", "16x16")
+    result = run_cli("export", weights, path, "--input-size", "16x16")
     assert result.exit_code == 0, result.output
     holes = torch.zeros(1, 1, 16, 16)
     holes[..., 3:14, 2:12] = 1
@@ -135,7 +135,7 @@ def test_a_network_with_a_guess_is_exported_and_the_guess_is_said_to_be_an_input
     network = _with(tiny, scale=1, tail=Tail.CONV, in_channels=6, gated=True)
     weights, path = tmp_path / "deblur.safetensors", tmp_path / "deblur.onnx"
     save_weights(weights, network, {})
-    result = run_cli("export", weights, path, "--size", "16x16")
+    result = run_cli("export", weights, path, "--input-size", "16x16")
     assert result.exit_code == 0, result.output
     assert "lq has 6 channels: RGB; RGB of the deconvolution prior" in result.output
     assert dimensions(onnx.load(path).graph.input[0]) == [1, 6, 16, 16]
@@ -144,7 +144,7 @@ def test_a_network_with_a_guess_is_exported_and_the_guess_is_said_to_be_an_input
 def test_an_export_prints_one_line_and_no_warnings(s2_file: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "diffir_cli", "export", str(s2_file), "tiny.onnx"]
     done = subprocess.run(
-        [*command, "--size", "16x16"], capture_output=True, text=True, cwd=tmp_path
+        [*command, "--input-size", "16x16"], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -154,10 +154,14 @@ def test_an_export_prints_one_line_and_no_warnings(s2_file: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["y.onnx", "--size", "64x64", "--dynamic"], 2, "--size or --dynamic, not both"),
-        (["y.onnx", "--size", "50x3"], 2, "multiples of 8: the nearest is 48x8"),
-        (["y.onnx", "--size", "64x64,32x32"], 2, "--size takes one size"),
-        (["y.onnx", "--opset", "17"], 2, "greater than or equal to 18"),
+        (
+            ["y.onnx", "--input-size", "64x64", "--dynamic"],
+            2,
+            "--dynamic cannot be used with --input-size",
+        ),
+        (["y.onnx", "--input-size", "50x3"], 2, "multiples of 8\nhint: write 48x8"),
+        (["y.onnx", "--input-size", "64x64,32x32"], 2, "--input-size takes one size"),
+        (["y.onnx", "--opset", "17"], 2, "--opset must be a whole number from 18 to 23, not '17'"),
         (["y.pth"], 3, "must end in .onnx"),
         (["there.onnx"], 3, "add --overwrite"),
         (["none/y.onnx"], 3, "no such folder"),
@@ -183,7 +187,7 @@ def test_what_cannot_be_written_is_refused(
 def test_an_existing_file_is_replaced_only_when_asked(s2_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "there.onnx"
     path.write_text("old")
-    arguments = ("export", s2_file, path, "--size", "16x16", "--quiet")
+    arguments = ("export", s2_file, path, "--input-size", "16x16", "--quiet")
     assert run_cli(*arguments).exit_code == 3
     assert run_cli(*arguments, "--overwrite").exit_code == 0
     onnx.checker.check_model(onnx.load(path))
@@ -199,7 +203,7 @@ def test_a_free_size_is_refused_where_holes_are_filled(tmp_path: Path) -> None:
     for weights in ("inpaint-lite", find_weights("inpaint-lite").path):
         result = run_cli("export", weights, tmp_path / "y.onnx", "--dynamic")
         assert result.exit_code == 2
-        assert "--dynamic is not possible with inpaint-lite" in result.output
+        assert "--dynamic cannot be used with inpaint-lite" in result.output
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxscript", "onnxruntime"])
@@ -219,7 +223,7 @@ def test_a_file_that_computes_something_else_is_not_left_behind(
 ) -> None:
     module = importlib.import_module("diffir_cli.integrations.onnx")
     monkeypatch.setattr(module, "TOLERANCE", 1e-12)
-    result = run_cli("export", s2_file, tmp_path / "y.onnx", "--size", "16x16")
+    result = run_cli("export", s2_file, tmp_path / "y.onnx", "--input-size", "16x16")
     assert result.exit_code == 1
     assert "at 16×16 pixels the file computes something else than torch" in result.output
     assert {path.name for path in tmp_path.iterdir()} == {s2_file.name}

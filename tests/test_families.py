@@ -216,7 +216,7 @@ def test_batch_evaluate_benchmark_and_doctor_work_with_the_family(
     measured = run("evaluate", "--gt", pictures, "--task", "sr", "-w", "toy-a", *chosen, "--json")
     assert measured.exit_code == 0, measured.output
     assert "toy-a" in run("doctor", "--registry", installed).output
-    cost = run("benchmark", "-w", "toy-a", *chosen, "--cost-only", "--size", "16x16")
+    cost = run("benchmark", "-w", "toy-a", *chosen, "--cost-only", "--input-size", "16x16")
     assert cost.exit_code == 0, cost.output
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging import Picture, format_like, format_of, read_picture, write_picture
 from diffir_cli.imaging.metadata import Metadata
 from diffir_cli.imaging.profiles import PRIMARIES, make_profile
@@ -140,7 +140,7 @@ def test_the_format_wished_for_goes_before_a_missing_ending(tmp_path: Path, s2_f
     ("name", "requested", "wording"),
     [
         ("out.jpg", "png", "does not match the format"),
-        ("out.png", "gif", "unknown output format 'gif'"),
+        ("out.png", "gif", "--format must be one of png, jpg"),
         ("out.gif", None, "unknown extension '.gif'"),
         ("out", None, "its name has no extension"),
     ],
@@ -148,7 +148,7 @@ def test_the_format_wished_for_goes_before_a_missing_ending(tmp_path: Path, s2_f
 def test_a_format_that_makes_no_sense_is_refused(
     name: str, requested: str | None, wording: str
 ) -> None:
-    with pytest.raises(InputError, match=wording):
+    with pytest.raises(DiffIRError, match=wording):
         format_of(Path(name), requested)
 
 

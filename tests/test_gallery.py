@@ -1,4 +1,4 @@
-"""The page of `diffir evaluate --html`, looked at through a browser."""
+"""The page of `diffir evaluate --report`, looked at through a browser."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_page_shows_each_image_behind_a_slider_and_sorts_its_table(
     browser: webdriver.Chrome, photos: Path, s2_file: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
-    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--html", page)
+    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--report", page)
     assert result.exit_code == 0, result.output
     browser.get(page.as_uri())
     assert _columns(browser, 1) == ["0.png", "1.png", "2.png"]
@@ -82,7 +82,7 @@ def test_a_hostile_name_stays_text(browser: webdriver.Chrome, tmp_path: Path) ->
 
 def test_the_page_needs_nothing_beside_it(photos: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    result = run_cli("evaluate", photos, photos, "--html", page)
+    result = run_cli("evaluate", photos, photos, "--report", page)
     assert result.exit_code == 0, result.output
     text = page.read_text(encoding="utf-8")
     assert "http" not in text and 'src="' not in text

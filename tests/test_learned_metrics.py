@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diffir_cli.errors import WeightsError
 from diffir_cli.evaluation.kinds import Metric
 from diffir_cli.evaluation.perceptual import Perceptual
 from diffir_cli.imaging import read_picture
@@ -171,3 +172,23 @@ def test_an_image_too_small_for_a_metric_does_not_stop_the_others(
     found = json.loads(result.stdout)["methods"]["bicubic"]
     assert len(found["images"]) == len(list(photos.iterdir()))
     assert found["fid"] == len(found["images"])
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_offline_the_weights_of_a_metric_are_not_downloaded(
+    offline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def network(_metric: Metric) -> _FakeNetwork:
+        torch.hub.download_url_to_file("https://weights.invalid/alex.pth", "alex.pth")
+        return _FakeNetwork()
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda url, _file: asked.append(url))
+    monkeypatch.setattr("diffir_cli.evaluation.perceptual._network", network)
+    if offline:
+        with pytest.raises(WeightsError, match="downloads are off"):
+            Perceptual(Metric.LPIPS_ALEX, torch.device("cpu"), offline=True)
+    else:
+        Perceptual(Metric.LPIPS_ALEX, torch.device("cpu"))
+    assert bool(asked) is not offline

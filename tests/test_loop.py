@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import subprocess
@@ -266,6 +267,8 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
     result = run_cli("train", recipe, "--out", tmp_path / "run", "-d", "cpu")
     assert result.exit_code == 0, result.output
     assert "iteration 2, loss" in result.stderr and "done: 4 iterations" in result.stderr
+    ended = run_cli("train", recipe, "-o", tmp_path / "run", "--json")
+    assert ended.stderr == "" and json.loads(ended.stdout)["iterations"] == 4
     again = run_cli("train", recipe, "--out", tmp_path / "run", "--set", "iterations=6")
     assert again.exit_code == 0
     assert "at iteration 4" in again.stderr and "done: 6 iterations" in again.stderr

@@ -75,7 +75,7 @@ def test_json_and_picture_do_not_share_standard_output(s2_file: Path) -> None:
 
 def test_quality_without_effect_on_the_pipes_format_is_refused(s2_file: Path) -> None:
     result = _piped(_file("PNG"), "restore", "-", "-o", "-", "-w", s2_file, "--quality", 90)
-    assert result.exit_code == 3 and "--quality has no effect" in result.stderr
+    assert result.exit_code == 2 and "--quality cannot be used with PNG" in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

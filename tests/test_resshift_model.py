@@ -225,7 +225,7 @@ def test_every_command_takes_the_model(registry: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0 and len(list((tmp_path / "results").glob("*.png"))) == 1
     cost = run_cli(
         *("benchmark", "-w", "narrow-x4", "--registry", registry, "--cost-only"),
-        *("--size", "16x16"),
+        *("--input-size", "16x16"),
     )
     assert cost.exit_code == 0 and "denoiser" in cost.output, cost.output
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
-from diffir_cli.cli.options import parse_size, parse_tile
+from diffir_cli.cli.option_values import parse_size, parse_tile
+from diffir_cli.errors import UsageError
 from diffir_cli.imaging import read_picture
 from tests.conftest import run_cli
 
@@ -59,14 +59,14 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-4G", "4X", "G", "four", "0.0001"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="4G or 800M"):
+    with pytest.raises(UsageError, match="--max-memory must be a size"):
         parse_size(text)
 
 
 def test_tiles_are_a_side_or_a_word() -> None:
     assert (parse_tile("auto", 32), parse_tile("off", 32), parse_tile("512", 32)) == (None, 0, 512)
     for text in ("0", "-8", "big", "31", "²"):
-        with pytest.raises(typer.BadParameter):
+        with pytest.raises(UsageError):
             parse_tile(text, 0)
-    with pytest.raises(typer.BadParameter, match="twice --tile-overlap 32"):
+    with pytest.raises(UsageError, match="twice --tile-overlap 32"):
         parse_tile("63", 32)

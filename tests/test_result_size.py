@@ -51,11 +51,11 @@ def test_restore_and_batch_give_the_size_asked_for(s2_file: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--size", "10x10", "--outscale", 2), "--outscale or --size, not both"),
-        (("--size", "10x10", "--long-side", 9), "--size or --long-side, not both"),
-        (("--size", "x"), "--size takes 3840x2160"),
-        (("--size", "0x0"), "--size takes 3840x2160"),
-        (("--size", "-5x9"), "--size takes 3840x2160"),
+        (("--size", "10x10", "--outscale", 2), "--outscale cannot be used with --size"),
+        (("--size", "10x10", "--long-side", 9), "--size cannot be used with --long-side"),
+        (("--size", "x"), "--size must be a width"),
+        (("--size", "0x0"), "--size must be a width"),
+        (("--size", "-5x9"), "--size must be a width"),
     ],
 )
 def test_sizes_that_cannot_be_meant_are_refused(

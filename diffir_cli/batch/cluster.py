@@ -23,7 +23,7 @@ from diffir_cli.batch.actor import Actor, Returned
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote, remove
 from diffir_cli.batch.work import Outcome, Staged, Work, failed, settle
-from diffir_cli.errors import DeviceError, DiffIRError, InputError
+from diffir_cli.errors import DeviceError, DiffIRError, InputError, MissingLibraryError
 
 _RETRIES = 3
 """How often a picture is given to another actor when its own has died."""
@@ -64,7 +64,8 @@ def run_on_ray(
         done: Called with what became of each.
 
     Raises:
-        DeviceError: when Ray is not installed or the cluster cannot be reached.
+        MissingLibraryError: when Ray is not installed.
+        DeviceError: when the cluster cannot be reached.
     """
     ray = _connected(cluster.address)
     cpus = work.threads or 1
@@ -147,7 +148,9 @@ def _connected(address: str) -> Any:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
-        raise DeviceError("Ray is not installed", "pip install 'diffir-cli[ray]'") from error
+        raise MissingLibraryError(
+            "Ray is not installed", "pip install 'diffir-cli[ray]'"
+        ) from error
     _check_reachable(address)
     how = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
     with _own_signals():

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.find import Found, files_in
 from diffir_cli.batch.stores import below, real_path, store_errors
-from diffir_cli.errors import InputError
+from diffir_cli.errors import InputError, UsageError
 from diffir_cli.imaging.fitting import check_only_copy
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
@@ -158,8 +158,10 @@ def _job(
             if folder is None:
                 check_only_copy(item.path, probe.lost, picture_options.strip_metadata)
             check_fit(target, (width, height), alpha, probe.deep, format_)
-            check_coding(target, naming.quality, naming.lossless, format_)
-        except InputError as fault:
+            check_coding(
+                target, naming.quality if format_.lossy else None, naming.lossless, format_
+            )
+        except (InputError, UsageError) as fault:
             error = error or fault.message
     job = Job(item.path, output, target, format_, bytes=size, error=error, overwrite=folder is None)
     if not isinstance(probe, Probe):
@@ -188,22 +190,22 @@ def check_template(template: str) -> None:
     """Refuse a template with fields that do not exist.
 
     Raises:
-        InputError: when it has one.
+        UsageError: when it has one.
     """
     try:
         names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise InputError(
+        raise UsageError(
             f"--name {template!r} is not a valid template: {error}", "write {{ for a brace itself"
         ) from error
     for name in names:
         if name not in _FIELDS:
             known = ", ".join(f"{{{field}}}" for field in _FIELDS)
-            raise InputError(f"--name has no field {{{name}}}", f"use {known}")
+            raise UsageError(f"--name has no field {{{name}}}", f"use {known}")
     try:
         template.format(**dict.fromkeys(_FIELDS, "x"))
     except (ValueError, LookupError, AttributeError) as error:
-        raise InputError(
+        raise UsageError(
             f"--name {template!r} is not a valid template: {error}", "leave : and ! out of fields"
         ) from error
 
@@ -225,7 +227,7 @@ def _name(item: Found, naming: Naming) -> str:
     if "{reldir}" not in naming.template:
         path = parent / path
     if ".." in path.parts or not path.name:
-        raise InputError(
+        raise UsageError(
             f"--name {naming.template!r} points outside the output folder: {name!r}", "leave .. out"
         )
     return str(path)

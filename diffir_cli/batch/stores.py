@@ -19,7 +19,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.errors import DiffIRError, InputError, MissingLibraryError
 from diffir_cli.util.files import UNFINISHED, give_name, is_abandoned, remove_unfinished
 from diffir_cli.util.folders import state_folder
 
@@ -97,7 +97,7 @@ def _refusal(path: Path | str, error: Exception) -> InputError:
     if isinstance(error, PermissionError):
         return InputError(f"not allowed to use {path}: {error}", "check the credentials")
     if isinstance(error, ImportError):
-        return InputError(
+        return MissingLibraryError(
             f"{path} needs a library that is not installed: {error}",
             "pip install 'diffir-cli[s3]' or 'diffir-cli[gs]'",
         )

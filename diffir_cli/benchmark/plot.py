@@ -11,7 +11,7 @@ from diffir_cli.benchmark.case import Variant
 from diffir_cli.benchmark.quality import SIDE, Quality
 from diffir_cli.benchmark.run import Result
 from diffir_cli.benchmark.subject import Subject
-from diffir_cli.errors import DiffIRError
+from diffir_cli.errors import MissingLibraryError
 
 _WIDTH, _HEIGHT = 6.0, 4.5
 """Inches of a panel."""
@@ -21,7 +21,7 @@ def check_plotting() -> None:
     """Refuse to draw before anything is measured for it.
 
     Raises:
-        DiffIRError: when matplotlib is not installed.
+        MissingLibraryError: when matplotlib is not installed.
     """
     _figure_class()
 
@@ -30,7 +30,7 @@ def draw_plot(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> b
     """The panels of `panels_of` as a PNG.
 
     Raises:
-        DiffIRError: when matplotlib is not installed.
+        MissingLibraryError: when matplotlib is not installed.
     """
     buffer = io.BytesIO()
     panels_of(results, qualities).savefig(buffer, format="png", dpi=100)
@@ -45,7 +45,7 @@ def panels_of(results: Sequence[Result], qualities: Sequence[Quality] = ()) -> A
         qualities: What was evaluated.
 
     Raises:
-        DiffIRError: when matplotlib is not installed.
+        MissingLibraryError: when matplotlib is not installed.
     """
     timed = [result for result in results if result.timing]
     kinds = list(dict.fromkeys(quality.panel for quality in qualities))
@@ -63,7 +63,7 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
-        raise DiffIRError(
+        raise MissingLibraryError(
             f"cannot plot: {error}", "pip install 'diffir-cli[plot]', or leave --plot out"
         ) from error
     return Figure

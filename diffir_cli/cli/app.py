@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from diffir_cli.cli import (
     ablate,
@@ -23,71 +23,56 @@ from diffir_cli.cli import (
     restore,
     train,
 )
+from diffir_cli.cli.command import Command
 from diffir_cli.cli.console import print_message, take_any_text
-from diffir_cli.errors import DeviceError, DiffIRError
+from diffir_cli.cli.usage import TyperUsageError, explain
+from diffir_cli.errors import DeviceError, DiffIRError, UsageError
 from diffir_cli.util.process import prepare_process
 from diffir_cli.version import __version__
 
 INTERRUPTED = 130
 """The exit code of Ctrl-C."""
-
-_ALIASES = {
-    "--model": "--weights",
-    "-n": "--weights",
-    "--model-path": "--weights",
-    "--ckpt": "--weights",
-    "--input": "",
-    "-i": "",
-    "--mask-path": "--mask",
-    "--tile-pad": "--tile-overlap",
-    "--gpu-id": "--device",
-    "-g": "--device",
-    "--ext": "--format",
-    "--fp32": "--precision=fp32",
-    "--half": "--precision=fp16",
-    "--no-fresh": "--no-subprocess",
-}
-"""Names that users of other tools type, and ours; an empty one means a positional argument."""
-
-
-class _Command(TyperCommand):
-    """A command that also takes underscores for hyphens and the names of other tools."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = {name for parameter in self.params for name in parameter.opts}
-        return super().parse_args(ctx, _canonical(args, known))
+_LESS_MEMORY = "use a smaller --tile or --max-memory, or a machine with more memory"
 
 
 class _Group(TyperGroup):
-    """Turns a `DiffIRError` from any command into one or two lines and its exit code."""
+    """Turns every fault into one or two lines and its exit code."""
+
+    def main(self, *args: Any, **settings: Any) -> NoReturn:
+        try:
+            code = super().main(*args, **{**settings, "standalone_mode": False})
+        except TyperUsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print_message(str(error))
+                sys.exit(UsageError.exit_code)
+            code = _report(explain(error))
+        except typer.Abort:
+            # Ctrl-C, or the end of stdin, at a question.
+            code = _report(DiffIRError("interrupted"), INTERRUPTED)
+        sys.exit(code or 0)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except DiffIRError as error:
-            _print("error", error.message, typer.colors.RED)
-            if error.hint:
-                _print("hint", error.hint, typer.colors.CYAN)
-            raise typer.Exit(error.exit_code) from None
+            code = _report(error)
         except MemoryError:
-            _print("error", "the machine ran out of memory", typer.colors.RED)
-            raise typer.Exit(DeviceError.exit_code) from None
+            code = _report(DeviceError("the machine ran out of memory", _LESS_MEMORY))
         except RuntimeError as error:
             # By name: torch is not loaded for what does not need it.
             if type(error).__name__ != "OutOfMemoryError":
                 raise
-            _print("error", "the device ran out of memory", typer.colors.RED)
-            raise typer.Exit(DeviceError.exit_code) from None
+            code = _report(DeviceError("the device ran out of memory", _LESS_MEMORY))
         except KeyboardInterrupt:
-            _print("error", "interrupted", typer.colors.RED)
-            raise typer.Exit(INTERRUPTED) from None
+            code = _report(DiffIRError("interrupted"), INTERRUPTED)
+        raise typer.Exit(code)
 
 
 app = typer.Typer(
     cls=_Group,
     help="Restore images with DiffIR: super-resolution, deblurring, inpainting.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -105,7 +90,7 @@ for _command in (
     export.export,
     doctor.doctor,
 ):
-    app.command(cls=_Command)(_command)
+    app.command(cls=Command)(_command)
 
 
 def main() -> None:
@@ -146,26 +131,12 @@ def _options(
     pass
 
 
-def _canonical(args: list[str], known: set[str]) -> list[str]:
-    """Arguments with aliases and underscores replaced where the command has the option meant."""
-    result: list[str] = []
-    for place, arg in enumerate(args):
-        if arg == "--":
-            return result + args[place:]
-        name, equals, value = arg.partition("=")
-        if not name.startswith("-") or name in known:
-            result.append(arg)
-            continue
-        if name.startswith("--"):
-            name = name.replace("_", "-")
-        if name in _ALIASES:
-            name = _ALIASES[name]
-            if not name:
-                result += [value] if equals else []
-                continue
-        option = name.partition("=")[0]
-        result.append(name + equals + value if option in known else arg)
-    return result
+def _report(error: DiffIRError, code: int | None = None) -> int:
+    """Print a fault, with its hint where there is one; the exit code."""
+    _print("error", error.message, typer.colors.RED)
+    if error.hint:
+        _print("hint", error.hint, typer.colors.CYAN)
+    return error.exit_code if code is None else code
 
 
 def _print(kind: str, text: str, colour: str) -> None:

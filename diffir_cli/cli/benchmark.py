@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from diffir_cli.benchmark.sizes import sweep_sizes
-from diffir_cli.cli import benchmark_options, options
-from diffir_cli.cli.console import be_quiet, working
+from diffir_cli.cli import benchmark_options, option_values, options, output_files
+from diffir_cli.cli.console import working
 from diffir_cli.options import Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -18,155 +18,48 @@ if TYPE_CHECKING:
     from diffir_cli.benchmark.run import Result, Settings
     from diffir_cli.benchmark.subject import Subject
 
-_Task = Annotated[
-    Task | None,
-    typer.Option(
-        "--task", help="Measure the embedded weights of this task. Default: sr.", show_default=False
-    ),
-]
-_Weights = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--weights",
-        "-w",
-        metavar="NAME|FILE",
-        help="Weights: names or files, comma-separated or repeated. Random if not installed.",
-        show_default=False,
-    ),
-]
-_All = Annotated[bool, typer.Option("--all", help="Measure all networks of the registry.")]
-_Sizes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--size",
-        metavar="WxH",
-        help="Input sizes in pixels, comma-separated or repeated. Default: 256x256.",
-        show_default=False,
-    ),
-]
-_Sweep = Annotated[
-    str | None,
-    typer.Option(
-        "--sweep",
-        metavar="FIRST..LAST",
-        help="Square inputs with doubling sides, until --budget is spent.",
-        show_default=False,
-    ),
-]
-_Budget = Annotated[
-    float,
-    typer.Option("--budget", min=0, metavar="SECONDS", help="Time limit of each sweep in seconds."),
-]
-_CostOnly = Annotated[
-    bool, typer.Option("--cost-only", help="Only count parameters and Mult-Adds.")
-]
-_Parts = Annotated[
-    bool, typer.Option("--modules", help="Also measure each level and block type (plain network).")
-]
-_Paper = Annotated[
-    bool, typer.Option("--paper", help="Only compare Mult-Adds with those printed in the paper.")
-]
-_Precisions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--precision",
-        metavar="auto|fp32|…",
-        help="Number formats to compare in alternating runs, comma-separated or repeated.",
-        show_default=False,
-    ),
-]
-_Engines = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--engine",
-        metavar="streaming|reference",
-        help="Engines to compare in alternating runs, comma-separated or repeated.",
-        show_default=False,
-    ),
-]
-_Repeats = Annotated[
-    int, typer.Option("--repeats", min=1, max=10_000, help="Number of timed runs.")
-]
-_NoSubprocess = Annotated[
-    bool,
-    typer.Option(
-        "--no-subprocess",
-        help="Skip cold start and memory, which need new processes.",
-    ),
-]
-_Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot", metavar="FILE", help="Write a PNG plot of latency over size.", show_default=False
-    ),
-]
-_Quality = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--quality",
-        metavar="FILE",
-        help="Add a plot of quality over cost: JSON printed by diffir evaluate --json.",
-        show_default=False,
-    ),
-]
-_Compare = Annotated[
-    Path | None,
-    typer.Option(
-        "--compare",
-        metavar="FILE",
-        help="Compare with JSON of an earlier run. Exit code 1 if this run is worse.",
-        show_default=False,
-    ),
-]
-_Tolerance = Annotated[
-    float,
-    typer.Option("--tolerance", min=0, help="Relative increase of a figure that --compare allows."),
-]
-
 
 def benchmark(
     context: typer.Context,
-    task: _Task = None,
-    weights: _Weights = None,
-    all_: _All = False,
+    task: benchmark_options.OfTask = None,
+    weights: benchmark_options.Weights = None,
+    all_: benchmark_options.All = False,
     registry: options.Registry = None,
-    size: _Sizes = None,
-    sweep: _Sweep = None,
-    budget: _Budget = 120.0,
-    cost_only: _CostOnly = False,
-    modules: _Parts = False,
-    paper: _Paper = False,
+    input_size: benchmark_options.Sizes = None,
+    sweep: benchmark_options.Sweep = None,
+    budget: benchmark_options.Budget = 120.0,
+    cost_only: benchmark_options.CostOnly = False,
+    modules: benchmark_options.Parts = False,
+    paper: benchmark_options.Paper = False,
     device: options.Device = "auto",
-    precision: _Precisions = None,
-    engine: _Engines = None,
+    precision: benchmark_options.Precisions = None,
+    engine: benchmark_options.Engines = None,
     threads: options.Threads = None,
-    repeats: _Repeats = 5,
-    no_subprocess: _NoSubprocess = False,
-    csv: options.CsvFile = None,
-    markdown: options.MarkdownFile = None,
-    plot: _Plot = None,
-    quality: _Quality = None,
-    compare: _Compare = None,
-    tolerance: _Tolerance = 0.2,
+    repeats: benchmark_options.Repeats = 5,
+    no_subprocess: benchmark_options.NoSubprocess = False,
+    csv: output_files.CsvFile = None,
+    markdown: output_files.MarkdownFile = None,
+    plot: benchmark_options.Plot = None,
+    scores: benchmark_options.Scores = None,
+    compare: benchmark_options.Compare = None,
+    tolerance: benchmark_options.Tolerance = 0.2,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure the cost of networks: Mult-Adds, time and memory.
+    """Measure Mult-Adds, time and memory of networks.
 
     Several engines or precisions are measured in alternating runs. Ratios are relative to the first
     one.
     """
-    benchmark_options.check_options(context, paper, cost_only, bool(quality))
-    benchmark_options.check_files(context, csv, markdown, plot, quiet and not json)
+    benchmark_options.check_options(context)
     sizes, sides = (
-        benchmark_options.parse_sizes(size or ["256x256"]),
-        benchmark_options.parse_sweep(sweep),
+        option_values.parse_sizes(input_size or ["256x256"]),
+        option_values.parse_sweep(sweep),
     )
-    engines = benchmark_options.parse_names(Engine, engine or ["streaming"], "--engine")
-    precisions = benchmark_options.parse_names(Precision, precision or ["auto"], "--precision")
-    be_quiet(quiet)
-    options.check_reports({"csv": csv, "markdown": markdown, "plot": plot}, overwrite)
+    engines = option_values.parse_names(Engine, engine or ["streaming"], "--engine")
+    precisions = option_values.parse_names(Precision, precision or ["auto"], "--precision")
+    output_files.check_reports({"csv": csv, "markdown": markdown, "plot": plot}, overwrite)
 
     import torch
 
@@ -187,7 +80,7 @@ def benchmark(
     subjects = _subjects(task, weights, all_, registry)
     steps = sweep_sizes(*sides) if sides else sizes
     cases = run.cases_of(subjects, steps, settings)
-    old, qualities = benchmark_console.read_others(compare, quality or (), plot, cases, cost_only)
+    old, qualities = benchmark_console.read_others(compare, scores or (), plot, cases, cost_only)
     reporter = benchmark_console.Reporter(
         describe_machine(torch.device(settings.device)), settings, modules
     )
@@ -242,5 +135,5 @@ def _subjects(
 
     if all_:
         return subjects_of(list(read_registry(registry)), registry)
-    names = benchmark_options.parse_weights(weights or [default_weights(task or Task.SR).name])
+    names = option_values.parse_weights(weights or [default_weights(task or Task.SR).name])
     return subjects_of(names, registry)

@@ -1,158 +1,203 @@
-"""What the options of `diffir benchmark` mean, and which of them contradict each other."""
+"""Options of `diffir benchmark` alone."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated
 
 import typer
 
-from diffir_cli.benchmark.sizes import LARGEST, Size
-from diffir_cli.cli.options import is_given
-from diffir_cli.options import Engine, Precision
+from diffir_cli.cli import panels
+from diffir_cli.cli.conflicts import exclude, exclude_with, refuse, require
+from diffir_cli.errors import UsageError
+from diffir_cli.options import Task
+
+OfTask = Annotated[
+    Task | None,
+    typer.Option(
+        "--task",
+        rich_help_panel=panels.MODEL,
+        help="Measure the embedded weights of this task. Default: sr.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="NAME|FILE",
+        rich_help_panel=panels.MODEL,
+        help="Weights: names or files, comma-separated or repeated. Random if not installed.",
+        show_default=False,
+    ),
+]
+All = Annotated[
+    bool,
+    typer.Option(
+        "--all", rich_help_panel=panels.MODEL, help="Measure all networks of the registry."
+    ),
+]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-size",
+        metavar="WxH",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Input sizes in pixels, comma-separated or repeated. Default: 256x256.",
+        show_default=False,
+    ),
+]
+Sweep = Annotated[
+    str | None,
+    typer.Option(
+        "--sweep",
+        metavar="FIRST..LAST",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Square inputs with doubling sides, until --budget is spent.",
+        show_default=False,
+    ),
+]
+Budget = Annotated[
+    float,
+    typer.Option(
+        "--budget",
+        min=0,
+        metavar="SECONDS",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Time limit of each sweep in seconds.",
+    ),
+]
+CostOnly = Annotated[
+    bool,
+    typer.Option(
+        "--cost-only",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Only count parameters and Mult-Adds.",
+    ),
+]
+Parts = Annotated[
+    bool,
+    typer.Option(
+        "--modules",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Also measure each level and block type (plain network).",
+    ),
+]
+Paper = Annotated[
+    bool,
+    typer.Option(
+        "--paper",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Only compare Mult-Adds with those printed in the paper.",
+    ),
+]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--precision",
+        metavar="auto|fp32|…",
+        rich_help_panel=panels.SPEED,
+        help="Number formats to compare in alternating runs, comma-separated or repeated.",
+        show_default=False,
+    ),
+]
+Engines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine",
+        metavar="streaming|reference",
+        rich_help_panel=panels.SPEED,
+        help="Engines to compare in alternating runs, comma-separated or repeated.",
+        show_default=False,
+    ),
+]
+Repeats = Annotated[
+    int,
+    typer.Option(
+        "--repeats",
+        min=1,
+        max=10_000,
+        metavar="N",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Number of timed runs.",
+    ),
+]
+NoSubprocess = Annotated[
+    bool,
+    typer.Option(
+        "--no-subprocess",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Skip cold start and memory, which need new processes.",
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Write a PNG plot of latency over size.",
+        show_default=False,
+    ),
+]
+Scores = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--scores",
+        metavar="FILE",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Add a plot of quality over cost: JSON printed by diffir evaluate --json.",
+        show_default=False,
+    ),
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option(
+        "--compare",
+        metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Compare with JSON of an earlier run. Exit code 1 if this run is worse.",
+        show_default=False,
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        "--tolerance",
+        min=0,
+        metavar="N",
+        rich_help_panel=panels.MEASUREMENT,
+        help="Relative increase of a figure that --compare allows.",
+    ),
+]
 
 _NOT_WITH_PAPER = (
-    *("task", "weights", "all_", "registry", "size", "sweep", "budget", "cost_only", "modules"),
-    *("device", "precision", "engine", "threads", "repeats", "no_subprocess", "plot", "quality"),
-    *("compare", "tolerance", "csv"),
+    *("task", "weights", "all_", "registry", "input_size", "sweep", "budget", "cost_only"),
+    *("modules", "device", "precision", "engine", "threads", "repeats", "no_subprocess", "plot"),
+    *("scores", "compare", "tolerance", "csv"),
 )
 _NOT_WITH_COST_ONLY = (
-    "sweep",
-    "device",
-    "precision",
-    "engine",
-    "threads",
-    "repeats",
-    "no_subprocess",
+    *("sweep", "device", "precision", "engine", "threads", "repeats", "no_subprocess"),
 )
 
 
-def check_options(context: typer.Context, paper: bool, cost_only: bool, quality: bool) -> None:
+def check_options(context: typer.Context) -> None:
     """Refuse options that contradict each other, or would be parsed and never used.
 
-    Args:
-        context: Of the command.
-        paper: Whether only the paper's figures are told.
-        cost_only: Whether nothing is run.
-        quality: Whether quality is drawn over cost.
-
     Raises:
-        BadParameter: when they do.
+        UsageError: when there is one.
     """
-    which = _given(context, "task", "weights", "all_")
-    if len(which) > 1:
-        raise typer.BadParameter(f"give {' or '.join(which)}, not both")
-    if paper and (found := _given(context, *_NOT_WITH_PAPER)):
-        raise typer.BadParameter(f"{found[0]} has no effect with --paper")
-    if cost_only and (found := _given(context, *_NOT_WITH_COST_ONLY)):
-        raise typer.BadParameter(f"{found[0]} has no effect with --cost-only")
-    if len(found := _given(context, "size", "sweep")) > 1:
-        raise typer.BadParameter("give --size or --sweep, not both")
-    for name, other in (("budget", "sweep"), ("tolerance", "compare"), ("quality", "plot")):
-        if _given(context, name) and not _given(context, other):
-            raise typer.BadParameter(f"--{name} needs --{other}")
-    if _given(context, "plot") and cost_only and not quality:
-        raise typer.BadParameter("--plot with --cost-only needs --quality: there is no latency")
-    if _given(context, "no_subprocess") and _given(context, "sweep"):
-        raise typer.BadParameter(
-            "--no-subprocess has no effect with --sweep, which never measures them"
-        )
-
-
-def check_files(
-    context: typer.Context,
-    csv: Path | None,
-    markdown: Path | None,
-    plot: Path | None,
-    silent: bool,
-) -> None:
-    """Refuse reports of a kind that is not made, and options of reports that were not requested.
-
-    Args:
-        context: Of the command.
-        csv: Where numbers go.
-        markdown: Where the tables go.
-        plot: Where the picture goes.
-        silent: Whether nothing is printed.
-
-    Raises:
-        BadParameter: when there are any.
-    """
-    if plot and plot.suffix.lower() != ".png":
-        raise typer.BadParameter(f"--plot writes PNG: name a file that ends in .png, not {plot}")
-    if _given(context, "overwrite") and not (csv or markdown or plot):
-        raise typer.BadParameter("--overwrite needs --csv, --markdown or --plot")
-    if silent and _given(context, "paper") and not markdown:
-        raise typer.BadParameter("--quiet with --paper needs --markdown or --json")
-
-
-def _given(context: typer.Context, *names: str) -> list[str]:
-    """Those of the options that stand on the command line."""
-    return [f"--{name.strip('_').replace('_', '-')}" for name in names if is_given(context, name)]
-
-
-_Named = TypeVar("_Named", Engine, Precision)
-
-
-def parse_names(kind: type[_Named], texts: Sequence[str], option: str) -> list[_Named]:
-    """Members of an enumeration, several by commas; each once, in their order.
-
-    Raises:
-        BadParameter: when one of them is none.
-    """
-    names = [name.strip() for text in texts for name in text.split(",")]
-    for name in names:
-        if name not in set(kind):
-            raise typer.BadParameter(f"{option} must be one of {', '.join(kind)}, not {name!r}")
-    return [kind(name) for name in dict.fromkeys(names)]
-
-
-def parse_weights(texts: Sequence[str]) -> list[str]:
-    """Names and files, several by commas but where a file has a comma in its name."""
-    return [
-        name.strip()
-        for text in texts
-        for name in ([text] if Path(text).is_file() else text.split(","))
-    ]
-
-
-def parse_sizes(texts: Sequence[str]) -> list[Size]:
-    """Widths and heights, several by commas; each once, in their order.
-
-    Raises:
-        BadParameter: when one of them is no size, or too large.
-    """
-    sizes = []
-    for text in (part.strip() for whole in texts for part in whole.split(",")):
-        match = re.fullmatch(r"(\d+)[x×](\d+)", text, re.ASCII | re.IGNORECASE)
-        if not match:
-            raise typer.BadParameter(f"--size must be WIDTHxHEIGHT such as 640x480, not {text!r}")
-        sizes.append((_side(match[1], "--size"), _side(match[2], "--size")))
-    return list(dict.fromkeys(sizes))
-
-
-def parse_sweep(text: str | None) -> tuple[int, int] | None:
-    """The first and the last side of a sweep.
-
-    Raises:
-        BadParameter: when they are no sides, or do not grow.
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+)\.\.(\d+)", text, re.ASCII)
-    if not match:
-        raise typer.BadParameter(f"--sweep must be FIRST..LAST such as 128..2048, not {text!r}")
-    first, last = _side(match[1], "--sweep"), _side(match[2], "--sweep")
-    if last <= first:
-        raise typer.BadParameter(f"--sweep must go from small to large, not {text}")
-    return first, last
-
-
-def _side(text: str, option: str) -> int:
-    # Python refuses to read thousands of digits.
-    side = int(text) if len(text) < 10 else LARGEST + 1
-    if not 1 <= side <= LARGEST:
-        raise typer.BadParameter(f"{option} takes sides of 1 to {LARGEST} pixels, not {text:.20}")
-    return side
+    given = context.params
+    exclude(context, "task", "weights", "all_")
+    if given["paper"]:
+        exclude_with(context, "--paper", *_NOT_WITH_PAPER)
+        if given["quiet"] and not (given["json"] or given["markdown"]):
+            refuse(context, "quiet", "--paper", "add --markdown or --json")
+    if given["cost_only"]:
+        exclude_with(context, "--cost-only", *_NOT_WITH_COST_ONLY)
+        if given["plot"] and not given["scores"]:
+            raise UsageError(
+                "--plot with --cost-only needs --scores: there is no latency", "add --scores FILE"
+            )
+    require(context, "overwrite", "csv", "markdown", "plot")

@@ -97,16 +97,15 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(stdout)
 
 
-def be_quiet(quiet: bool, verbose: bool = False) -> None:
-    """Silence warnings, but not errors, or say more, where a user asked for it.
-
-    Raises:
-        BadParameter: when a user asked for both.
-    """
-    if quiet and verbose:
-        raise typer.BadParameter("give --quiet or --verbose, not both")
+def set_log_level(quiet: bool, verbose: bool) -> None:
+    """Silence warnings, but not errors, or say more, where a user asked for it."""
     if quiet or verbose:
         logging.getLogger().setLevel(logging.ERROR if quiet else logging.INFO)
+
+
+def escape_text(text: str) -> str:
+    """A text of a user on one line, without what would move a terminal's cursor."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def print_table(

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import print_message
+from diffir_cli.cli.console import print_json, print_message
+from diffir_cli.cli.output_files import output_file
+from diffir_cli.errors import CheckpointError
 
 
 def convert(
@@ -20,21 +22,20 @@ def convert(
             help="Checkpoint: .pth, .ckpt, .safetensors or a training state.",
         ),
     ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Output file (.safetensors).")],
+    target: options.OldTarget = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Output file (.safetensors).", show_default=False
+        ),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store as fp16: half the size.")] = False,
     overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Convert a checkpoint to safetensors."""
-    from diffir_cli.errors import CheckpointError, InputError
-    from diffir_cli.util.files import check_new_file
-
-    if target.exists() and source.exists() and target.samefile(source):
-        raise InputError(f"{target} is the file to read", "name another one")
-    if target.suffix != ".safetensors":
-        raise InputError(
-            f"{target} must end in .safetensors", f"write {target.with_suffix('.safetensors')}"
-        )
-    check_new_file(target, overwrite)
+    target = output_file(output or target, ".safetensors", overwrite, source)
     if not source.exists():
         raise CheckpointError(f"no such file: {source}", "check its name")
 
@@ -45,6 +46,9 @@ def convert(
     model = rebuild(checkpoint)
     save_weights(target, model, describe(source, checkpoint), half)
     count = sum(parameter.numel() for parameter in model.parameters())
-    print_message(
-        f"{target}: stage {checkpoint.stage}, {count:,} parameters, {target.stat().st_size:,} bytes"
-    )
+    size = target.stat().st_size
+    if json:
+        found = {"stage": checkpoint.stage, "parameters": count, "bytes": size}
+        print_json({"input": str(source), "output": str(target), **found})
+    elif not quiet:
+        print_message(f"{target}: stage {checkpoint.stage}, {count:,} parameters, {size:,} bytes")

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_message, working
+from diffir_cli.cli.conflicts import exclude_with
+from diffir_cli.cli.console import print_json, print_message, working
 from diffir_cli.degradations.kinds import PreviewKind
-from diffir_cli.errors import InputError
+from diffir_cli.errors import InputError, UsageError
 
 
 def degrade(
@@ -34,14 +35,23 @@ def degrade(
     scale: Annotated[
         int,
         typer.Option(
-            "--scale", "-s", min=1, max=4, help="Downscaling factor of bicubic and realworld."
+            "--scale",
+            "-s",
+            metavar="N",
+            min=1,
+            max=4,
+            help="Downscaling factor of bicubic and realworld.",
         ),
     ] = 4,
     count: Annotated[
-        int, typer.Option("--count", min=1, max=99, help="Number of versions on the contact sheet.")
+        int,
+        typer.Option(
+            "--count", metavar="N", min=1, max=99, help="Number of versions on the contact sheet."
+        ),
     ] = 8,
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
+    json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Make degraded photos: a contact sheet, or a test set.
@@ -50,23 +60,22 @@ def degrade(
     image or mask per photo, as PNG with the same name, for `diffir evaluate`. Photos that cannot be
     read are reported and skipped.
     """
-    be_quiet(quiet)
+    if kind not in (PreviewKind.BICUBIC, PreviewKind.REALWORLD):
+        exclude_with(context, f"--kind {kind.value}", "scale")
+    if kind in (PreviewKind.BICUBIC, PreviewKind.SHARPEN):
+        exclude_with(context, f"--kind {kind.value}", "seed")
     if not source.exists():
         raise InputError(f"no such file or folder: {source}", "check its name")
-    if options.is_given(context, "scale") and kind not in (
-        PreviewKind.BICUBIC,
-        PreviewKind.REALWORLD,
-    ):
-        raise typer.BadParameter(f"--scale has no effect with {kind.value}, which keeps the size")
     if source.is_dir():
-        if options.is_given(context, "count"):
-            raise typer.BadParameter("--count has no effect on a folder: one version per photo")
-        written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet)
+        exclude_with(context, "a folder", "count")
+        written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet or json)
         text = f"{output}: {written} times {kind.value}"
     else:
         _write_preview(source, output, kind, scale, count, seed, overwrite)
-        text = f"{output}: the photo, then {count} times {kind.value}"
-    if not quiet:
+        written, text = count, f"{output}: the photo, then {count} times {kind.value}"
+    if json:
+        print_json({"output": str(output), "kind": kind.value, "count": written, "seed": seed})
+    elif not quiet:
         print_message(text)
 
 
@@ -79,7 +88,6 @@ def _write_preview(
     seed: int,
     overwrite: bool,
 ) -> None:
-    from diffir_cli.degradations.preview import contact_sheet
     from diffir_cli.imaging import Picture, check_target, read_picture, write_picture
 
     check_target(output, overwrite)
@@ -89,6 +97,8 @@ def _write_preview(
             f"{source} is too small: {photo.shape[1]}×{photo.shape[0]} pixels",
             "give a photo of at least 64×64 pixels",
         )
+    from diffir_cli.degradations.preview import contact_sheet
+
     write_picture(Picture(contact_sheet(photo, kind, count, seed, scale)), output, overwrite)
 
 
@@ -101,7 +111,6 @@ def _degrade_folder(
     overwrite: bool,
     quiet: bool,
 ) -> int:
-    from diffir_cli.degradations.write import write_degraded
     from diffir_cli.imaging import check_target, list_pictures
     from diffir_cli.util.files import make_folder
     from diffir_cli.util.names import by_stem
@@ -109,10 +118,12 @@ def _degrade_folder(
     paths = by_stem(list_pictures(source)).values()
     targets = {output / f"{path.stem}.png": path for path in paths}
     if output.exists() and output.samefile(source):
-        raise InputError(f"{output} is the folder of the photos", "name another one")
+        raise UsageError(f"{output} is the folder of the photos", "name another one")
     make_folder(output)
     for target in targets:
         check_target(target, overwrite)
+    from diffir_cli.degradations.write import write_degraded
+
     failed = []
     with working("degrading", quiet) as status:
         for target, path in targets.items():

@@ -4,83 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_message, print_table
+from diffir_cli.cli import download_options, options
+from diffir_cli.cli.console import print_json, print_message, print_table
 from diffir_cli.cli.weights import agrees, fetched
-from diffir_cli.options import Task
+from diffir_cli.errors import WeightsError
 
 if TYPE_CHECKING:
     from diffir_cli.weights.cache import State
     from diffir_cli.weights.registry import WeightSpec
 
-FAILED = 4
-"""The exit code for weights that could not be had or are damaged."""
-
-Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME...", help="Names of weights in the registry.")
-]
-OfTask = Annotated[
-    Task | None, typer.Option("--task", help="All weights of this task.", show_default=False)
-]
-All = Annotated[bool, typer.Option("--all", help="All weights of the registry.")]
-List = Annotated[bool, typer.Option("--list", help="List all weights and their state.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Verify the hashes of installed weights.")]
-PrintUrls = Annotated[bool, typer.Option("--print-urls", help="Only print the download links.")]
-Remove = Annotated[
-    bool, typer.Option("--remove", help="Delete the named weights from this machine.")
-]
-From = Annotated[
-    Path | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        help="Install a checkpoint that you downloaded by hand.",
-        show_default=False,
-    ),
-]
-Dir = Annotated[
-    Path | None,
-    typer.Option(
-        "--dir",
-        metavar="DIR",
-        help="Download to this folder instead of the cache.",
-        show_default=False,
-    ),
-]
-AcceptLicense = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--accept-license",
-        metavar="NAME",
-        help="Accept the licence of these weights.",
-        show_default=False,
-    ),
-]
-
 
 def download_weights(
-    names: Names = None,
-    task: OfTask = None,
-    everything: All = False,
-    listing: List = False,
-    verify: Verify = False,
-    print_urls: PrintUrls = False,
-    remove: Remove = False,
-    source: From = None,
-    folder: Dir = None,
-    accept: AcceptLicense = None,
+    context: typer.Context,
+    names: download_options.Names = None,
+    task: download_options.OfTask = None,
+    everything: download_options.All = False,
+    listing: download_options.List = False,
+    verify: download_options.Verify = False,
+    print_urls: download_options.PrintUrls = False,
+    remove: download_options.Remove = False,
+    source: download_options.From = None,
+    output: download_options.Folder = None,
+    accept: download_options.AcceptLicense = None,
     registry: options.Registry = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do not use the internet.")] = False,
+    offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
     """Download, list, verify, import and remove weights."""
-    be_quiet(quiet)
-    _check(names, task, everything, folder, _chosen(listing, verify, print_urls, remove, source))
+    download_options.check_options(context)
     from diffir_cli.weights.policy import accept_license
     from diffir_cli.weights.registry import find_weights, read_registry
 
@@ -100,44 +57,9 @@ def download_weights(
         # Of a group, what is there.
         _remove(specs if names else _removable(specs), registry, json, quiet)
     elif listing or verify:
-        _show(specs, verify, json, named=bool(names))
+        _show(specs, verify, json, quiet, named=bool(names))
     else:
-        _download(specs, folder, offline, json, quiet)
-
-
-def _chosen(
-    listing: bool, verify: bool, print_urls: bool, remove: bool, source: Path | None
-) -> list[str]:
-    """What is asked for beside downloading."""
-    requested = {
-        "--list or --verify": listing or verify,
-        "--print-urls": print_urls,
-        "--remove": remove,
-        "--from": source is not None,
-    }
-    return [name for name, requested in requested.items() if requested]
-
-
-def _check(
-    names: list[str] | None,
-    task: Task | None,
-    everything: bool,
-    folder: Path | None,
-    requested: list[str],
-) -> None:
-    if len(requested) > 1:
-        raise typer.BadParameter(f"give {requested[0]} or {requested[1]}, not both")
-    if everything and (names or task):
-        raise typer.BadParameter("--all needs no names and no --task")
-    if folder and requested:
-        raise typer.BadParameter(f"--dir has no effect with {requested[0]}")
-    some = bool(names or task or everything)
-    if not some and not requested:
-        raise typer.BadParameter("name weights, or give --task, --all or --list")
-    if requested == ["--remove"] and not some:
-        raise typer.BadParameter("--remove needs names")
-    if requested == ["--from"] and (task or everything or len(names or []) > 1):
-        raise typer.BadParameter("--from takes one name at most")
+        _download(specs, output, offline, json, quiet)
 
 
 def _import(
@@ -211,8 +133,6 @@ def _own_parts(spec: WeightSpec, registry: Path | None) -> list[WeightSpec]:
 
 def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: bool) -> None:
     """Do something with each, since one that fails is no reason to leave out the others."""
-    from diffir_cli.errors import WeightsError
-
     failed = 0
     for spec in specs:
         try:
@@ -228,16 +148,16 @@ def _each(specs: Sequence[WeightSpec], do: Callable[[WeightSpec], None], json: b
         print_message(
             f"{failed} of {len(specs)} failed; run the command for one name to see what to do"
         )
-        raise typer.Exit(FAILED)
+        raise typer.Exit(WeightsError.exit_code)
 
 
-def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) -> None:
+def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, quiet: bool, named: bool) -> None:
     from diffir_cli.weights.cache import State, remedy, state_of
 
     states = [(spec, state_of(spec, verify)) for spec in specs]
     if json:
         print_json({"weights": [_as_json(spec, state) for spec, state in states]})
-    else:
+    elif not quiet:
         rows = [
             [
                 spec.name,
@@ -262,7 +182,7 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, named: bool) ->
     for spec in missing:
         print_message(f"not on this machine: {spec.name}")
     if damaged or missing:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(WeightsError.exit_code)
 
 
 def _path(spec: WeightSpec) -> str:

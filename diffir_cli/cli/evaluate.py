@@ -2,107 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_message, print_table, working
-from diffir_cli.cli.weights import located
+from diffir_cli.cli import evaluate_console, evaluate_options, options, output_files
+from diffir_cli.cli.console import print_message, working
+from diffir_cli.cli.option_values import limits_of
+from diffir_cli.cli.weights import located, task_for
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
 from diffir_cli.options import ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
-    from diffir_cli.evaluation.evaluate import Loaded, Measured, Method, Viewer
-    from diffir_cli.evaluation.html import Gallery
+    from diffir_cli.evaluation.evaluate import Loaded, Method
     from diffir_cli.evaluation.perceptual import Perceptual
-    from diffir_cli.evaluation.samples import Samples
     from diffir_cli.runtime.runner import ModelRunner
-
-_Results = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="RESULTS", help="Finished results (file or folder).", show_default=False
-    ),
-]
-_Truth = Annotated[
-    Path | None, typer.Argument(metavar="GT", help="Their ground truth.", show_default=False)
-]
-_Sharp = Annotated[
-    Path | None,
-    typer.Option("--gt", metavar="DIR", help="Ground-truth images.", show_default=False),
-]
-_Degraded = Annotated[
-    Path | None,
-    typer.Option(
-        "--lq",
-        metavar="DIR",
-        help="Degraded images to restore, paired by name. Optional for sr (made by bicubic).",
-        show_default=False,
-    ),
-]
-_Masks = Annotated[
-    Path | None,
-    typer.Option(
-        "--mask", metavar="DIR", help="Masks for inpainting: white = fill.", show_default=False
-    ),
-]
-_Protocol = Annotated[
-    ProtocolName | None,
-    typer.Option(
-        "--protocol",
-        help="Conventions of the metrics. Default: those of the task.",
-        show_default=False,
-    ),
-]
-_Baselines = Annotated[
-    list[Baseline] | None,
-    typer.Option(
-        "--baseline",
-        help="Baseline to compare with. Repeatable. Default: depends on the task.",
-        show_default=False,
-    ),
-]
-_Metrics = Annotated[
-    list[Metric] | None,
-    typer.Option(
-        "--metric", help="Additional metric, by torchmetrics. Repeatable.", show_default=False
-    ),
-]
-_Align = Annotated[
-    int,
-    typer.Option(
-        "--align",
-        metavar="PIXELS",
-        min=0,
-        max=16,
-        help="Measure PSNR and SSIM at the best shift of up to N pixels.",
-    ),
-]
 
 
 def evaluate(
     context: typer.Context,
-    results: _Results = None,
-    truth: _Truth = None,
-    gt: _Sharp = None,
-    lq: _Degraded = None,
-    mask: _Masks = None,
-    task: options.TaskName = Task.SR,
+    results: evaluate_options.Results = None,
+    truth: evaluate_options.Truth = None,
+    gt: evaluate_options.Sharp = None,
+    lq: evaluate_options.Degraded = None,
+    mask: evaluate_options.Masks = None,
+    task: evaluate_options.TaskName = Task.SR,
     weights: options.Weights = None,
     scale: options.Scale = None,
     registry: options.Registry = None,
-    no_download: options.NoDownload = False,
-    protocol: _Protocol = None,
-    baseline: _Baselines = None,
-    metric: _Metrics = None,
-    align: _Align = 0,
-    csv: options.CsvFile = None,
-    markdown: options.MarkdownFile = None,
-    html: options.HtmlFile = None,
+    offline: options.Offline = False,
+    protocol: evaluate_options.Protocol = None,
+    baseline: evaluate_options.Baselines = None,
+    metric: evaluate_options.Metrics = None,
+    align: evaluate_options.Align = 0,
+    csv: output_files.CsvFile = None,
+    markdown: output_files.MarkdownFile = None,
+    report: output_files.HtmlReport = None,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     engine: options.EngineName = Engine.STREAMING,
@@ -115,6 +52,7 @@ def evaluate(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
     """Measure quality: of finished results, or restore first.
 
@@ -122,21 +60,19 @@ def evaluate(
     T` restores first. For sr, LQ images are made by bicubic downscaling; inpaint needs --mask.
     Files are paired by name. Stage-1 weights get the ground truth that they need.
     """
+    task = task_for(context, task, weights, registry)
     name = protocol or ProtocolName(task.value)
     fills = results is None and task is Task.INPAINT
-    mask_has_use = mask is None or fills or name is ProtocolName.INPAINT
-    _check_options(context, results, truth, gt, mask_has_use)
-    if align and name is ProtocolName.INPAINT:
-        raise typer.BadParameter("--align has no effect with inpaint")
-    be_quiet(quiet)
-    limits = options.limits_of(max_memory, tile, tile_overlap)
-    files = {"csv": csv, "markdown": markdown, "html": html}
-    options.check_reports(files, overwrite)
+    limits = limits_of(context, max_memory, tile, tile_overlap)
+    evaluate_options.check_options(context, task, name)
+    files = {"csv": csv, "markdown": markdown, "report": report}
+    output_files.check_reports(files, overwrite)
 
-    samples = _samples(results, truth, gt, lq, mask, task, name, quiet)
+    samples = evaluate_console.find_samples(results, truth, gt, lq, mask, task, name, quiet)
     if results is None:
         # A network of stage 1 sees the truth, which is here.
-        chosen = located(weights, task, registry, no_download, quiet or json, scale, teachers=True)
+        quiet_download = quiet or json
+        chosen = located(weights, task, registry, offline, quiet_download, scale, teachers=True)
 
     # From here on torch is needed.
     from diffir_cli.evaluation.evaluate import evaluate as measure
@@ -173,10 +109,10 @@ def evaluate(
     rules = PROTOCOLS[name].aligned(align)
     what = "finished results" if results is not None else task.value
     caption = f"{what}, protocol {name.value}: {rules.summary}"
-    gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if html else None
+    gallery = Gallery(f"diffir evaluate: {', '.join(methods)}", caption) if report else None
     with working("measuring", quiet or json) as status:
-        metrics = _learned(metric or (), device)
-        view = _viewer(gallery, results is not None, fills)
+        metrics = _learned(metric or (), device, offline)
+        view = evaluate_console.viewer(gallery, results is not None, fills)
         measured = measure(samples.found, methods, scale or 1, rules, metrics, status, view)
     about = {
         "task": None if results is not None else task.value,
@@ -190,117 +126,11 @@ def evaluate(
         print_message(
             f"note: {len(tiled)} images were processed in tiles of {max(tiled.values())} pixels"
         )
-    _print_methods(measured, caption, about, samples.unmatched, json, quiet)
-    _write(measured, _with_missing(caption, measured, samples.unmatched), files, gallery, overwrite)
+    evaluate_console.print_methods(measured, caption, about, samples.unmatched, json, quiet)
+    about_all = evaluate_console.with_missing(caption, measured, samples.unmatched)
+    evaluate_console.write_reports(measured, about_all, files, gallery, overwrite)
     if measured.failures:
         raise typer.Exit(InputError.exit_code)
-
-
-def _with_missing(caption: str, measured: Measured, unmatched: Sequence[Path]) -> str:
-    """The caption of a report, which must not be taken for one of the whole set."""
-    left_out = [failure.name for failure in measured.failures]
-    left_out += [f"{path.name} (no matching file)" for path in unmatched]
-    return f"{caption}. Not measured: {', '.join(left_out)}" if left_out else caption
-
-
-def _check_options(
-    context: typer.Context,
-    results: Path | None,
-    truth: Path | None,
-    gt: Path | None,
-    mask_has_use: bool,
-) -> None:
-    """Refuse options that would be parsed and never used."""
-    if not mask_has_use:
-        raise typer.BadParameter("--mask is only for inpaint")
-    if results is None:
-        if gt is None:
-            raise typer.BadParameter(
-                "give RESULTS and GT, or --gt DIR and what the task needs (--lq or --mask)"
-            )
-        return
-    if truth is None:
-        raise typer.BadParameter("RESULTS needs a ground truth: diffir evaluate RESULTS GT")
-    idle = "gt lq baseline weights scale registry no_download precision engine max_memory tile"
-    for name in (*idle.split(), "tile_overlap", "seed", "threads"):
-        if options.is_given(context, name):
-            option = name.replace("_", "-")
-            raise typer.BadParameter(f"--{option} has no effect on finished results")
-
-
-def _samples(
-    results: Path | None,
-    truth: Path | None,
-    gt: Path | None,
-    lq: Path | None,
-    mask: Path | None,
-    task: Task,
-    protocol: ProtocolName,
-    quiet: bool,
-) -> Samples:
-    """What is to be measured; tells which files are left out, and which only seem to match."""
-    from diffir_cli.evaluation.samples import samples_of_results, samples_to_restore
-
-    if results is not None and truth is not None:
-        samples = samples_of_results(results, truth, mask, protocol)
-    else:
-        assert gt is not None
-        samples = samples_to_restore(task, gt, lq, mask, protocol)
-    if not quiet:
-        for path in samples.unmatched:
-            print_message(f"warning: {path} has no matching file and is skipped")
-        if samples.alike:
-            first, partner = samples.alike[0]
-            print_message(
-                f"note: {len(samples.alike)} paired because their names begin alike: "
-                f"{first.name} with {partner.name}" + (" …" if len(samples.alike) > 1 else "")
-            )
-    return samples
-
-
-def _print_methods(
-    measured: Measured,
-    caption: str,
-    about: Mapping[str, Any],
-    unmatched: Sequence[Path],
-    json: bool,
-    quiet: bool,
-) -> None:
-    """What was measured on stdout, what could not be on stderr."""
-    from diffir_cli.evaluation import report
-
-    for failure in measured.failures:
-        print_message(f"error: {failure.name}: {failure.error}")
-    if json:
-        missing = [str(path) for path in unmatched]
-        failed = [
-            {"name": failure.name, "error": str(failure.error)} for failure in measured.failures
-        ]
-        methods = report.as_dict(measured.scores)
-        print_json({**about, "methods": methods, "unmatched": missing, "failed": failed})
-    elif not quiet:
-        print_table(*report.table(measured.scores))
-        typer.echo("\n".join([caption, *report.remarks(measured.scores)]))
-
-
-def _write(
-    measured: Measured,
-    caption: str,
-    files: Mapping[str, Path | None],
-    gallery: Gallery | None,
-    overwrite: bool,
-) -> None:
-    """The reports that were requested."""
-    from diffir_cli.evaluation import report
-    from diffir_cli.util.files import write_text
-
-    if file := files["csv"]:
-        write_text(file, report.as_csv(measured.scores), overwrite)
-    if file := files["markdown"]:
-        write_text(file, report.as_markdown(measured.scores, caption), overwrite)
-    if (file := files["html"]) and gallery:
-        gallery.caption = caption
-        write_text(file, gallery.page(), overwrite)
 
 
 def _restored(runner: ModelRunner, seed: int, tiled: dict[str, int]) -> Method:
@@ -343,7 +173,9 @@ def _methods(
     return {name: restored, **{kind.value: partial(baseline, kind) for kind in kinds}}
 
 
-def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Perceptual]]:
+def _learned(
+    metric: Sequence[Metric], device: str, offline: bool
+) -> Callable[[], Iterable[Perceptual]]:
     """What makes the learned metrics of a method; a network is loaded only if one was requested."""
 
     def make() -> Iterable[Perceptual]:
@@ -351,19 +183,9 @@ def _learned(metric: Sequence[Metric], device: str) -> Callable[[], Iterable[Per
             return []
         from diffir_cli.evaluation.perceptual import Perceptual
         from diffir_cli.runtime.device import choose_device
+        from diffir_cli.weights.download import is_offline
 
-        return [Perceptual(kind, choose_device(device)) for kind in metric]
+        off = offline or is_offline()
+        return [Perceptual(kind, choose_device(device), off) for kind in metric]
 
     return make
-
-
-def _viewer(gallery: Gallery | None, finished: bool, fills: bool) -> Viewer:
-    """Puts each image on the page, if there is one."""
-
-    def view(loaded: Loaded, hq: Any, scores: Mapping[str, float]) -> None:
-        if gallery is not None:
-            lq = loaded.shown_lq() if fills else loaded.lq
-            before = {} if finished else {"before": lq}
-            gallery.add(loaded.name, {**before, "after": hq, "truth": loaded.gt}, scores)
-
-    return view

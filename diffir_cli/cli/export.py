@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.benchmark_options import parse_sizes
-from diffir_cli.cli.console import be_quiet, print_message, working
+from diffir_cli.cli.console import print_json, print_message, working
+from diffir_cli.cli.option_values import parse_sizes
+from diffir_cli.cli.output_files import output_file
 from diffir_cli.cli.weights import located
+from diffir_cli.errors import UsageError
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.options import Task
 
@@ -23,16 +25,20 @@ _SIDE = 256
 
 
 def export(
-    weights: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="Weights by name, or a checkpoint file.")
-    ],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .onnx file to write.")],
-    size: Annotated[
+    weights: options.WeightsArgument,
+    target: options.OldTarget = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Output file (.onnx).", show_default=False
+        ),
+    ] = None,
+    input_size: Annotated[
         str | None,
         typer.Option(
-            "--size",
+            "--input-size",
             metavar="WxH",
-            help="Width and height of the input in pixels; 256x256.",
+            help="Width and height of the input in pixels. Default: 256x256.",
             show_default=False,
         ),
     ] = None,
@@ -43,34 +49,35 @@ def export(
         int | None,
         typer.Option(
             "--opset",
+            metavar="N",
             min=18,
             max=23,
-            help="Version of the ONNX operators; by default torch's choice.",
+            help="Version of the ONNX operators. Default: torch's choice.",
             show_default=False,
         ),
     ] = None,
     registry: options.Registry = None,
-    no_download: options.NoDownload = False,
+    offline: options.Offline = False,
     overwrite: options.Overwrite = False,
+    json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
-    """Write a network as ONNX, checked against torch by onnxruntime."""
-    from diffir_cli.errors import InputError, WeightsError
+    """Write a network as ONNX, compared with torch.
+
+    onnxruntime runs the file, and its result is compared with that of torch before the file gets
+    its name.
+    """
+    from diffir_cli.errors import WeightsError
     from diffir_cli.models.families import DEFAULT_FAMILY
-    from diffir_cli.util.files import check_new_file
     from diffir_cli.weights.registry import read_registry
 
-    be_quiet(quiet)
-    if size and dynamic:
-        raise typer.BadParameter("give --size or --dynamic, not both")
-    given = _parse_size(size)
-    if target.suffix != ".onnx":
-        raise InputError(f"{target} must end in .onnx", f"write {target.with_suffix('.onnx')}")
-    check_new_file(target, overwrite)
+    given = _parse_size(input_size)
+    target = output_file(output or target, ".onnx", overwrite)
     _check_extra()
     spec = read_registry(registry).get(weights)
     # The task of a file matters only to what it is used for.
-    chosen = located(weights, spec.task if spec else Task.SR, registry, no_download, quiet)
+    chosen = located(weights, spec.task if spec else Task.SR, registry, offline, quiet or json)
     if chosen.family not in (None, DEFAULT_FAMILY):
         raise WeightsError(
             f"{chosen.name} is a {chosen.family} model, which cannot be exported",
@@ -79,7 +86,7 @@ def export(
     if chosen.config:
         _check_size(chosen.config, given, dynamic, chosen.name)
 
-    with working(f"exporting {chosen.name}", quiet):
+    with working(f"exporting {chosen.name}", quiet or json):
         from diffir_cli.integrations.onnx import CHANNELS, export_onnx
         from diffir_cli.models.diffir.checkpoint import load_checkpoint, rebuild_stage2
         from diffir_cli.weights.imports import describe
@@ -94,7 +101,18 @@ def export(
         about = _about(chosen, known)
         sides = None if dynamic else given or (config.padded(_SIDE), config.padded(_SIDE))
         exported = export_onnx(network, target, sides, opset, about, overwrite)
-    if quiet:
+    if json:
+        print_json(
+            {
+                "output": str(target),
+                "weights": {"name": chosen.name, "sha256": chosen.sha256},
+                "input_size": list(sides) if sides else None,
+                "opset": exported.opset,
+                "bytes": exported.size,
+                "difference": exported.difference,
+            }
+        )
+    if quiet or json:
         return
     if config.in_channels == 6:
         print_message(
@@ -124,16 +142,16 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     if "," in text:
-        raise typer.BadParameter(f"--size takes one size, not {text!r}")
+        raise UsageError(f"--input-size takes one size, not {text!r:.40}", "write 256x256")
     return parse_sizes([text])[0]
 
 
 def _check_extra() -> None:
-    from diffir_cli.errors import DiffIRError
+    from diffir_cli.errors import MissingLibraryError
 
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if util.find_spec(name) is None:
-            raise DiffIRError(f"{name} is not installed", "pip install 'diffir-cli[onnx]'")
+            raise MissingLibraryError(f"{name} is not installed", "pip install 'diffir-cli[onnx]'")
 
 
 def _check_size(
@@ -142,18 +160,20 @@ def _check_size(
     """Refuse sizes that a network cannot take.
 
     Raises:
-        BadParameter: when a side is no multiple of what the network needs, or the size must not be
+        UsageError: when a side is no multiple of what the network needs, or the size must not be
             left free.
     """
     if dynamic and config.prefill:
-        raise typer.BadParameter(
-            f"--dynamic is not possible with {name}, which fills holes in steps that depend on the "
-            "size: give --size"
+        raise UsageError(
+            f"--dynamic cannot be used with {name}, which fills holes in steps that depend on "
+            "the size",
+            "add --input-size instead",
         )
     multiple = config.multiple
     if size and any(side % multiple for side in size):
         width, height = (max(1, (side + multiple // 2) // multiple) * multiple for side in size)
-        raise typer.BadParameter(
-            f"--size {size[0]}x{size[1]} does not fit {name}, whose sides are multiples of "
-            f"{multiple}: the nearest is {width}x{height}"
+        raise UsageError(
+            f"--input-size {size[0]}x{size[1]} does not fit {name}, whose sides are multiples of "
+            f"{multiple}",
+            f"write {width}x{height}",
         )

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_message, write_stdout
+from diffir_cli.cli import options, picture_options
+from diffir_cli.cli.conflicts import exclude_with
+from diffir_cli.cli.console import print_json, print_message, write_stdout
+from diffir_cli.cli.option_values import limits_of
 from diffir_cli.cli.progress import restoring
 from diffir_cli.cli.weights import located, task_for
+from diffir_cli.errors import UsageError
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -33,12 +36,12 @@ def restore(
         Path,
         typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin."),
     ],
-    output: options.Output = None,
+    output: picture_options.Output = None,
     task: options.TaskName = Task.REALSR,
     weights: options.Weights = None,
     scale: options.Scale = None,
     registry: options.Registry = None,
-    no_download: options.NoDownload = False,
+    offline: options.Offline = False,
     device: options.Device = "auto",
     precision: options.PrecisionName = Precision.AUTO,
     engine: options.EngineName = Engine.STREAMING,
@@ -46,29 +49,29 @@ def restore(
     tile: options.Tile = "auto",
     tile_overlap: options.TileOverlap = 32,
     color_fix: options.ColorFixName = ColorFix.AUTO,
-    mask: options.Mask = None,
-    mask_invert: options.MaskInvert = False,
-    mask_dilate: options.MaskDilate = 0,
-    mask_from_alpha: options.MaskFromAlpha = False,
-    alpha: options.Alpha = AlphaMode.LANCZOS,
-    background: options.Background = None,
+    mask: picture_options.Mask = None,
+    mask_invert: picture_options.MaskInvert = False,
+    mask_dilate: picture_options.MaskDilate = 0,
+    mask_from_alpha: picture_options.MaskFromAlpha = False,
+    alpha: picture_options.Alpha = AlphaMode.LANCZOS,
+    background: picture_options.Background = None,
     seed: options.Seed = 0,
     threads: options.Threads = None,
-    outscale: options.OutScale = None,
-    size: options.ResultSize = None,
-    long_side: options.LongSide = None,
-    strength: options.Strength = 1.0,
-    compare: options.Compare = None,
-    max_pixels: options.MaxPixels = None,
-    allow_truncated: options.AllowTruncated = False,
-    format_name: options.FormatName = None,
-    quality: options.Quality = None,
-    lossless: options.Lossless = False,
-    strip_metadata: options.StripMetadata = False,
+    outscale: picture_options.OutScale = None,
+    size: picture_options.ResultSize = None,
+    long_side: picture_options.LongSide = None,
+    strength: picture_options.Strength = 1.0,
+    compare: picture_options.Compare = None,
+    max_pixels: picture_options.MaxPixels = None,
+    allow_truncated: picture_options.AllowTruncated = False,
+    format_name: picture_options.FormatName = None,
+    quality: picture_options.Quality = None,
+    lossless: picture_options.Lossless = False,
+    strip_metadata: picture_options.StripMetadata = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
 ) -> None:
     """Restore one image."""
     from diffir_cli.imaging import check_coding, check_fit, format_like, write_picture
@@ -76,12 +79,12 @@ def restore(
     from diffir_cli.imaging.source import check_source, read_source
 
     started = time.monotonic()
-    be_quiet(quiet, verbose)
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     task = task_for(context, task, weights, registry)
-    limits = options.limits_of(max_memory, tile, tile_overlap)
-    options.check_mask_options(mask, mask_invert, mask_dilate, mask_from_alpha)
-    picture_options = options.picture_options(
+    limits = limits_of(context, max_memory, tile, tile_overlap)
+    settings = picture_options.read_options(
+        context,
+        task=task,
         seed=seed,
         alpha=alpha,
         background=background,
@@ -99,20 +102,20 @@ def restore(
     if output is None:
         target, format_ = None, _named_format(source, format_name)
     else:
-        target, format_ = _target(output, overwrite, format_name, json)
+        target, format_ = _target(context, output, overwrite, format_name)
     if format_:
         check_coding(target or source, quality, lossless, format_)
     if compare:
         others = [output, source, mask]
         _check_compare(compare, [path for path in others if path], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
-    probe = probe_picture(shown, picture_options.max_pixels, data)
+    probe = probe_picture(shown, settings.max_pixels, data)
     if format_ is None:
         format_ = format_like(probe.format)
         check_coding(target or source, quality, lossless, format_)
     if mask:
-        probe_picture(mask, picture_options.max_pixels)
-    chosen = located(weights, task, registry, no_download, quiet or json, scale)
+        probe_picture(mask, settings.max_pixels)
+    chosen = located(weights, task, registry, offline, quiet or json, scale)
     if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
         target = _beside(source, task, factor, format_, overwrite)
     with restoring(f"restoring {shown.name}", quiet or json) as progress:
@@ -127,20 +130,20 @@ def restore(
             target = _beside(source, task, runner.info.scale, format_, overwrite)
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep, strength)
-        loaded = read_source(shown, picture_options, mask, data)
-        how = format_, picture_options, runner.info.scale
+        loaded = read_source(shown, settings, mask, data)
+        how = format_, settings, runner.info.scale
         check_source(loaded, shown, target, *how, in_place=_is_same_file(source, target))
         if compare:
-            width, height = loaded.size_of_result(picture_options, runner.info.scale)
+            width, height = loaded.size_of_result(settings, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
-        found = restore_source(runner, loaded, picture_options, chosen, progress)
+        found = restore_source(runner, loaded, settings, chosen, progress)
         result = found.picture
         if output == _PIPE:
             _write_pipe(result, format_, quality, lossless)
         else:
             write_picture(result, target, overwrite, quality, lossless, format_)
         if compare:
-            behind = picture_options.background or (0, 0, 0)
+            behind = settings.background or (0, 0, 0)
             before = loaded.picture.over(behind).resized(result.size)
             write_picture(before.beside(result.over(behind)), compare, overwrite)
     seconds = time.monotonic() - started
@@ -174,7 +177,7 @@ def _named_format(source: Path, requested: str | None) -> Format | None:
     from diffir_cli.imaging import format_of
 
     if source == _PIPE:
-        raise typer.BadParameter("what is piped in has no name: give --output")
+        raise UsageError("what is piped in has no name", "add --output FILE")
     return format_of(source, requested) if requested else None
 
 
@@ -193,17 +196,16 @@ def _beside(source: Path, task: Task, factor: float, format_: Format, overwrite:
 
 
 def _target(
-    output: Path, overwrite: bool, requested: str | None, json: bool
+    context: typer.Context, output: Path, overwrite: bool, requested: str | None
 ) -> tuple[Path, Format | None]:
     """What messages call the target, and its format; None for that of the input."""
     from diffir_cli.imaging import check_target, format_of
 
     if output != _PIPE:
         return output, check_target(output, overwrite, requested)
-    if json:
-        raise typer.BadParameter("--json and -o - would both write to standard output")
+    exclude_with(context, "-o -", "json")
     if sys.stdout is None or sys.stdout.isatty():
-        raise typer.BadParameter("-o - writes image data: redirect it with > or |")
+        raise UsageError("-o - would write image data to a terminal", "redirect it with > or |")
     return _STDOUT, format_of(_STDOUT, requested) if requested else None
 
 
@@ -239,4 +241,4 @@ def _check_compare(compare: Path, others: list[Path], overwrite: bool) -> None:
 
     check_target(compare, overwrite)
     if compare.resolve() in [path.resolve() for path in others]:
-        raise typer.BadParameter("--compare must name a file of its own")
+        raise UsageError(f"{compare} is named twice", "give --compare a file of its own")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_message
+from diffir_cli.cli.console import print_json, print_message
 
 if TYPE_CHECKING:
     from diffir_cli.training.loop import Progress
@@ -18,28 +18,27 @@ def train(
     recipe: Annotated[
         Path, typer.Argument(metavar="RECIPE", readable=False, help="Training recipe (TOML).")
     ],
-    settings: Annotated[
-        list[str] | None,
+    settings: options.Settings = None,
+    output: Annotated[
+        Path | None,
         typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Override a field of the recipe, such as optimizer.lr=1e-3.",
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of the run. Default: runs/NAME.",
+            show_default=False,
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder of the run. Default: runs/NAME."),
-    ] = None,
+    registry: options.Registry = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a network. Run the same command again to resume."""
-    be_quiet(quiet)
-
     from diffir_cli.training.recipe_file import load_recipe
 
-    chosen = load_recipe(recipe, settings or ())
+    chosen = load_recipe(recipe, settings or (), registry)
 
     import torch
 
@@ -47,11 +46,11 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    trainer = Trainer(chosen, out or Path("runs") / chosen.name, device)
-    silent = quiet or not trainer.world.is_first
+    trainer = Trainer(chosen, output or Path("runs") / chosen.name, device)
+    silent = quiet or json or not trainer.world.is_first
     if trainer.iteration and not silent:
         over = trainer.iteration >= chosen.iterations
-        hint = ": already finished; raise iterations, or use another --out" if over else ""
+        hint = ": already finished; raise iterations, or use another --output" if over else ""
         print_message(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
     with _Bar(silent) as bar:
         result = trainer.fit(bar.show)
@@ -59,6 +58,15 @@ def train(
         state = "done" if result.finished else "stopped; run the same command again to resume"
         print_message(
             f"{state}: {result.iterations} iterations, {result.minutes:.1f} min, {result.weights}"
+        )
+    if json and trainer.world.is_first:
+        print_json(
+            {
+                "finished": result.finished,
+                "iterations": result.iterations,
+                "minutes": round(result.minutes, 3),
+                "weights": str(result.weights),
+            }
         )
     if not result.finished:
         raise typer.Exit(130)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from diffir_cli.cli.conflicts import is_given
 from diffir_cli.cli.console import print_message
-from diffir_cli.cli.options import is_given
 from diffir_cli.cli.progress import downloading
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def located(
     weights: str | None,
     task: Task,
     registry: Path | None,
-    no_download: bool,
+    offline: bool,
     silent: bool,
     scale: int | None = None,
     teachers: bool = False,
@@ -37,13 +37,8 @@ def located(
     """
     from diffir_cli.weights.locate import locate_weights
 
-    if weights and scale:
-        raise typer.BadParameter(
-            "--scale has no effect with --weights: the weights define the scale"
-        )
-
     def obtain(spec: WeightSpec) -> None:
-        fetched(spec, offline=no_download, silent=silent)
+        fetched(spec, offline=offline, silent=silent)
 
     return locate_weights(weights, task, registry, obtain, scale, teachers)
 
@@ -54,10 +49,11 @@ def task_for(
     """The task of a command: where none is given, that of the named weights."""
     from diffir_cli.weights.registry import read_registry
 
-    if weights is None or is_given(context, "task"):
+    # Read in any case: a registry with a fault is refused, whatever is taken from it.
+    known = read_registry(registry)
+    if weights is None or is_given(context, "task") or weights not in known:
         return task
-    spec = read_registry(registry).get(weights)
-    return task if spec is None else spec.task
+    return known[weights].task
 
 
 def fetched(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import UsageError
 from diffir_cli.evaluation.kinds import Baseline
 from diffir_cli.imaging.bicubic import enlarge_bicubic
 from diffir_cli.options import Task
@@ -28,17 +28,18 @@ def check_baseline(kind: Baseline, scale: int, masked: bool) -> None:
     """Refuse a baseline that has no meaning.
 
     Raises:
-        InputError: when an enlargement is asked for at ×1 or the reverse, or a filling without
+        UsageError: when an enlargement is asked for at ×1 or the reverse, or a filling without
             holes.
     """
     enlarges = kind in (Baseline.BICUBIC, Baseline.LANCZOS)
     fills = kind in (Baseline.TELEA, Baseline.NS)
     if fills and not masked:
-        raise InputError(f"the baseline {kind.value} needs masks", "leave it out")
-    if enlarges and scale == 1:
-        raise InputError(f"the baseline {kind.value} enlarges, but the scale is ×1", "leave it out")
-    if not enlarges and scale > 1:
-        raise InputError(f"the baseline {kind.value} does not enlarge ×{scale}", "leave it out")
+        raise UsageError(f"--baseline {kind.value} needs --mask", "add --mask DIR")
+    if enlarges is (scale == 1):
+        raise UsageError(
+            f"--baseline {kind.value} cannot be used with weights of scale ×{scale}",
+            "leave it out, or name another baseline",
+        )
 
 
 def run_baseline(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffir_cli.errors import DiffIRError, InputError, WeightsError
+from diffir_cli.errors import InputError, MissingLibraryError, WeightsError
 from diffir_cli.evaluation.kinds import Metric
 
 
@@ -20,20 +22,22 @@ class Perceptual:
     Args:
         metric: Which.
         device: Where its network runs.
+        offline: Whether the weights of the network may not be downloaded.
 
     Raises:
-        DiffIRError: when torchmetrics, or what it needs for this metric, is not installed.
+        MissingLibraryError: when torchmetrics, or what it needs for this metric, is not installed.
         WeightsError: when the weights of its network can neither be found nor fetched.
     """
 
-    def __init__(self, metric: Metric, device: torch.device) -> None:
+    def __init__(self, metric: Metric, device: torch.device, offline: bool = False) -> None:
         self.metric, self.device = metric, device
         try:
-            self.network: Any = _network(metric).to(device)
+            with _no_downloads() if offline else nullcontext():
+                self.network: Any = _network(metric).to(device)
         # torchmetrics raises ModuleNotFoundError for itself and for what it needs, and lacks
         # attributes where that is missing.
         except (ImportError, AttributeError) as error:
-            raise DiffIRError(
+            raise MissingLibraryError(
                 f"{metric.value} cannot be measured: {error}", "pip install 'diffir-cli[metrics]'"
             ) from error
         # Whatever fetches the weights fails in its own way: URLError, OSError, RuntimeError.
@@ -76,6 +80,21 @@ class Perceptual:
 
     def _tensor(self, image: NDArray[np.uint8]) -> Tensor:
         return torch.tensor(image).permute(2, 0, 1)[None].to(self.device)
+
+
+@contextmanager
+def _no_downloads() -> Iterator[None]:
+    """Refuse what the libraries of metrics would download, all of them by way of torch.hub."""
+
+    def refuse(url: str, *_arguments: object, **_settings: object) -> None:
+        raise ConnectionError(f"downloads are off: {url}")
+
+    download = torch.hub.download_url_to_file
+    torch.hub.download_url_to_file = refuse
+    try:
+        yield
+    finally:
+        torch.hub.download_url_to_file = download
 
 
 def _network(metric: Metric) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import InputError, UsageError
 from diffir_cli.evaluation.evaluate import Sample
 from diffir_cli.evaluation.kinds import ProtocolName
 from diffir_cli.evaluation.pairs import match_folders
@@ -38,13 +38,14 @@ def samples_to_restore(
         protocol: How they will be measured; that of inpainting needs masks, too.
 
     Raises:
+        UsageError: when degraded images or masks are not named.
         InputError: when something is missing or does not match.
     """
     if lq is None and task in (Task.REALSR, Task.DEBLUR):
         kind = "realworld" if task is Task.REALSR else "shake"
         folder = gt.parent if gt.is_file() else gt
-        raise InputError(
-            f"to measure {task.value}, degraded images are needed",
+        raise UsageError(
+            f"--task {task.value} needs --lq",
             f"add --lq DIR, or make them: diffir degrade '{folder}' --kind {kind} -o lq",
         )
     if mask is None and (task is Task.INPAINT or protocol is ProtocolName.INPAINT):
@@ -62,6 +63,7 @@ def samples_of_results(
     """Samples of finished results.
 
     Raises:
+        UsageError: when degraded images or masks are not named.
         InputError: when something is missing or does not match.
     """
     if protocol is ProtocolName.INPAINT and mask is None:
@@ -89,9 +91,9 @@ def _with_masks(samples: Samples, mask: Path | None) -> Samples:
     return Samples(masked, [*samples.unmatched, *further], [*samples.alike, *matched.alike])
 
 
-def _no_mask(gt: Path) -> InputError:
-    return InputError(
-        "to measure inpainting, masks are needed",
+def _no_mask(gt: Path) -> UsageError:
+    return UsageError(
+        "to measure inpainting, --mask is needed",
         "add --mask DIR, or make them: "
         f"diffir degrade '{gt.parent if gt.is_file() else gt}' --kind mask-wide -o masks",
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, features
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import InputError, MissingLibraryError, UsageError
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def format_of(path: Path, requested: str | None = None) -> Format:
         requested: An ending with or without its dot, in any case; None for that of `path`.
 
     Raises:
-        InputError: when there is no such format, its library is missing, or the two differ.
+        UsageError: when there is no such format, or the two differ.
+        InputError: when the ending is that of no format.
+        MissingLibraryError: when the library of the format is missing.
     """
     by_ending = _find(path.suffix)
     if requested is None:
@@ -103,9 +106,12 @@ def format_of(path: Path, requested: str | None = None) -> Format:
     format_ = _find(requested)
     if format_ is None:
         names = (format_.endings[0][1:] for format_ in FORMATS)
-        raise InputError(f"unknown output format {requested!r}", f"use one of {', '.join(names)}")
+        raise UsageError(
+            f"--format must be one of {', '.join(names)}, not {requested!r:.40}",
+            _nearest(requested),
+        )
     if by_ending not in (None, format_):
-        raise InputError(
+        raise UsageError(
             f"the extension of {path} does not match the format {format_.name}",
             f"name it {path.with_suffix(format_.endings[0]).name}",
         )
@@ -144,10 +150,17 @@ def _find(ending: str) -> Format | None:
     return next((format_ for format_ in FORMATS if ending in format_.endings), None)
 
 
+def _nearest(requested: str) -> str:
+    """What someone who wrote an unknown format may have meant."""
+    endings = [ending[1:] for format_ in FORMATS for ending in format_.endings]
+    near = difflib.get_close_matches(requested.lower().removeprefix("."), endings, 1)
+    return f"did you mean {near[0]}?" if near else "write --format png"
+
+
 def _available(format_: Format, path: Path) -> Format:
     missing = format_.name not in load_extra_decoders() if format_.extra else False
     if missing or (format_.name == "AVIF" and not features.check("avif")):
-        raise InputError(
+        raise MissingLibraryError(
             f"cannot write {path}: the library for {format_.name} is not installed", INSTALL_EXTRA
         )
     return format_

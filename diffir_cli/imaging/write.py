@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import InputError, UsageError
 from diffir_cli.imaging.encode import encode
 from diffir_cli.imaging.fitting import fit_metadata
 from diffir_cli.imaging.formats import Format, format_of
@@ -132,16 +132,16 @@ def check_coding(
     """Refuse settings that have no effect on the target's format, by default that of its ending.
 
     Raises:
-        InputError: when `quality` is given and the format has none, or `lossless` and it never is.
+        UsageError: when `quality` is given and the format has none, or `lossless` and it never is.
     """
     format_ = format_ or format_of(path)
     if lossless and not format_.lossless:
-        raise InputError(
-            f"{path} cannot be lossless: {format_.name} is always lossy here",
-            "write a PNG or WebP instead",
+        raise UsageError(
+            f"--lossless cannot be used with {format_.name}", "write a PNG or WebP instead"
         )
     if quality is not None and (lossless or not format_.lossy):
-        raise InputError(f"--quality has no effect on {path}, which is lossless", "leave it out")
+        what = "--lossless" if lossless else f"{format_.name}, which is lossless"
+        raise UsageError(f"--quality cannot be used with {what}", "leave --quality out")
 
 
 def write_picture(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffir_cli.imaging.picture import resize_lanczos
+from diffir_cli.runtime.image_tensor import white_level
 from diffir_cli.runtime.memory import STRIP_ROWS
-from diffir_cli.util.transfer import white_level
 
 _REACH = 4
 """LQ pixels to which Lanczos looks, and one more."""

@@ -10,7 +10,8 @@ import torch
 from diffir_cli.errors import DeviceError
 from diffir_cli.models.base import ModelInfo, RestorationModel
 from diffir_cli.options import ColorFix, MemoryLimits
-from diffir_cli.util.device_memory import available_bytes, format_bytes
+from diffir_cli.util.byte_sizes import format_bytes
+from diffir_cli.util.device_memory import available_bytes
 
 _SHARE = 0.9
 """Of what is free, how much is used unless a limit is given."""

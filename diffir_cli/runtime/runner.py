@@ -26,11 +26,12 @@ from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
 from diffir_cli.runtime.blend import blend
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
+from diffir_cli.runtime.image_tensor import KINDS, to_tensor, white_level
 from diffir_cli.runtime.memory import CANVAS_SHARE, STRIP_ROWS, Finish, Plan, plan_run
+from diffir_cli.util.device_copy import to_host
 from diffir_cli.util.device_memory import available_bytes
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
 from diffir_cli.util.tiling import blended, tile_places
-from diffir_cli.util.transfer import KINDS, to_host, to_tensor, white_level
 
 _log = logging.getLogger(__name__)
 

@@ -100,7 +100,7 @@ def _write_errors(path: Path) -> Iterator[None]:
         why = getattr(error, "strerror", None) or error
         raise InputError(
             f"cannot keep the log {path}: {why}",
-            "free some space, or name another folder with --out",
+            "free some space, or name another folder with --output",
         ) from error
 
 

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 _SMALLER_BATCH = "give a smaller data.batch, data.patch or progressive_batch, or use more processes"
 _MORE_MEMORY = (
     "the same command goes on with more processes or on another device; smaller batches need "
-    "another --out, where stage 2 can begin with start = these weights"
+    "another --output, where stage 2 can begin with start = these weights"
 )
 _ROLLBACKS_DECAY_AFTER = 4000
 """Iterations without a collapse that take back one return."""

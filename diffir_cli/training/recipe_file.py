@@ -45,13 +45,14 @@ _RENAMED = {
 """Fields that had another name, which recipes of earlier versions use."""
 
 
-def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
+def load_recipe(path: Path, settings: Iterable[str] = (), registry: Path | None = None) -> Recipe:
     """The recipe in a TOML file.
 
     Args:
         path: The file.
         settings: Changes such as `optimizer.lr=1e-3` or `data.train=["photos"]`; a value that is no
             TOML is taken as text.
+        registry: The user's own registry of weights; None for that of the environment.
 
     Raises:
         RecipeError: when the file cannot be read, or with every fault in it.
@@ -65,16 +66,22 @@ def load_recipe(path: Path, settings: Iterable[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(str(path), [f"it is not valid TOML: {error}"]) from error
     faults = [fault for setting in settings if (fault := _apply(values, setting))]
-    return parse_recipe(values, str(path), faults)
+    return parse_recipe(values, str(path), faults, registry)
 
 
-def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] = ()) -> Recipe:
+def parse_recipe(
+    values: Mapping[str, Any],
+    source: str,
+    faults: Iterable[str] = (),
+    registry: Path | None = None,
+) -> Recipe:
     """The recipe in a table.
 
     Args:
         values: The table.
         source: What an error calls it.
         faults: Faults that are known already.
+        registry: The user's own registry of weights; None for that of the environment.
 
     Raises:
         RecipeError: with every fault.
@@ -102,12 +109,12 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
     found += more
     for name in _COMPONENTS:
         try:
-            top[name] = _weights_file(top.get(name, ""), _COMPONENTS[name])
+            top[name] = _weights_file(top.get(name, ""), registry, _COMPONENTS[name])
         except WeightsError as error:
             found.append(f"{name} cannot be used: {error}; {error.hint}")
     if distill := parsed.get("distill"):
         try:
-            parsed["distill"] = DistillRecipe(_weights_file(distill.weights))
+            parsed["distill"] = DistillRecipe(_weights_file(distill.weights, registry))
         except WeightsError as error:
             found.append(f"distill.weights cannot be used: {error}; {error.hint}")
     # What did parse is judged too, beside the defaults of what did not.
@@ -132,11 +139,12 @@ def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _weights_file(name_or_path: str, component: str = "model") -> str:
+def _weights_file(name_or_path: str, registry: Path | None, component: str = "model") -> str:
     """Where weights lie that the registry knows by this name; any other text as it is.
 
     Args:
         name_or_path: What the recipe says.
+        registry: The user's own registry; None for that of the environment.
         component: Which file of a network that consists of several.
 
     Raises:
@@ -145,10 +153,10 @@ def _weights_file(name_or_path: str, component: str = "model") -> str:
     if (
         not name_or_path
         or Path(name_or_path).is_file()
-        or (spec := read_registry().get(name_or_path)) is None
+        or (spec := read_registry(registry).get(name_or_path)) is None
     ):
         return name_or_path
-    found = locate_weights(name_or_path, spec.task, teachers=True)
+    found = locate_weights(name_or_path, spec.task, registry, teachers=True)
     return str(found.files.get(component, found.path))
 
 

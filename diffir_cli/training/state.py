@@ -77,7 +77,7 @@ def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[
         raise RecipeError(
             name,
             [f"{path} was made with a different {changed}"],
-            f"name another folder with --out, or remove {path.parent} to start over",
+            f"name another folder with --output, or remove {path.parent} to start over",
         )
 
 

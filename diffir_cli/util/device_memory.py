@@ -1,4 +1,4 @@
-"""How much memory a device has left, and how sizes are written."""
+"""How much memory a device has left."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ import os
 from pathlib import Path
 
 import torch
-
-_GIB = 2**30
-
-
-def format_bytes(size: int) -> str:
-    """Bytes as people write them."""
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / 2**20:.0f} MiB"
 
 
 def available_bytes(device: torch.device) -> int | None:

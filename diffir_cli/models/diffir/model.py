@@ -39,10 +39,11 @@ from diffir_cli.models.diffir.streaming.condition import condition
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Task
-from diffir_cli.util.device_memory import available_bytes, format_bytes
+from diffir_cli.util.byte_sizes import format_bytes
+from diffir_cli.util.device_copy import to_device
+from diffir_cli.util.device_memory import available_bytes
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
 from diffir_cli.util.padding import pad
-from diffir_cli.util.transfer import to_device
 
 _log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from diffir_cli.models.resshift.networks.resshift import with_mask
 from diffir_cli.models.resshift.progress import reporting
 from diffir_cli.options import Engine, Task
 from diffir_cli.tensorfiles.containers import read_tensors
-from diffir_cli.util.transfer import to_device
+from diffir_cli.util.device_copy import to_device
 
 _FACE = 512
 """Side of the aligned crops of faces that the f8 model was made for, in LQ pixels."""

@@ -134,7 +134,7 @@ def _refuse_other_settings(recipe: Recipe, out: Path) -> None:
         raise RecipeError(
             recipe.name,
             [f"{out} holds a run with other settings"],
-            f"name another folder with --out, or remove {out} to begin again",
+            f"name another folder with --output, or remove {out} to begin again",
         )
     write_text(kept, text, overwrite=True)
 

@@ -1,4 +1,4 @@
-"""Tensors between host and device, and images as tensors."""
+"""Images as tensors in [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device, by way of memory that CUDA reads without a copy."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
-
-
-def to_host(tensor: Tensor) -> Tensor:
-    """A tensor of the device on the host, by way of memory that CUDA writes without a copy."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return pinned.copy_(tensor)
-
 
 KINDS = {"uint8": torch.uint8, "uint16": torch.int32, "float32": torch.float32}
 """What torch counts the levels of an image in."""

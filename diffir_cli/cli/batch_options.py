@@ -1,0 +1,221 @@
+"""Options of `diffir batch` alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffir_cli.cli import panels
+from diffir_cli.cli.conflicts import exclude, exclude_with
+from diffir_cli.errors import InputError, UsageError
+from diffir_cli.options import OnExist
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN",
+        help="Images, folders or patterns such as 'scans/*.tif'. s3:// and gs:// work too.",
+    ),
+]
+Folder = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Output folder, or a URI such as s3://bucket/folder.",
+        show_default=False,
+    ),
+]
+InPlace = Annotated[
+    bool,
+    typer.Option(
+        "--in-place",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Replace each image with its result (instead of -o).",
+    ),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option(
+        "--recursive",
+        "-r",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Include subfolders. The output keeps the folder structure.",
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        metavar="TEMPLATE",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Output names. Fields: {stem}, {ext}, {reldir}, {task}, {scale}, {weights}.",
+    ),
+]
+Suffix = Annotated[
+    str,
+    typer.Option(
+        "--suffix",
+        metavar="TEXT",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Text to append to the output names, such as _x4.",
+        show_default=False,
+    ),
+]
+Masks = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE|DIR",
+        rich_help_panel=panels.INPAINTING,
+        help="Masks for inpainting: one file for all, or a folder with a mask per image, by name.",
+        show_default=False,
+    ),
+]
+OnExistOption = Annotated[
+    OnExist,
+    typer.Option(
+        "--on-exist",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="What to do if an output file exists and no earlier run has made it.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", rich_help_panel=panels.MESSAGES, help="Print the plan, do nothing."),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Skip images whose output file exists: the same as --on-exist skip.",
+    ),
+]
+NoProgress = Annotated[
+    bool,
+    typer.Option(
+        "--no-progress",
+        rich_help_panel=panels.MESSAGES,
+        help="Print a line per image instead of a progress bar.",
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option(
+        "--fail-fast", rich_help_panel=panels.INPUT_OUTPUT, help="Stop at the first failure."
+    ),
+]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        max=64,
+        metavar="N",
+        rich_help_panel=panels.SPEED,
+        help="Number of reader threads, and of writer threads.",
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=256,
+        metavar="N",
+        rich_help_panel=panels.SPEED,
+        help="Number of processes, each with --threads threads.",
+    ),
+]
+Shard = Annotated[
+    str,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        rich_help_panel=panels.MANY,
+        help="Process only part K of N, to share the work between N machines.",
+        show_default=False,
+    ),
+]
+Ray = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="auto|ADDRESS",
+        rich_help_panel=panels.MANY,
+        help="Run on a Ray cluster. Its machines must see the same files.",
+        show_default=False,
+    ),
+]
+RayWorkers = Annotated[
+    int,
+    typer.Option(
+        "--ray-workers",
+        min=0,
+        metavar="N",
+        rich_help_panel=panels.MANY,
+        help="Number of workers on the cluster. 0: as many as fit.",
+    ),
+]
+GpusPerWorker = Annotated[
+    float,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0,
+        metavar="N",
+        rich_help_panel=panels.MANY,
+        help="GPUs per worker. 0: CPU only.",
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Write an HTML page with before/after sliders, failures and times.",
+        show_default=False,
+    ),
+]
+
+
+def check_options(
+    context: typer.Context, output: Path | None, in_place: bool, shard: str
+) -> tuple[int, int]:
+    """Number and count of the shard, where the options fit together.
+
+    Raises:
+        UsageError: when results have no place, a shard cannot be understood, or workers are asked
+            for twice.
+        InputError: when the output folder is a file.
+    """
+    from diffir_cli.batch.find import parse_shard
+    from diffir_cli.batch.plan import check_template
+    from diffir_cli.batch.stores import is_file
+    from diffir_cli.imaging import check_coding, format_of
+
+    if output is None and not in_place:
+        raise UsageError("--output is missing", "add -o DIR, or --in-place to replace the images")
+    if context.params["dry_run"] and not context.params["json"]:
+        exclude(context, "dry_run", "quiet")
+    if "," in context.params["device"]:
+        exclude_with(context, "several devices", "ray")
+    if output is not None and is_file(output):
+        raise InputError(f"{output} is a file, not a folder", "name a folder")
+    check_template(context.params["name"])
+    if format_name := context.params["format_name"]:
+        result = Path("result")
+        format_ = format_of(result, format_name)
+        check_coding(result, context.params["quality"], context.params["lossless"], format_)
+    try:
+        return parse_shard(shard) if shard else (1, 1)
+    except ValueError:
+        raise UsageError(
+            f"--shard must be K/N with K from 1 to N, not {shard!r:.40}", "write 1/4"
+        ) from None

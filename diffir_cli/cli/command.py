@@ -1,0 +1,108 @@
+"""What all commands do alike before they begin: other names, contradictions, panels of help."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from typer.core import TyperCommand
+
+from diffir_cli.cli.conflicts import check_conflicts
+from diffir_cli.cli.console import set_log_level
+from diffir_cli.cli.panels import panels_of
+from diffir_cli.cli.usage import TyperUsageError
+
+NAMES_OF_OTHER_TOOLS = {
+    "--model": "--weights",
+    "-n": "--weights",
+    "--model-path": "--weights",
+    "--ckpt": "--weights",
+    "--input": "",
+    "-i": "",
+    "--mask-path": "--mask",
+    "--tile-pad": "--tile-overlap",
+    "--gpu-id": "--device",
+    "-g": "--device",
+    "--ext": "--format",
+    "--fp32": "--precision=fp32",
+    "--half": "--precision=fp16",
+}
+"""Names that users of other tools type; an empty one means a positional argument."""
+
+OLD_NAMES = {
+    "--out": "--output",
+    "--dir": "--output",
+    "--html": "--report",
+    "--no-download": "--offline",
+    "--no-fresh": "--no-subprocess",
+    "--quality": "--scores",
+    "--size": "--input-size",
+}
+"""Names that options had, each for one release, where a command has the new name alone."""
+
+_ALIASES = NAMES_OF_OTHER_TOOLS | OLD_NAMES
+
+
+class Command(TyperCommand):
+    """A command that refuses contradictions, and takes underscores and the names of other tools."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read arguments in which other names are replaced."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        try:
+            return super().parse_args(ctx, _canonical(args, known))
+        except TyperUsageError as error:
+            # Some do not say which command they belong to.
+            vars(error)["ctx"] = ctx
+            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, if its options fit together."""
+        check_conflicts(ctx)
+        set_log_level(ctx.params.get("quiet", False), ctx.params.get("verbose", False))
+        return super().invoke(ctx)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of a usage line."""
+        shown = [one for one in self.get_params(ctx) if not getattr(one, "hidden", False)]
+        pieces = [piece for one in shown for piece in one.get_usage_pieces(ctx)]
+        # Typer puts arguments that are required into braces.
+        return ["[OPTIONS]", *(re.sub(r"[{}]", "", piece) for piece in pieces)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, then options by panels."""
+        parameters = self.get_params(ctx)
+        arguments = [one for one in parameters if one.param_type_name == "argument"]
+        options = [one for one in parameters if one.param_type_name == "option"]
+        for title, some in {"Arguments": arguments, **panels_of(options)}.items():
+            if records := [record for one in some if (record := one.get_help_record(ctx))]:
+                with formatter.section(title):
+                    formatter.write_dl([(name, _in_words(text)) for name, text in records])
+
+
+def _in_words(text: str) -> str:
+    """A help text in which a range is no inequality."""
+    text = re.sub(r"([\d.]+)<=x<=([\d.]+)", r"\1 to \2", text)
+    return re.sub(r"x>=([\d.]+)", r"at least \1", text)
+
+
+def _canonical(args: list[str], known: set[str]) -> list[str]:
+    """Arguments with aliases and underscores replaced where the command has the option meant."""
+    result: list[str] = []
+    for place, arg in enumerate(args):
+        if arg == "--":
+            return result + args[place:]
+        name, equals, value = arg.partition("=")
+        if not name.startswith("-") or name in known:
+            result.append(arg)
+            continue
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+        if name in _ALIASES and name not in known:
+            name = _ALIASES[name]
+            if not name:
+                result += [value] if equals else []
+                continue
+        option = name.partition("=")[0]
+        result.append(name + equals + value if option in known else arg)
+    return result

@@ -1,0 +1,270 @@
+"""What is done with a picture, as options of `restore` and `batch`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffir_cli.cli import panels
+from diffir_cli.cli.conflicts import exclude_with, is_given, refuse
+from diffir_cli.errors import UsageError
+from diffir_cli.options import AlphaMode, ColorFix, Task
+
+if TYPE_CHECKING:
+    from diffir_cli.imaging.source import PictureOptions
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Output file: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp. - for stdout. Default: "
+        "beside the input, as photo_realsr_x4.jpg.",
+        show_default=False,
+    ),
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE",
+        rich_help_panel=panels.INPAINTING,
+        help="Mask for inpainting: same size as the image, white = fill.",
+        show_default=False,
+    ),
+]
+MaskInvert = Annotated[
+    bool,
+    typer.Option(
+        "--mask-invert",
+        rich_help_panel=panels.INPAINTING,
+        help="Fill the black parts of the mask instead.",
+    ),
+]
+MaskDilate = Annotated[
+    int,
+    typer.Option(
+        "--mask-dilate",
+        min=0,
+        max=1000,
+        metavar="N",
+        rich_help_panel=panels.INPAINTING,
+        help="Enlarge the masked area by N pixels.",
+    ),
+]
+OutScale = Annotated[
+    float | None,
+    typer.Option(
+        "--outscale",
+        min=0.01,
+        max=64,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
+        help="Final size as a factor of the input (Lanczos resize after the network).",
+        show_default=False,
+    ),
+]
+ResultSize = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="WxH",
+        rich_help_panel=panels.RESULT,
+        help="Fit the result into this size (Lanczos after the network): 3840x2160, 3840x, x2160.",
+        show_default=False,
+    ),
+]
+LongSide = Annotated[
+    int | None,
+    typer.Option(
+        "--long-side",
+        min=1,
+        max=2**20,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
+        help="Longer side of the result in pixels, by Lanczos after the network.",
+        show_default=False,
+    ),
+]
+Strength = Annotated[
+    float,
+    typer.Option(
+        "--strength",
+        min=0.0,
+        max=1.0,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
+        help="Share of the network in the result; the rest is the resized input.",
+    ),
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option(
+        "--compare",
+        metavar="FILE",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Also write the enlarged input and the result side by side.",
+        show_default=False,
+    ),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        metavar="N",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Reject images with more pixels. Default: 178,956,970.",
+        show_default=False,
+    ),
+]
+AllowTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--allow-truncated",
+        rich_help_panel=panels.INPUT_OUTPUT,
+        help="Accept truncated files and restore what is there.",
+    ),
+]
+MaskFromAlpha = Annotated[
+    bool,
+    typer.Option(
+        "--mask-from-alpha",
+        rich_help_panel=panels.INPAINTING,
+        help="Fill the transparent parts of the image itself.",
+    ),
+]
+Alpha = Annotated[
+    AlphaMode,
+    typer.Option(
+        "--alpha",
+        rich_help_panel=panels.RESULT,
+        help="Transparency: resize it, restore it with the network, or drop it.",
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        "--background",
+        metavar="COLOUR",
+        rich_help_panel=panels.RESULT,
+        help="Colour behind transparent parts, such as white or '#e0e0e0'.",
+        show_default=False,
+    ),
+]
+FormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        rich_help_panel=panels.RESULT,
+        help="Output format: png, jpg, webp, tif, avif, jxl, heic or bmp. Default: from the "
+        "output's extension; in batch, the format of each input.",
+        show_default=False,
+    ),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality",
+        min=1,
+        max=100,
+        metavar="N",
+        rich_help_panel=panels.RESULT,
+        help="Quality of JPEG, WebP, AVIF and JPEG XL. Default: 95.",
+        show_default=False,
+    ),
+]
+Lossless = Annotated[
+    bool,
+    typer.Option("--lossless", rich_help_panel=panels.RESULT, help="Lossless WebP or JPEG XL."),
+]
+StripMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata",
+        rich_help_panel=panels.RESULT,
+        help="Remove EXIF, XMP, captions and texts, and do not record the weights and seed.",
+    ),
+]
+
+
+def read_options(
+    context: typer.Context,
+    *,
+    task: Task,
+    background: str | None,
+    max_pixels: int | None,
+    alpha: AlphaMode,
+    size: str | None,
+    long_side: int | None,
+    **others: Any,
+) -> PictureOptions:
+    """What is done with each picture, from the options of a command.
+
+    Raises:
+        UsageError: when an option cannot be understood, contradicts another, or is none for the
+            task.
+    """
+    from diffir_cli.imaging.opening import MAX_PIXELS
+    from diffir_cli.imaging.source import PictureOptions
+
+    _check_mask(context, task)
+    if alpha is AlphaMode.DROP:
+        exclude_with(context, "--alpha drop", "background")
+    return PictureOptions(
+        background=None if background is None else _parse_colour(background),
+        max_pixels=max_pixels or MAX_PIXELS,
+        alpha=alpha,
+        size=_parse_result_size(size) if size else (0, 0),
+        long_side=long_side or 0,
+        **others,
+    )
+
+
+def _check_mask(context: typer.Context, task: Task) -> None:
+    """Refuse masks for a task that fills nothing, and inpainting without one."""
+    masks = ("mask", "mask_from_alpha")
+    if task is not Task.INPAINT:
+        for name in masks:
+            if is_given(context, name):
+                refuse(context, name, f"--task {task.value}", "add --task inpaint")
+    elif not any(is_given(context, name) for name in masks):
+        raise UsageError(
+            "--task inpaint needs --mask or --mask-from-alpha", "add --mask FILE, white = fill"
+        )
+    else:
+        # Neither transparency nor the colours of a hole go through a network that fills holes.
+        if context.params["alpha"] is AlphaMode.NETWORK:
+            exclude_with(context, "--task inpaint", "alpha")
+        if context.params["color_fix"] not in (ColorFix.AUTO, ColorFix.NONE):
+            exclude_with(context, "--task inpaint", "color_fix")
+
+
+def _parse_result_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{0,7})[x×](\d{0,7})", text.strip().lower())
+    if match is None or not any(int(side or 0) for side in match.groups()):
+        raise UsageError(
+            f"--size must be a width, a height, or both, not {text!r:.40}",
+            "write 3840x2160, 3840x or x2160",
+        )
+    width, height = (int(side or 0) for side in match.groups())
+    return width, height
+
+
+def _parse_colour(text: str) -> tuple[int, int, int]:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise UsageError(
+            f"--background must be a colour, not {text!r:.40}", "write white, or '#e0e0e0'"
+        ) from None
+    return red, green, blue
