@@ -1,7 +1,8 @@
 """What the steps of a ResShift chain and its noise are worth: python scripts/measure_chain.py.
 
-A model on pixels, on photos degraded by seed: PSNR and SSIM of the luma for chains of fewer steps, with the posterior's noise (s = 1) and without any but the first
-(s = 0), and how far results of different seeds are from each other. With --plot also as a picture.
+A model on pixels, on photos degraded by seed: PSNR and SSIM of the luma for chains of fewer steps,
+with the posterior's noise (s = 1) and without any but the first (s = 0), and how far results of
+different seeds are from each other. With --plot also as a picture.
 """
 
 from __future__ import annotations
