@@ -179,7 +179,7 @@ def test_the_configuration_is_inferred_from_names_and_shapes(name: str) -> None:
 
 @pytest.mark.parametrize("prior", [{}, {"in_channels": 6}, {"in_channels": 6, "gated": True}])
 @pytest.mark.parametrize("tail", list(Tail))
-def test_the_tail_the_guess_and_the_gate_are_inferred_from_shapes(
+def test_the_tail_the_prior_and_the_gate_are_inferred_from_shapes(
     tail: Tail, prior: dict[str, Any]
 ) -> None:
     config = dataclasses.replace(TINY, tail=tail, scale=1, **prior)

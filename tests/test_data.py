@@ -207,7 +207,7 @@ _TASKS: dict[str, dict[str, Any]] = {
         "data": {"degradation": "shake", "patch": 32},
         "model": {"scale": 1},
     },
-    "shake with a guess": {
+    "shake with a prior": {
         "data": {"degradation": "shake", "patch": 16, "windows": 2, "window": 64},
         "model": {"scale": 1, "tail": "conv", "in_channels": 6, "gated": True},
     },

@@ -25,7 +25,7 @@ from diffir_cli.models.diffir.priors.deconvolution import (
     shake_kernel,
 )
 from diffir_cli.models.diffir.priors.fourier import fast_length
-from tests.guess_helpers import CALM, PHOTO, levels, tensor
+from tests.prior_helpers import CALM, PHOTO, levels, tensor
 
 _KERNEL_SIZE = kernel_size_of(*PHOTO.shape[:2])
 
@@ -69,13 +69,13 @@ def test_a_kernel_that_is_known_is_undone() -> None:
     [torch.full((3, 128, 128), 0.4), torch.rand(3, 63, 400), torch.rand(3, 1, 1)],
     ids=["flat", "narrow", "one pixel"],
 )
-def test_a_picture_that_tells_nothing_about_a_kernel_is_its_own_guess(image: Tensor) -> None:
+def test_a_picture_that_tells_nothing_about_a_kernel_is_its_own_prior(image: Tensor) -> None:
     assert torch.equal(deconvolved(image), image)
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(1, 150), st.integers(1, 150), st.floats(1, 3), st.integers(0, 99))
-def test_a_guess_of_any_size_is_finite_and_in_range(
+def test_a_prior_of_any_size_is_finite_and_in_range(
     height: int, width: int, reduced: float, seed: int
 ) -> None:
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
@@ -91,7 +91,7 @@ def test_the_kernel_of_a_large_picture_is_found_in_a_smaller_one() -> None:
     assert psnr(prior, large) > psnr(lq, large) + 0.5
 
 
-def test_the_guess_lies_where_the_picture_does_wherever_its_kernel_lies() -> None:
+def test_the_prior_lies_where_the_picture_does_wherever_its_kernel_lies() -> None:
     kernel = torch.zeros(15, 15)
     kernel[7, 4:11] = 1 / 7
     image = tensor(PHOTO)
@@ -150,7 +150,7 @@ def test_what_leaves_a_kernel_when_it_is_centred_does_not_come_back() -> None:
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e20])
-def test_impossible_levels_do_not_stop_the_guess(wrong: float) -> None:
+def test_impossible_levels_do_not_stop_the_prior(wrong: float) -> None:
     image = tensor(PHOTO)
     image[:, 40:44, 50:90] = wrong
     assert deconvolved(image).shape == image.shape

@@ -129,7 +129,7 @@ def test_the_filling_of_holes_is_part_of_the_file(tiny: ModelConfig, tmp_path: P
     torch.testing.assert_close(run_onnx(path, lq, x_T), network(lq, x_T), atol=1e-5, rtol=0)
 
 
-def test_a_network_with_a_guess_is_exported_and_the_guess_is_said_to_be_an_input(
+def test_a_network_with_a_guess_is_exported_and_the_prior_is_said_to_be_an_input(
     tiny: ModelConfig, tmp_path: Path
 ) -> None:
     network = _with(tiny, scale=1, tail=Tail.CONV, in_channels=6, gated=True)

@@ -1,4 +1,4 @@
-"""The smooth guess for holes keeps what is known and invents no edges."""
+"""The smooth filling of holes keeps what is known and invents no edges."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_a_ramp_goes_on_through_a_hole() -> None:
     assert float(error.max()) < 0.06 and float(error.mean()) < 0.005
 
 
-def test_where_nothing_is_known_the_guess_is_black_and_finite() -> None:
+def test_where_nothing_is_known_the_filling_is_black_and_finite() -> None:
     filled = smooth_fill(torch.rand(1, 3, 17, 9), torch.ones(1, 1, 17, 9))
     assert torch.equal(filled, torch.zeros_like(filled))
 
 
-def test_a_network_with_the_guess_adds_to_it() -> None:
+def test_a_network_with_the_prior_adds_to_it() -> None:
     config = dataclasses.replace(TINY, scale=1, tail=Tail.CONV, in_channels=4, prefill=True)
     network = DIRformer(config).eval()
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_a_network_with_the_guess_adds_to_it() -> None:
     torch.testing.assert_close(found, smooth_fill(image, holes))
 
 
-def test_the_guess_needs_a_mask() -> None:
+def test_the_prior_needs_a_mask() -> None:
     with pytest.raises(ValueError, match="prefill needs in_channels 4"):
         ModelConfig(prefill=True)
     assert not ModelConfig().prefill

@@ -80,8 +80,14 @@ class Crops:
             sources.append((frames, data.frames_share))
         if data.pairs_share:
             real = load_pairs(data.pairs_lq, data.pairs_gt, scale)
-            how = data.augment, data.sharpen_gt, data.pairs_below
-            stored = StoredPairs(real, scale, largest, *how)
+            stored = StoredPairs(
+                real,
+                scale,
+                largest,
+                data.augment,
+                sharpened=data.sharpen_gt,
+                below=data.pairs_below,
+            )
             sources.append((stored, data.pairs_share))
         if prior is not None:
             windows = []

@@ -1,4 +1,4 @@
-"""The guess of a picture is made in windows, within the memory and the threads that it may take."""
+"""The prior of a picture is made in windows, within the memory and the threads that it may take."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diffir_cli.models.diffir.priors.windows import (
 )
 from diffir_cli.options import Engine, MemoryLimits, Precision, Task
 from tests.conftest import TINY, noise_image
-from tests.guess_helpers import CALM, LARGE, PHOTO, levels, tensor
+from tests.prior_helpers import CALM, LARGE, PHOTO, levels, tensor
 from tests.runner_helpers import runner_of
 
 _GATED = dataclasses.replace(TINY, scale=1, tail=Tail.CONV, in_channels=6, gated=True)
@@ -66,7 +66,7 @@ def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("height", [*range(64, 74), 127, 128])
-def test_a_strip_of_any_height_has_a_guess(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_strip_of_any_height_has_a_prior(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._ROUNDS", 1)
     monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._STIFFEST", 0.1)
     strip = torch.rand(1, 3, height, 1030, generator=torch.Generator().manual_seed(height))
@@ -121,12 +121,12 @@ def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
 
 _MEASURE = """
 import sys, torch
-from diffir_cli.models.diffir.priors import windows as guess
+from diffir_cli.models.diffir.priors import windows
 from diffir_cli.models.diffir.priors import deconvolution
 threads, width, height = map(int, sys.argv[1:])
 # How often something is improved changes the time and not the memory.
 deconvolution._ROUNDS, deconvolution._STIFFEST = 1, 1
-guess.with_prior(torch.rand(1, 3, 96, 96), threads)
+windows.with_prior(torch.rand(1, 3, 96, 96), threads)
 lq = torch.rand(1, 3, height // 4, width // 4)
 lq = torch.nn.functional.interpolate(lq, (height, width), mode="bilinear")
 
@@ -135,7 +135,7 @@ def status(field):
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 before = status("VmRSS")
-guess.with_prior(lq, threads)
+windows.with_prior(lq, threads)
 print(status("VmHWM") - before)
 """
 
@@ -145,7 +145,7 @@ print(status("VmHWM") - before)
 @pytest.mark.parametrize(
     ("threads", "width", "height"), [(1, 1000, 800), (2, 1040, 700), (1, 20000, 80)]
 )
-def test_a_guess_takes_no_more_memory_than_predicted(threads: int, width: int, height: int) -> None:
+def test_a_prior_takes_no_more_memory_than_predicted(threads: int, width: int, height: int) -> None:
     command = [sys.executable, "-c", _MEASURE, str(threads), str(width), str(height)]
     predicted = prior_bytes(_GATED, height, width, threads)
     taken: list[int] = []
@@ -189,7 +189,7 @@ def test_a_gated_network_works_in_bf16(engine: Engine) -> None:
     assert 0 < float((lower - exact).abs().max()) < 0.1
 
 
-def test_a_guess_that_was_made_already_is_taken() -> None:
+def test_a_prior_that_was_made_already_is_taken() -> None:
     torch.manual_seed(0)
     restorer = runner_of(DiffIRS2(_GATED), "cpu")
     lq = shake(PHOTO, np.random.default_rng(0), CALM)
@@ -198,7 +198,7 @@ def test_a_guess_that_was_made_already_is_taken() -> None:
     np.testing.assert_allclose(restorer.restore(ready), here, rtol=0, atol=1e-6)
 
 
-def test_the_gate_says_how_much_of_the_guess_is_taken() -> None:
+def test_the_gate_says_how_much_of_the_prior_is_taken() -> None:
     network = DIRformer(_GATED).eval()
     lq, ipr = torch.rand(1, 6, 16, 24), torch.randn(1, _GATED.ipr_dim)
     conv = network.tail[0]
@@ -214,7 +214,7 @@ def test_the_gate_says_how_much_of_the_guess_is_taken() -> None:
     torch.testing.assert_close(open_gate, lq[:, 3:])
 
 
-def test_the_number_of_threads_changes_no_guess_and_stays_what_it_was(
+def test_the_number_of_threads_changes_no_prior_and_stays_what_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._WINDOW", 128)
@@ -233,7 +233,7 @@ def test_the_number_of_threads_changes_no_guess_and_stays_what_it_was(
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
-def test_a_network_with_a_guess_restores_a_picture_of_any_size() -> None:
+def test_a_network_with_a_prior_restores_a_picture_of_any_size() -> None:
     torch.manual_seed(0)
     restorer = runner_of(DiffIRS2(_GATED), "cpu")
     for height, width in ((71, 93), (1, 1), (5, 200)):
@@ -249,12 +249,12 @@ def test_a_network_with_a_guess_restores_a_picture_of_any_size() -> None:
         (_SEEN | {"prefill": True}, "prefill needs"),
     ],
 )
-def test_a_gate_without_a_guess_is_refused(fields: dict[str, object], fault: str) -> None:
+def test_a_gate_without_a_prior_is_refused(fields: dict[str, object], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         ModelConfig(**fields)  # type: ignore[arg-type]
 
 
-def test_a_network_with_a_guess_is_for_deblurring_alone() -> None:
+def test_a_network_with_a_prior_is_for_deblurring_alone() -> None:
     from diffir_cli.models.diffir.model import info_of
 
     assert info_of(_GATED).tasks == {Task.DEBLUR}
