@@ -273,7 +273,16 @@ def test_every_task_is_trained_and_validated_in_both_stages(
         ({"loss": {"ipr": "l2"}}, "loss has an effect in stage 2 only"),
         ({"data": {"masks": ["narrow"]}}, "data.masks has an effect on holes only"),
         ({"data": {"progressive_at": [0.5, 0.7]}}, "must be equally long"),
-        ({"data": {"progressive_at": [1.5]}}, "must rise between 0 and 1"),
+        (
+            {
+                "data": {
+                    "progressive_at": [1.5],
+                    "progressive_patch": [16],
+                    "progressive_batch": [2],
+                }
+            },
+            "must rise between 0 and 1",
+        ),
         (
             {
                 "data": {

@@ -12,6 +12,7 @@ import pytest
 
 from diffir_cli.errors import RecipeError
 from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.training.recipe import Recipe, digest
 from diffir_cli.training.recipe_file import load_recipe, parse_recipe
 from diffir_cli.weights.registry import find_weights
 from tests.training_helpers import make_recipe
@@ -277,3 +278,8 @@ def test_names_of_weights_that_are_not_at_hand_are_faults_of_a_recipe(
     with pytest.raises(RecipeError) as caught:
         make_recipe(photos, stage=2, start=name)
     assert any(text.startswith(fault) for text in caught.value.faults)
+
+
+def test_states_of_earlier_versions_held_something_in_empty_lists() -> None:
+    data = json.loads(digest(Recipe())["data"])
+    assert data["pairs_lq"] == [""] and data["progressive_at"] == [1.0]

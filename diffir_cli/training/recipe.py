@@ -81,7 +81,7 @@ class Augment(StrEnum):
 class DataRecipe:
     """Which photos, and how they are cut."""
 
-    train: tuple[str, ...] = ("",)
+    train: tuple[str, ...] = ()
     """Folders of sharp photos."""
     degradation: Degradation = Degradation.BICUBIC
     """What is done to them."""
@@ -89,12 +89,12 @@ class DataRecipe:
     """For holes, the kinds of which one is drawn for each crop."""
     sharpen_gt: bool = False
     """Whether the truth is sharpened, as for the second version of realsr."""
-    pairs_lq: tuple[str, ...] = ("",)
+    pairs_lq: tuple[str, ...] = ()
     """Folders of really degraded photos, with partners of the same names in `pairs_gt`."""
-    pairs_gt: tuple[str, ...] = ("",)
+    pairs_gt: tuple[str, ...] = ()
     """Folders of their sharp versions: the first for the first of `pairs_lq` and so on, or, where
     they are not as many, anywhere in them."""
-    soft_targets: tuple[str, ...] = ("",)
+    soft_targets: tuple[str, ...] = ()
     """For bicubic reduction: folders in which each photo has a picture of its name and size, made
     from the reduced photo by another network, to learn from (`loss.soft_weight`)."""
     pairs_share: float = 0.0
@@ -108,12 +108,12 @@ class DataRecipe:
     """Side of a crop in LQ pixels."""
     batch: int = 8
     """Crops an iteration, over all processes."""
-    progressive_at: tuple[float, ...] = (1.0,)
+    progressive_at: tuple[float, ...] = ()
     """Shares of the schedule from which on the next patch and batch of the two lists below are
     used; `patch` and `batch` are for the time before the first."""
-    progressive_patch: tuple[int, ...] = (0,)
+    progressive_patch: tuple[int, ...] = ()
     """Side of a crop in LQ pixels, for each entry of `progressive_at`."""
-    progressive_batch: tuple[int, ...] = (0,)
+    progressive_batch: tuple[int, ...] = ()
     """Crops an iteration, for each entry of `progressive_at`."""
     windows: int = 1000
     """For networks that read a deconvolution prior: how many windows are blurred and deconvolved,
@@ -154,15 +154,15 @@ class OptimizerRecipe:
     """How the learning rate falls."""
     final: float = 0.0
     """Where the cosine ends, as a share of `lr`."""
-    milestones: tuple[int, ...] = (0,)
+    milestones: tuple[int, ...] = ()
     """Iterations at which the step schedule multiplies by `gamma`."""
     gamma: float = 0.5
     """Factor of the step schedule."""
-    factors: tuple[float, ...] = (0.0,)
+    factors: tuple[float, ...] = ()
     """What `lr` is multiplied by from each milestone on, where that is no power of `gamma`."""
-    cycles: tuple[int, ...] = (0,)
+    cycles: tuple[int, ...] = ()
     """Iterations of each cosine of the cycles schedule."""
-    ends: tuple[float, ...] = (0.0,)
+    ends: tuple[float, ...] = ()
     """Learning rate at which each of them ends; it may lie above `lr`."""
     warmup: int = 0
     """Iterations over which the learning rate rises from 0."""
@@ -319,6 +319,18 @@ class Recipe:
         return values
 
 
+_FIRST_EMPTY = {
+    "train": "",
+    "pairs_lq": "",
+    "pairs_gt": "",
+    "soft_targets": "",
+    "progressive_at": 1.0,
+    "progressive_patch": 0,
+    "progressive_batch": 0,
+}
+"""What empty lists of `data` held in states of earlier versions."""
+
+
 def digest(recipe: Recipe) -> dict[str, str]:
     """What a state must share with a recipe to be continued by it.
 
@@ -328,6 +340,8 @@ def digest(recipe: Recipe) -> dict[str, str]:
     values = recipe.to_dict()
     # Under its first name, so that states of earlier versions can be continued.
     values["adversarial"]["falls"] = values["adversarial"].pop("follow_lr_schedule")
+    for name, empty in _FIRST_EMPTY.items():
+        values["data"][name] = values["data"][name] or [empty]
     names = (
         "stage",
         "model",

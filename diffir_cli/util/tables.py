@@ -7,7 +7,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 
 class Table:
@@ -34,9 +34,10 @@ class Table:
 def parse_table(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Arguments for a dataclass from a TOML or JSON table, and what is wrong with the table.
 
-    The type of a field is that of its default: enumerations are given by value, tuples as lists.
+    Enumerations are given by value, tuples as lists.
     """
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = get_type_hints(kind)
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
     parsed, faults = {}, []
     for name, value in values.items():
         if name not in fields:
@@ -44,7 +45,7 @@ def parse_table(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
             faults.append(f"no field {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
             continue
         try:
-            parsed[name] = _parse(value, fields[name].default)
+            parsed[name] = _parse(value, fields[name])
         except ValueError as error:
             faults.append(f"{name} {error}")
     return parsed, faults
@@ -57,21 +58,20 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _parse(value: Any, like: Any) -> Any:
-    """`value` as the type of the default `like`, or ValueError."""
-    if isinstance(like, StrEnum):
-        kind = type(like)
-        if value not in list(kind):
-            raise ValueError(f"must be one of {', '.join(kind)}, not {value!r}")
-        return kind(value)
-    if isinstance(like, tuple):
+def _parse(value: Any, kind: Any) -> Any:
+    """`value` as the type of a field, or ValueError."""
+    if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(
                 f"must be a list such as {json.dumps([value], default=str)}, not {value!r}"
             )
-        return tuple(_parse(item, like[0]) for item in value) if like else tuple(value)
-    if isinstance(like, float) and type(value) in (int, float):
+        return tuple(_parse(item, get_args(kind)[0]) for item in value)
+    if issubclass(kind, StrEnum):
+        if value not in list(kind):
+            raise ValueError(f"must be one of {', '.join(kind)}, not {value!r}")
+        return kind(value)
+    if kind is float and type(value) in (int, float):
         return float(value)
-    if type(value) is not type(like):
-        raise ValueError(f"must be {type(like).__name__}, not {value!r}")
+    if type(value) is not kind:
+        raise ValueError(f"must be {kind.__name__}, not {value!r}")
     return value
