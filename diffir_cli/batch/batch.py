@@ -18,7 +18,7 @@ from diffir_cli.batch.find import find_sources, fixed_part, of_shard, probe_all
 from diffir_cli.batch.journal import Journal, pull_journals, push_journal
 from diffir_cli.batch.lock import check_around, locked
 from diffir_cli.batch.plan import Job, Naming, plan_jobs
-from diffir_cli.batch.resume import Remaining, remaining
+from diffir_cli.batch.resume import Remaining, remaining, remaining_in_place
 from diffir_cli.batch.run import Pipeline
 from diffir_cli.batch.stores import (
     home_of,
@@ -28,6 +28,7 @@ from diffir_cli.batch.stores import (
     parse_place,
     remove_abandoned,
     store_errors,
+    without_detours,
 )
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import WorkerPool
@@ -139,8 +140,10 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
     pull_journals(request.place, request.home)
     journal = Journal(request.home, request.shard_name, heal=not dry)
     if request.folder is not None:
-        made = {str((request.folder / output).absolute()) for output in journal.records}
-        found = [item for item in found if item.named or str(item.path.absolute()) not in made]
+        made = {str(without_detours(request.folder / output)) for output in journal.records}
+        found = [
+            item for item in found if item.named or str(without_detours(item.path)) not in made
+        ]
     number, count = request.shard
     everything = found
     if count > 1:
@@ -148,17 +151,20 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
     own = set(found)
     others = [item for item in everything if item not in own]
     picture_options = request.work.picture_options
-    probed = list(probe_all(found, picture_options.max_pixels, 4 * request.helpers))
+    limits = picture_options.max_pixels, 4 * request.helpers, picture_options.allow_truncated
+    probed = list(probe_all(found, *limits))
     if not probed and count == 1:
         hint = "" if request.recursive else "add -r to include subfolders"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
-    options, weights = request.work.digest(), request.work.weights.sha256
-    how = request.on_exist, request.folder is None
     jobs = plan_jobs(probed, request.folder, request.naming, picture_options, request.masks, others)
     if request.folder is None:
         _read_beside(jobs, journal, request, dry)
-    is_there = _listed(request.folder) if request.folder else is_taken
-    return Plan(remaining(jobs, journal.records, options, weights, *how, is_there), journal)
+        trusts = request.on_exist is not OnExist.OVERWRITE
+        origin = (request.work.weights, picture_options.seed) if trusts else None
+        return Plan(remaining_in_place(jobs, journal.records, origin), journal)
+    how = request.work.digest(), request.work.weights.sha256, request.on_exist
+    is_there = _listed(request.folder)
+    return Plan(remaining(jobs, journal.records, *how, is_there), journal)
 
 
 def _read_beside(jobs: Sequence[Job], journal: Journal, request: Request, dry: bool) -> None:

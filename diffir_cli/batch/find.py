@@ -23,6 +23,7 @@ from diffir_cli.batch.stores import (
     parse_place,
     real_path,
     store_errors,
+    without_detours,
 )
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging.formats import IMAGE_SUFFIXES
@@ -68,7 +69,7 @@ def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> l
             if not listed.named and inside and barred in real_path(file).parents:
                 continue
             place = below(file, listed.root) if listed.keeps_tree else PurePosixPath(file.name)
-            found.setdefault(str(file.absolute()), Found(file, place, listed.named))
+            found.setdefault(str(without_detours(file)), Found(file, place, listed.named))
     return list(found.values())
 
 
@@ -161,13 +162,13 @@ def _matches(path: Path) -> list[Path]:
 
 
 def probe_all(
-    found: Sequence[Found], limit: int, workers: int
+    found: Sequence[Found], limit: int, workers: int, allow_truncated: bool = False
 ) -> Iterator[tuple[Found, Probe | str]]:
     """What the header of each file says, or why it cannot be read; others than pictures left out.
 
     A file that was not named itself must have the content or the ending of a picture.
     """
-    look = partial(_probed, limit=limit)
+    look = partial(_probed, limit=limit, allow_truncated=allow_truncated)
     with ThreadPoolExecutor(workers) as pool:
         items = iter(found)
         # A listing may be long: never more than a part of it at once.
@@ -178,16 +179,16 @@ def probe_all(
                     yield item, probe
 
 
-def _probed(item: Found, limit: int) -> Probe | str:
+def _probed(item: Found, limit: int, allow_truncated: bool) -> Probe | str:
     try:
         if not is_remote(item.path):
-            return probe_picture(item.path, limit)
-        return _probed_object(item, limit)
+            return probe_picture(item.path, limit, None, allow_truncated)
+        return _probed_object(item, limit, allow_truncated)
     except DiffIRError as error:
         return error.message
 
 
-def _probed_object(item: Found, limit: int) -> Probe:
+def _probed_object(item: Found, limit: int, allow_truncated: bool) -> Probe:
     """As the first bytes say, or all of them where those do not tell.
 
     Raises:
@@ -200,7 +201,7 @@ def _probed_object(item: Found, limit: int) -> Probe:
         likely = item.named or item.path.suffix.lower() in IMAGE_SUFFIXES
         if len(start) < _HEAD or not likely:
             raise
-    return probe_picture(item.path, limit, fetch(item.path))
+    return probe_picture(item.path, limit, fetch(item.path), allow_truncated)
 
 
 _HEAD = 2**17

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import string
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.find import Found, files_in
-from diffir_cli.batch.stores import below, real_path, store_errors
+from diffir_cli.batch.stores import below, is_remote, real_path, store_errors
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.imaging.probe import Probe
 from diffir_cli.imaging.source import PictureOptions, result_size
 from diffir_cli.imaging.write import check_coding, check_fit
 from diffir_cli.options import Task
+
+_log = logging.getLogger(__name__)
 
 _FIELDS = ("reldir", "stem", "ext", "task", "scale", "weights")
 
@@ -48,6 +52,10 @@ class Job:
     """Whether the result may replace a file."""
     redone: str = ""
     """Why a finished result is made again."""
+    software: str = ""
+    """What the source says has made it."""
+    links: tuple[Path, ...] = ()
+    """Further names of the file that is replaced, which become names of the result."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,9 @@ def plan_jobs(
             fault = "" if mask else f"{item.path} has no mask in {masks}"
             job = replace(job, mask=mask, error=fault)
         jobs.append(job)
-    if folder is not None:
+    if folder is None:
+        jobs = _once_each(jobs)
+    else:
         named = [(job.source, job.output) for job in jobs]
         named += [(item.path, _unprobed_name(item, naming)) for item in others]
         _check_collisions(named, folder)
@@ -158,7 +168,29 @@ def _job(
     if not isinstance(probe, Probe):
         return job
     pixels = probe.size[0] * probe.size[1]
-    return replace(job, pixels=pixels, size=probe.size, deep=probe.deep)
+    return replace(job, pixels=pixels, size=probe.size, deep=probe.deep, software=probe.software)
+
+
+def _once_each(jobs: Sequence[Job]) -> list[Job]:
+    """One job for each file that is replaced, however many names and links lead to it."""
+    files: dict[tuple[object, int], Job] = {}
+    for job in jobs:
+        file = _identity(job.target)
+        first = files.setdefault(file, job)
+        if job.target not in (first.target, *first.links):
+            files[file] = replace(first, links=(*first.links, job.target))
+    for (_, names), job in files.items():
+        if names > 1 + len(job.links):
+            _log.warning("%s has names elsewhere, which keep the old picture", job.target)
+    return list(files.values())
+
+
+def _identity(path: Path) -> tuple[object, int]:
+    """What is the same for all names of a file, and how many it has."""
+    with suppress(OSError):
+        if not is_remote(path) and (found := path.stat()).st_nlink > 1:
+            return (found.st_dev, found.st_ino), found.st_nlink
+    return str(path), 1
 
 
 def _own(name: str) -> str:

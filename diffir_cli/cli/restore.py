@@ -105,12 +105,12 @@ def restore(
         others = [output, source, mask]
         _check_compare(compare, [path for path in others if path], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
-    probe = probe_picture(shown, picture_options.max_pixels, data)
+    probe = probe_picture(shown, picture_options.max_pixels, data, allow_truncated)
     if format_ is None:
         format_ = format_like(probe.format)
         check_coding(target or source, quality, lossless, format_)
     if mask:
-        probe_picture(mask, picture_options.max_pixels)
+        probe_picture(mask, picture_options.max_pixels, None, allow_truncated)
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
     if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
         target = _beside(source, task, factor, format_, overwrite)

@@ -123,6 +123,13 @@ def provenance(weights: WeightFile, seed: int) -> str:
     return f"diffir {__version__} ({weights.name}, sha256 {weights.sha256}, seed {seed})"
 
 
+def is_provenance(software: str, weights: WeightFile, seed: int) -> bool:
+    """Whether a picture says that these weights and this seed made it, in any version."""
+    return software.startswith("diffir ") and software.endswith(
+        f", sha256 {weights.sha256}, seed {seed})"
+    )
+
+
 def _through_network(
     runner: ModelRunner, alpha: NDArray[Any], seed: int, result: Picture
 ) -> NDArray[Any] | None:
