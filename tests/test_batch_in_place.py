@@ -1,4 +1,4 @@
-"""`diffir batch --in-place`: a picture is restored once, whatever it is called and wherever it is."""
+"""`diffir batch --in-place`: a picture is restored once, whatever its name and place."""
 
 from __future__ import annotations
 
@@ -80,9 +80,7 @@ def test_a_result_is_not_restored_again_however_it_is_named(
         assert read_picture(path).size == (12, 8)
 
 
-def test_a_new_picture_under_an_old_name_is_restored(
-    folder: Path, batch: Any, tmp_path: Path
-) -> None:
+def test_a_new_picture_under_an_old_name_is_restored(folder: Path, batch: Any) -> None:
     original = (folder / "a.png").read_bytes()
     assert batch(folder, "--in-place").exit_code == 0
     Image.fromarray(noise_image(5, 4, seed=1)).save(folder / "a.png")
@@ -138,7 +136,7 @@ def test_all_names_of_one_file_are_one_picture(
     assert read_picture(folder / "a.png").size == (12, 8)
     for named in (folder, other):
         assert "nothing to do" in batch(named, *how).stderr
-    assert not [path for path in tmp_path.rglob("*.part")]
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_names_of_a_file_that_a_run_does_not_know_are_reported(

@@ -43,6 +43,8 @@ class Found:
     """Its path below the folder that was named; its bare name where a file was."""
     named: bool
     """Whether it was named itself, so that it must be a picture."""
+    index: int = 0
+    """Its place among all photos of a run, from 1."""
 
 
 def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> list[Found]:

@@ -13,6 +13,7 @@ import typer
 from diffir_cli.cli import options
 from diffir_cli.cli.console import be_quiet, print_json, print_message, working, write_stdout
 from diffir_cli.cli.weights import located, task_for
+from diffir_cli.errors import InputError
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -110,6 +111,11 @@ def restore(
         format_ = format_like(probe.format)
         check_coding(target or source, quality, lossless, format_)
     if mask:
+        if mask.resolve() == source.resolve():
+            raise InputError(
+                f"{mask} is the picture itself, not a mask of it",
+                "draw the mask on a copy, or use --mask-from-alpha",
+            )
         probe_picture(mask, picture_options.max_pixels, None, allow_truncated)
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
     if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
@@ -173,7 +179,7 @@ def _named_format(source: Path, requested: str | None) -> Format | None:
 
     if source == _PIPE:
         raise typer.BadParameter("what is piped in has no name: give --output")
-    return format_of(source, requested) if requested else None
+    return format_of(Path("result"), requested) if requested else None
 
 
 def _beside(source: Path, task: Task, factor: float, format_: Format, overwrite: bool) -> Path:
@@ -207,8 +213,6 @@ def _target(
 
 def _piped() -> bytes:
     """What stands in standard input."""
-    from diffir_cli.errors import InputError
-
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("nothing is piped into standard input", "cat photo.png | diffir restore -")
     data = sys.stdin.buffer.read(_LONGEST + 1)

@@ -11,7 +11,13 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
-from diffir_cli.imaging.read import decode_errors, open_picture, pillow_limits, stored_depth
+from diffir_cli.imaging.read import (
+    check_depth,
+    decode_errors,
+    open_picture,
+    pillow_limits,
+    stored_depth,
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,12 @@ def probe_picture(
         exif, software = _notes(image, allow_truncated)
         if exif.get(ExifTags.Base.Orientation, 1) >= _LYING:
             width, height = height, width
-        deep = stored_depth(image) == 16
+        depth = stored_depth(image)
+        check_depth(path, depth, True)
         kind = image.format or ""
         frames = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
         alpha = image.has_transparency_data
-        return Probe((width, height), kind, alpha, deep, frames, software)
+        return Probe((width, height), kind, alpha, depth == 16, frames, software)
 
 
 def _notes(image: Image.Image, allow_truncated: bool) -> tuple[Image.Exif, str]:

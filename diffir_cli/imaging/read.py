@@ -150,11 +150,7 @@ def pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
 def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Picture:
     with open_picture(path, data, max_pixels) as image:
         depth, grey_with_alpha = stored_depth(image), _is_grey_with_alpha(image)
-        if depth > (16 if deep else 8):
-            raise InputError(
-                f"{path} has {depth} bits per channel, but only {16 if deep else 8} are kept here",
-                f"convert it to {16 if deep else 8} bits first",
-            )
+        check_depth(path, depth, deep)
         frames = getattr(image, "n_frames", 1)
         read_directories(image)
         upright = ImageOps.exif_transpose(image)
@@ -243,6 +239,20 @@ def stored_depth(image: Image.Image) -> int:
         return 32
     described = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
     return 16 if image.mode.startswith("I;16") or ";16" in described else 8
+
+
+def check_depth(path: Path, depth: int, deep: bool) -> None:
+    """Refuse more bits a channel than are kept: 16, or 8 where `deep` is false.
+
+    Raises:
+        InputError: when there are more.
+    """
+    most = 16 if deep else 8
+    if depth > most:
+        raise InputError(
+            f"{path} has {depth} bits per channel, but only {most} are kept here",
+            f"convert it to {most} bits first",
+        )
 
 
 def _too_large(path: Path, size: str, limit: int) -> InputError:

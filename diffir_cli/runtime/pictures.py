@@ -56,6 +56,10 @@ def restore_picture(
         DeviceError: when the picture does not fit into memory.
         WeightsError: when the network produced NaN or infinite values.
     """
+    if picture.alpha is not None and holes is not None:
+        # What is filled is to be seen.
+        alpha_white = np.iinfo(picture.alpha.dtype).max
+        picture = replace(picture, alpha=np.where(holes, alpha_white, picture.alpha))
     rgb = picture.rgb
     if picture.alpha is not None and holes is None:
         rgb = bleed(rgb, picture.alpha)
