@@ -87,7 +87,7 @@ def _grey_with_alpha(pixels: Deep) -> bytes:
     rows = np.ascontiguousarray(pixels, ">u2").reshape(height, -1).view(np.uint8)
     data = np.concatenate([np.zeros((height, 1), np.uint8), rows], axis=1).tobytes()
     header = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
-    chunks = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(data)) + _chunk(b"IEND", b"")
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
@@ -126,21 +126,21 @@ def _with_chunks(png: bytes, metadata: Metadata) -> bytes:
     """A PNG with a picture's metadata behind its header."""
     chunks = b""
     if metadata.icc:
-        chunks += _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(metadata.icc))
+        chunks += chunk(b"iCCP", b"ICC\0\0" + zlib.compress(metadata.icc))
     if metadata.exif:
-        chunks += _chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+        chunks += chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
     if metadata.xmp:
-        chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
+        chunks += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
     if metadata.software:
-        chunks += _chunk(b"tEXt", b"Software\0" + metadata.software.encode("latin-1", "replace"))
+        chunks += chunk(b"tEXt", b"Software\0" + metadata.software.encode("latin-1", "replace"))
     if metadata.dpi:
         metres = (round(value / 0.0254) for value in metadata.dpi)
-        chunks += _chunk(b"pHYs", struct.pack(">IIB", *metres, 1))
+        chunks += chunk(b"pHYs", struct.pack(">IIB", *metres, 1))
     behind_header = 8 + 25
     return png[:behind_header] + chunks + png[behind_header:]
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
     """Length, name, content and checksum, as PNG wants them."""
     body = kind + data
     return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))

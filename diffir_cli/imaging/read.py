@@ -26,6 +26,7 @@ from diffir_cli.imaging.formats import (
 )
 from diffir_cli.imaging.metadata import read_directories, read_metadata
 from diffir_cli.imaging.picture import Picture
+from diffir_cli.imaging.truncated import completed
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded: where Pillow sees a decompression bomb."""
@@ -53,7 +54,7 @@ def read_picture(
         InputError: when it is absent, no image, truncated, too large or deeper than can be kept.
     """
     with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
-        return _decode(path, data, deep, max_pixels)
+        return _decode(path, data, deep, max_pixels, allow_truncated)
 
 
 @contextmanager
@@ -147,7 +148,9 @@ def pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Picture:
+def _decode(
+    path: Path, data: bytes | None, deep: bool, max_pixels: int, allow_truncated: bool
+) -> Picture:
     with open_picture(path, data, max_pixels) as image:
         depth, grey_with_alpha = stored_depth(image), _is_grey_with_alpha(image)
         check_depth(path, depth, deep)
@@ -158,6 +161,8 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
             icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
             grey = image.mode.startswith("I;16") or grey_with_alpha
             content = path.read_bytes() if data is None else data
+            if allow_truncated:
+                content = completed(content, image)
             planes = decode_deep(content, path, image)
             picture = Picture(*planes, grey, read_metadata(image, upright, icc))
         else:
