@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 import time
@@ -38,7 +37,7 @@ from diffir_cli.batch.workers import WorkerPool
 from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import make_folder, this_process
+from diffir_cli.util.files import make_folder, may_write, this_process
 
 _log = logging.getLogger(__name__)
 
@@ -207,7 +206,7 @@ def _check_writable(request: Request) -> None:
     """
     home = request.home
     nearest = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+    if not (nearest.is_dir() and may_write(nearest)):
         raise InputError(f"cannot write into {home}", "name another folder")
 
 

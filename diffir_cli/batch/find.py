@@ -227,7 +227,7 @@ def of_shard(found: Sequence[Found], number: int, count: int) -> list[Found]:
     """The part of shard `number` of `count`, which depends on each path below its folder alone."""
 
     def shard(item: Found) -> int:
-        digest = hashlib.sha256(str(item.below).encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(os.fsencode(str(item.below))).digest()
         return int.from_bytes(digest[:8], "big") % count + 1
 
     return [item for item in found if shard(item) == number]

@@ -287,7 +287,7 @@ def home_of(folder: Path) -> Path:
     """Where the journal and the lock of a folder lie: in it, or for a store on this machine."""
     if not is_remote(folder):
         return folder
-    return state_folder() / "batch" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return state_folder() / "batch" / hashlib.sha256(os.fsencode(str(folder))).hexdigest()[:16]
 
 
 def _store(path: Path) -> Any:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,13 +28,18 @@ from diffir_cli.cli import (
     restore,
     train,
 )
-from diffir_cli.cli.console import print_message, take_any_text
-from diffir_cli.errors import DeviceError, DiffIRError
+from diffir_cli.cli.console import ShownFormatter, print_message, print_text, take_any_text
+from diffir_cli.errors import DeviceError, DiffIRError, InputError
 from diffir_cli.util.process import prepare_process
+from diffir_cli.util.signals import end_in_order
+from diffir_cli.util.text import shown
 from diffir_cli.version import __version__
 
 INTERRUPTED = 130
 """The exit code of Ctrl-C."""
+_PIPE_CLOSED = 141
+"""That of programs that write to a closed pipe."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.*", re.DOTALL)
 
 _ALIASES = {
     "--model": "--weights",
@@ -55,13 +65,26 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {name for parameter in self.params for name in parameter.opts}
-        return super().parse_args(ctx, _canonical(args, known))
+        typed = _canonical(args, known)
+        rest = super().parse_args(ctx, list(typed))
+        for name, value in ctx.params.items():
+            if isinstance(value, Path):
+                _check_local(value, typed, (ctx.info_name, name) == ("restore", "source"))
+        return rest
 
 
 class _Group(TyperGroup):
     """Turns a `DiffIRError` from any command into one or two lines and its exit code."""
 
+    def make_context(self, *args: Any, **others: Any) -> Any:
+        with _faults():
+            return super().make_context(*args, **others)
+
     def invoke(self, ctx: Any) -> Any:
+        with _faults():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except DiffIRError as error:
@@ -81,6 +104,23 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             _print("error", "interrupted", typer.colors.RED)
             raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Show what was typed wrongly without obeying it, and end quietly where nobody reads on."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Else Python tries again at its end and prints a traceback.
+        sys.stdout = None
+        raise typer.Exit(_PIPE_CLOSED) from None
+    except Exception as error:
+        # By what it can do: typer keeps the base of its usage errors to itself.
+        message = getattr(error, "message", None)
+        if hasattr(error, "format_message") and isinstance(message, str):
+            vars(error)["message"] = shown(message)
+        raise
 
 
 app = typer.Typer(
@@ -112,7 +152,10 @@ def main() -> None:
     """Run the command line."""
     take_any_text()
     prepare_process()
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    end_in_order()
+    to_stderr = logging.StreamHandler()
+    to_stderr.setFormatter(ShownFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[to_stderr], level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
     # It prints tracebacks of servers that make no sense.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -126,7 +169,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"diffir {__version__}")
+        print_text(f"diffir {__version__}")
         raise typer.Exit
 
 
@@ -144,6 +187,34 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def _check_local(path: Path, typed: list[str], piped: bool) -> None:
+    """Refuse a URL where a file is wanted, as it was typed.
+
+    Args:
+        path: The value of an argument or option, which has lost a slash.
+        typed: All arguments.
+        piped: Whether the file may be piped in instead.
+
+    Raises:
+        InputError: when it is one.
+    """
+    values = (word.partition("=")[2] if word.startswith("--") else word for word in typed)
+    urls = (_URL.match(value) for value in values)
+    url = next((url for url in urls if url and Path(url[0]) == path), None)
+    if url is None:
+        return
+    value, kind = url[0], url[1].lower()
+    if kind == "file":
+        hint = "write the path without file://"
+    elif kind not in ("http", "https"):
+        hint = "copy it to this machine, or use diffir batch, which reads and writes object stores"
+    elif piped:
+        hint = f"curl -sL {shlex.quote(value)} | diffir restore - -o FILE"
+    else:
+        hint = "name a file on this machine: curl downloads, and uploads what is written"
+    raise InputError(f"{value} is a URL, not a file", hint)
 
 
 def _canonical(args: list[str], known: set[str]) -> list[str]:
@@ -171,4 +242,4 @@ def _canonical(args: list[str], known: set[str]) -> list[str]:
 def _print(kind: str, text: str, colour: str) -> None:
     coloured = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     styled = typer.style(f"{kind}:", fg=colour, bold=True) if coloured else f"{kind}:"
-    print_message(f"{styled} {text}")
+    print_message(text, f"{styled} ")

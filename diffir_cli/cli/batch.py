@@ -383,7 +383,7 @@ def _run(request: Request, restorer: ModelRunner, report: Path | None, reporter:
 
 @contextmanager
 def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after the current picture, a second one at once."""
+    """Ctrl-C, SIGTERM and SIGHUP end the run after the current picture, a second one at once."""
 
     def handle(_number: int, _frame: object) -> None:
         if stop.is_set():
@@ -392,10 +392,15 @@ def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
         if not quiet:
             print_message("finishing the current image; press Ctrl-C again to stop now")
 
+    from diffir_cli.util.signals import ENDING
+
     # Only the main thread may say what a signal does.
     main = threading.current_thread() is threading.main_thread()
-    kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {kind: signal.signal(kind, handle) for kind in kinds}
+    before = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
+    # What `nohup` ignores stays ignored.
+    before = {kind: handler for kind, handler in before.items() if handler is not signal.SIG_IGN}
+    for kind in before:
+        signal.signal(kind, handle)
     try:
         yield
     finally:

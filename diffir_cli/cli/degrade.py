@@ -103,7 +103,7 @@ def _degrade_folder(
 ) -> int:
     from diffir_cli.degradations.write import write_degraded
     from diffir_cli.imaging import check_target, list_pictures
-    from diffir_cli.util.files import make_folder
+    from diffir_cli.util.files import make_folder, remove_unfinished
 
     targets: dict[Path, Path] = {}
     for path in list_pictures(source):
@@ -117,6 +117,7 @@ def _degrade_folder(
     if output.exists() and output.samefile(source):
         raise InputError(f"{output} is the folder of the photos", "name another one")
     make_folder(output)
+    remove_unfinished(output)
     for target in targets:
         check_target(target, overwrite)
     failed = []

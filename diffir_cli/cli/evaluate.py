@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_message, print_table, working
+from diffir_cli.cli.console import (
+    be_quiet,
+    print_json,
+    print_message,
+    print_table,
+    print_text,
+    working,
+)
 from diffir_cli.cli.weights import located
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
@@ -279,7 +286,7 @@ def _print_methods(
         print_json({**about, "methods": methods, "unmatched": missing, "failed": failed})
     elif not quiet:
         print_table(*report.table(measured.scores))
-        typer.echo("\n".join([caption, *report.remarks(measured.scores)]))
+        print_text(caption, *report.remarks(measured.scores))
 
 
 def _write(

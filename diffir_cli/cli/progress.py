@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from diffir_cli.cli.console import print_message
+from diffir_cli.util.text import shown
 
 
 class Progress:
@@ -54,7 +55,7 @@ class _Bar(Progress):
 def _plain(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(shown(text))
 
 
 @contextmanager

@@ -74,6 +74,7 @@ def restore(
     from diffir_cli.imaging import check_coding, check_fit, format_like, write_picture
     from diffir_cli.imaging.probe import probe_picture
     from diffir_cli.imaging.source import check_source, read_source
+    from diffir_cli.util.files import remove_unfinished
 
     started = time.monotonic()
     be_quiet(quiet, verbose)
@@ -139,6 +140,8 @@ def restore(
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
         found = restore_source(runner, loaded, picture_options, chosen)
         result = found.picture
+        for path in filter(None, (compare, None if output == _PIPE else target)):
+            remove_unfinished(path.parent)
         if output == _PIPE:
             _write_pipe(result, format_, quality, lossless)
         else:

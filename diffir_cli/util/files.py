@@ -173,10 +173,15 @@ def check_new_file(path: Path, overwrite: bool) -> None:
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
         )
-    if not os.access(path.parent, os.W_OK):
+    if not may_write(path.parent):
         raise InputError(f"no permission to write to {path.parent}", "name another folder")
     if taken and not overwrite:
         raise already_exists(path)
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this process may write into a folder, by all that it is allowed."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def is_taken_by_file(path: Path) -> bool:
@@ -206,12 +211,12 @@ def already_exists(path: Path) -> InputError:
 
 
 def write_text(path: Path, text: str, overwrite: bool) -> None:
-    """Write a file of UTF-8 text, whole or not at all.
+    """Write a file of UTF-8 text, whole or not at all; bytes of names that are none are escaped.
 
     Raises:
         InputError: when it cannot be written, or exists and may not be replaced.
     """
-    write_report(path, text.encode("utf-8"), overwrite)
+    write_report(path, text.encode("utf-8", "backslashreplace"), overwrite)
 
 
 def write_report(path: Path, data: bytes, overwrite: bool) -> None:
