@@ -156,7 +156,7 @@ def print_table(
         # Rich itself would end the program where nobody reads on.
         with console.capture() as lines:
             console.print(table)
-        typer.echo(lines.get(), nl=False)
+        sys.stdout.write(lines.get())
         sys.stdout.flush()
 
 

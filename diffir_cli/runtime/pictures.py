@@ -15,6 +15,7 @@ from diffir_cli.imaging.source import PictureOptions, Source
 from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
 from diffir_cli.options import AlphaMode, Precision
 from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.util.text import shown
 from diffir_cli.version import __version__
 from diffir_cli.weights.locate import WeightFile
 
@@ -124,7 +125,8 @@ def _is_grey(rgb: NDArray[Any]) -> bool:
 
 def provenance(weights: WeightFile, seed: int) -> str:
     """What a result says of how it was made."""
-    return f"diffir {__version__} ({weights.name}, sha256 {weights.sha256}, seed {seed})"
+    name = shown(weights.name)
+    return f"diffir {__version__} ({name}, sha256 {weights.sha256}, seed {seed})"
 
 
 def is_provenance(software: str, weights: WeightFile, seed: int) -> bool:
