@@ -124,7 +124,7 @@ def test_users_without_a_home_get_a_temporary_folder(monkeypatch: pytest.MonkeyP
 
     monkeypatch.delenv("DIFFIR_HOME", raising=False)
     for name in ("user_cache_dir", "user_config_dir", "user_state_dir"):
-        monkeypatch.setattr(folders.platformdirs, name, missing)
+        monkeypatch.setattr(f"platformdirs.{name}", missing)
     for more in ([], ["--json"]):
         result = run_cli("download-weights", "--list", *more)
         assert result.exit_code == 0 and "sr-x4-lite" in result.stdout
