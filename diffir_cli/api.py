@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -79,6 +80,7 @@ class Restorer:
         seed: int = 0,
         alpha: AlphaMode | str = AlphaMode.LANCZOS,
         strength: float = 1.0,
+        progress: Callable[[float], None] | None = None,
     ) -> AnyImage:
         """Restore an image.
 
@@ -91,6 +93,9 @@ class Restorer:
             seed: Where the diffusion starts; the same seed gives the same image.
             alpha: What becomes of transparency: `lanczos`, `network` or `drop`.
             strength: Share of the network in the result, 0 to 1; the rest is the image, resized.
+            progress: Called now and then with the share of the work that is done, 0 to 1, from the
+                thread that called this. It begins again where something has to be done again in
+                fp32 or in less memory. What it raises ends the work. None for no calls.
 
         Returns:
             The same kind of image, `config.scale` times as large; float32 is clipped to [0, 1] but
@@ -107,14 +112,18 @@ class Restorer:
             raise ValueError(f"strength must be 0 to 1, not {strength}")
         holes, alpha = None if mask is None else _holes(mask), AlphaMode(alpha)
         if isinstance(image, Image.Image):
-            return _to_pillow(self._restored(picture_from(image), seed, holes, alpha, strength))
+            picture = picture_from(image)
+            return _to_pillow(self._restored(picture, seed, holes, alpha, strength, progress))
         if not image.size:
             raise ValueError(f"an image has pixels, not {image.shape}")
         if image.dtype == np.float32:
             _check_fractions(image)
         if image.dtype == np.float32 and image.ndim == 3 and image.shape[2] == 3:
-            return self.network.run(image, seed, mask=holes, strength=strength).pixels
-        channels = self._restored(_picture(image), seed, holes, alpha, strength).channels()
+            return self.network.run(
+                image, seed, mask=holes, strength=strength, progress=progress
+            ).pixels
+        found = self._restored(_picture(image), seed, holes, alpha, strength, progress)
+        channels = found.channels()
         return channels[:, :, 0] if image.ndim == 2 else channels
 
     def _restored(
@@ -124,10 +133,12 @@ class Restorer:
         holes: NDArray[np.bool_] | None,
         alpha: AlphaMode,
         strength: float,
+        progress: Callable[[float], None] | None,
     ) -> Picture:
         origin = provenance(self.weights, seed)
-        found = restore_picture(self.network, picture, seed, holes, alpha, origin, strength)
-        return found.picture
+        return restore_picture(
+            self.network, picture, seed, holes, alpha, origin, strength, progress
+        ).picture
 
 
 _ROUNDING = 1e-3

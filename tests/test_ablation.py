@@ -12,12 +12,12 @@ from PIL import Image
 from diffir_cli.errors import RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model, load_stage1
 from diffir_cli.models.diffir.model import initial_noise
-from diffir_cli.training.ablation import STAGE1, TABLES, run_variant, variants
+from diffir_cli.training.diffir.ablation import STAGE1, TABLES, run_variant, variants
 from diffir_cli.training.validate import Validation
 from tests.conftest import run_cli
 from tests.training_helpers import make_recipe, run_training
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "ablations"
+RECIPES = Path(__file__).parents[1] / "recipes" / "diffir" / "ablations"
 
 
 def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:

@@ -72,6 +72,22 @@ def test_what_lies_hidden_has_no_say_in_what_is_seen(s2: DiffIRS2) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_stays_grey_whatever_lies_hidden_or_is_a_level_off(dtype: type, s2: DiffIRS2) -> None:
+    step = 257 if dtype is np.uint16 else 1
+    rgb = np.repeat(noise_image(16, 16)[:, :, :1] // 2, 3, axis=2).astype(dtype) * dtype(step)
+    rgb[::3, ::2, 2] += dtype(step)
+    hidden = rgb.copy()
+    hidden[:, 8:] = [255, 0, 0]
+    runner = runner_of(s2, "cpu")
+    for picture in (Picture(rgb), Picture(hidden, _half_clear(dtype))):
+        found = restore_picture(runner, picture).picture.rgb
+        assert (found == found[:, :, :1]).all()
+    hidden[3, 3] = [dtype(200 * step), 0, 0]
+    spot = restore_picture(runner, Picture(hidden, _half_clear(dtype))).picture.rgb
+    assert (spot != spot[:, :, :1]).any()
+
+
 def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
     alpha = noise_image(16, 16, 1)
     picture = Picture(noise_image(16, 16), alpha)
@@ -119,6 +135,26 @@ def test_what_is_transparent_can_be_what_is_filled(inpainter: Path, tmp_path: Pa
     Image.fromarray(rgba[:, :, :3]).save(tmp_path / "in.png")
     opaque = run_cli(*command, "--mask-from-alpha", "--overwrite")
     assert opaque.exit_code == 3 and "no transparency" in opaque.stderr
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_is_filled_can_be_seen(deep: bool, inpainter: Path, tmp_path: Path) -> None:
+    rgba: NDArray[Any] = noise_image(24, 24, 4)
+    if deep:
+        rgba = rgba.astype(np.uint16) * 257
+    alpha = rgba[:, :, 3]
+    alpha[4:9, 5:12] = 0
+    write_picture(Picture(rgba[:, :, :3], alpha), tmp_path / "in.png")
+    hole = np.zeros((24, 24), np.uint8)
+    hole[2:10, 4:14] = 255
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    command = ("restore", tmp_path / "in.png", "--task", "inpaint", "-w", inpainter)
+    out = tmp_path / "out.png"
+    assert run_cli(*command, "--mask", tmp_path / "mask.png", "-o", out).exit_code == 0
+    found = read_picture(out, deep=True).alpha
+    assert found is not None
+    assert set(found[hole > 0]) == {np.iinfo(rgba.dtype).max}
+    np.testing.assert_array_equal(found[hole == 0], alpha[hole == 0])
 
 
 def test_mask_options_without_a_mask_are_refused(s2_file: Path, tmp_path: Path) -> None:

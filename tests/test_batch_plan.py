@@ -117,7 +117,7 @@ def test_names_may_hold_the_folder_and_the_number_of_a_photo(
 def _odd(folder: Path) -> None:
     """Files that no run can restore, for reasons that names and headers tell."""
     folder.mkdir()
-    Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "float.tif")
+    Image.fromarray(np.ones((8, 8), np.int32)).save(folder / "integers.tif")
     Image.fromarray(noise_image(200, 200)).save(folder / "large.png")
     (folder / "cut.png").write_bytes((folder / "large.png").read_bytes()[:-100])
     _save(folder / ("n" * 250 + ".png"))

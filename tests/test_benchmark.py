@@ -229,7 +229,7 @@ def test_parts_are_timed_where_cpen_passes_in_strips_too(
     from diffir_cli.models.diffir import model
     from diffir_cli.models.diffir.streaming.condition import condition
 
-    def in_strips(cpen: Any, pixels: Any, _numbers: int) -> Any:
+    def in_strips(cpen: Any, pixels: Any, *_others: Any) -> Any:
         return condition(cpen, pixels, 1)
 
     monkeypatch.setattr(model, "condition", in_strips)

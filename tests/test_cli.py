@@ -109,9 +109,9 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
             "--task realsr",
         ),
         (
-            ["photo.png", "-o", "out.png", "-w", "sr-x4"],
+            ["photo.png", "-o", "out.png", "-w", "sr-x4", "--no-download"],
             4,
-            "no direct download link",
+            "downloads are off",
             "drive.google",
         ),
         (["photo.png", "-o", "out.png", "-d", "cuda:99"], 5, "cuda:99", "--device cpu"),

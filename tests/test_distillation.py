@@ -12,11 +12,12 @@ from PIL import Image
 
 from diffir_cli.errors import DiffIRError, InputError, RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model
-from diffir_cli.training.data import Batch, Crops
-from diffir_cli.training.distillation import load_distiller
+from diffir_cli.training.data import Crops
+from diffir_cli.training.diffir.distillation import load_distiller
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.losses import image_losses
 from diffir_cli.training.recipe import LossRecipe
+from diffir_cli.training.trainable import Batch
 from tests.training_helpers import make_recipe, run_training
 
 

@@ -37,6 +37,7 @@ def test_the_list_names_all_weights_with_licence_and_state(registry: Path) -> No
     assert set(states("--task", "deblur")) == {
         "deblur-lite",
         "deblur-gopro",
+        "deblur-gopro-s1",
         "resshift-deblur-gopro",
     }
 
@@ -81,20 +82,61 @@ def test_restore_and_batch_download_on_first_use_and_say_so(
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), own)
 
 
-def test_an_official_name_without_a_link_says_what_to_do_by_hand(tmp_path: Path) -> None:
+def test_an_official_name_without_a_network_says_what_to_do_by_hand(
+    tmp_path: Path, home: Path
+) -> None:
     photo = tmp_path / "in.png"
     Image.fromarray(noise_image(12, 12)).save(photo)
     for result in (
-        download("realsr-x4"),
-        run_cli("restore", photo, "--task", "realsr", "-w", "realsr-x4", "-o", tmp_path / "o.png"),
+        download("realsr-x4-v2", "--offline"),
+        run_cli("restore", photo, "-w", "realsr-x4-v2", "--no-download"),
     ):
         assert result.exit_code == 4
-        assert "realsr-x4 is not on this machine and has no direct download link" in result.stderr
-        assert read_registry()["realsr-x4"].source in result.stderr
-        assert "--from RealworldSR-DiffIRS2-GANx4.pth" in result.stderr
+        assert "realsr-x4-v2 is not on this machine, and downloads are off" in result.stderr
+        assert read_registry()["realsr-x4-v2"].source in result.stderr
+        command = "diffir download-weights realsr-x4-v2 --from RealworldSR-DiffIRS2-GANx4-V2.pth"
+        assert command in result.stderr
+        assert str(home / "cache" / "weights" / "realsr-x4-v2") in result.stderr
 
 
-def test_one_that_cannot_be_had_does_not_stop_the_others(registry: Path) -> None:
+def test_an_entry_without_an_address_says_what_to_do_by_hand(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "registry.toml").write_text(entry(tiny), encoding="utf-8")
+    result = download("tiny", "--registry", tmp_path / "registry.toml", "--json")
+    assert result.exit_code == 4
+    assert "tiny is not on this machine and has no direct download link" in result.stderr
+    assert "no direct download link" in json.loads(result.stdout)["error"]
+    assert "--from tiny.pth" in result.stderr
+
+
+def test_a_teacher_is_refused_for_restoring_before_it_is_downloaded(tmp_path: Path) -> None:
+    photo = tmp_path / "in.png"
+    Image.fromarray(noise_image(12, 12)).save(photo)
+    result = run_cli("restore", photo, "-w", "sr-x4-s1")
+    assert result.exit_code == 4
+    assert "'sr-x4-s1' are of stage 1" in result.stderr and "sr-x4-lite" in result.stderr
+
+
+def test_a_teacher_is_installed_by_its_name_or_told_from_its_file(
+    tiny: ModelConfig, s1_file: Path, s2_file: Path, tmp_path: Path
+) -> None:
+    registry = tmp_path / "registry.toml"
+    teacher = entry(tiny, "tiny-s1", component="stage1")
+    registry.write_text(entry(tiny) + teacher, encoding="utf-8")
+    wrong = download("tiny-s1", "--from", s2_file, "--registry", registry)
+    assert wrong.exit_code == 4 and "holds a stage-2 network" in wrong.stderr
+    for arguments in ((), ("tiny-s1",)):
+        done = download(*arguments, "--from", s1_file, "--registry", registry)
+        assert done.exit_code == 0 and "is tiny-s1" in done.stderr, done.output
+    assert states("--registry", registry)["tiny-s1"] == "cached"
+    assert states("--registry", registry)["tiny"] == "missing"
+
+
+def test_one_that_cannot_be_had_does_not_stop_the_others(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gdown", None)
     result = download("--task", "sr", "--registry", registry, "--json")
     assert result.exit_code == 4
     wording = [json.loads(line) for line in result.stdout.splitlines()]
@@ -102,6 +144,8 @@ def test_one_that_cannot_be_had_does_not_stop_the_others(registry: Path) -> None
         "sr-x4-lite": True,
         "sr-x4": False,
         "sr-x2": False,
+        "sr-x4-psnr": False,
+        "sr-x4-s1": False,
         "resshift-sr-x4": False,
         "tiny": True,
     }
@@ -165,9 +209,9 @@ def test_a_scale_chooses_the_weights(tmp_path: Path, registry: Path) -> None:
     how = ("restore", photo, "-d", "cpu", "-o", tmp_path / "out.png", "--overwrite")
     assert run_cli(*how, "-s", 4).exit_code == 0
     assert Image.open(tmp_path / "out.png").size == (48, 48)
-    absent = run_cli(*how, "-s", 2)
+    absent = run_cli(*how, "-s", 2, "--no-download")
     assert absent.exit_code == 4
-    assert "sr-x2 is not on this machine and has no direct download link" in absent.stderr
+    assert "realsr-x2 is not on this machine, and downloads are off" in absent.stderr
     none = run_cli(*how, "-s", 2, "--task", "deblur")
     assert none.exit_code == 4
     assert "use --scale 1" in none.stderr
@@ -205,9 +249,9 @@ def test_a_group_is_removed_as_far_as_it_is_there(registry: Path, home: Path) ->
 
 
 def test_json_says_what_failed_even_of_one(registry: Path) -> None:
-    result = download("realsr-x4", "--json")
+    result = download("realsr-x4", "--json", "--offline")
     assert result.exit_code == 4
-    assert "no direct download link" in json.loads(result.stdout)["error"]
+    assert "downloads are off" in json.loads(result.stdout)["error"]
     assert download("tiny", "--verify", "--registry", registry).exit_code == 4
 
 

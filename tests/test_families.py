@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from diffir_cli.cli.app import app
 from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models import families
-from diffir_cli.models.base import ModelInfo, Tiling, Window
+from diffir_cli.models.base import ModelInfo, Tiling, Window, require_components
 from diffir_cli.models.cost import Cost, Count, ModulePart
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Task
 from diffir_cli.util.files import file_sha256
 from tests.conftest import noise_image
@@ -32,6 +33,7 @@ NOISE = 2.0 / 255
 @dataclass(frozen=True)
 class ToyConfig:
     scale: int = 2
+    components = ("gain", "offset")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,14 +61,21 @@ class ToyModel:
         return ToyModel(self.config, self.gain.to(device), self.offset.to(device))
 
     def context(
-        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None = None,
+        budget: int | None = None,
+        progress: Progress | None = None,
     ) -> ToyContext:
         below, right = (-side % 4 for side in lq.shape[2:])
         padded = nn.functional.pad(lq, (0, right, 0, below), "replicate")
         made = torch.Generator().manual_seed(seed)
         return ToyContext(padded, NOISE * torch.randn(padded.shape, generator=made))
 
-    def restore(self, lq: Tensor, window: Window, context: ToyContext) -> Tensor:
+    def restore(
+        self, lq: Tensor, window: Window, context: ToyContext, progress: Progress | None = None
+    ) -> Tensor:
         rows = slice(window.top, window.top + window.height)
         columns = slice(window.left, window.left + window.width)
         noisy = lq * self.gain.weight + self.offset.weight + context.noise[..., rows, columns]
@@ -91,6 +100,7 @@ class ToyFamily:
     def load(
         self, files: Mapping[str, Path], config: Any = None, any_stage: bool = False
     ) -> ToyModel:
+        require_components(self.name, config or ToyConfig(), files)
         model = self.build(config or ToyConfig())
         for name, part in model.parts().items():
             self.check(name, files[name], config)
@@ -130,7 +140,7 @@ FAMILY = ToyFamily()
 @pytest.fixture
 def toy(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A registry with two entries of the toy family, which share a file, and their files."""
-    entry = families.FamilyEntry(f"{__name__}:ToyConfig", f"{__name__}:FAMILY", ("gain", "offset"))
+    entry = families.FamilyEntry(f"{__name__}:ToyConfig", f"{__name__}:FAMILY")
     monkeypatch.setitem(families.FAMILIES, "toy", entry)
     lines = []
     for name, gain in (("toy-a", 0.5), ("toy-b", 0.25)):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffir_cli.models.diffir.config import ModelConfig, Tail
 from diffir_cli.models.diffir.networks import DIRformer
-from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
+from diffir_cli.util.diffusion_fill import smooth_fill
 from tests.conftest import TINY
 
 

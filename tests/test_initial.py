@@ -10,8 +10,8 @@ import torch
 from diffir_cli.models.diffir.config import Tail
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.blocks import IPRModulation
-from diffir_cli.training.initial import initialise
-from diffir_cli.training.setup import build
+from diffir_cli.training.diffir.initial import initialise
+from diffir_cli.training.diffir.setup import build
 from tests.conftest import TINY
 from tests.training_helpers import make_recipe
 

@@ -17,18 +17,20 @@ from PIL import Image
 from diffir_cli.degradations.bicubic import bicubic_pair
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.models.diffir.checkpoint import load_checkpoint, load_stage1, load_state
+from diffir_cli.models.diffir.model import DiffIRModel
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import load_photos
 from diffir_cli.training.diffir.stage1 import stage1_losses
-from diffir_cli.training.diffir.stage2 import Noise, stage2_losses
+from diffir_cli.training.diffir.stage2 import stage2_losses
 from diffir_cli.training.ema import EMA
-from diffir_cli.training.loop import Trainer
+from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import (
     LearningRate,
     LossRecipe,
     OptimizerRecipe,
 )
 from diffir_cli.training.schedule import learning_rate
+from diffir_cli.training.trainable import Noise
 from diffir_cli.training.validate import Validation
 from tests.conftest import TINY, run_cli
 from tests.runner_helpers import runner_of
@@ -153,7 +155,7 @@ def test_validation_scores_what_a_user_would_get(photos: Path, s2: DiffIRS2) -> 
         lq, gt = bicubic_pair(photo, 4)
         hq = runner_of(s2, "cpu").restore(lq, seed=0)
         scores.append(psnr(luma(shave(hq, 4)), luma(shave(gt, 4))))
-    assert validation.psnr(s2, torch.device("cpu")) == pytest.approx(sum(scores) / 2)
+    assert validation.psnr(DiffIRModel(s2), torch.device("cpu")) == pytest.approx(sum(scores) / 2)
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -270,3 +272,13 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
     broken = run_cli("train", recipe, "--set", "data.patch=7")
     assert broken.exit_code == 6
     assert "data.patch must be a multiple of 8, not 7" in broken.stderr
+
+
+def test_a_report_has_the_lq_pixels_of_crops_that_a_second_takes(
+    photos: Path, tmp_path: Path
+) -> None:
+    reports: list[Progress] = []
+    Trainer(make_recipe(photos), tmp_path / "run", "cpu").fit(reports.append)
+    for report in reports:
+        crops = report.pixels_per_second / report.per_second
+        assert crops == pytest.approx(4 * 8 * 8)

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.training.data import Batch
+from diffir_cli.training.diffir.losses import ipr_loss
 from diffir_cli.training.losses import (
     frequency_loss,
     image_losses,
-    ipr_loss,
     masked_loss,
     reconstruction_loss,
 )
 from diffir_cli.training.recipe import IPRLoss, LossRecipe, PixelLoss
+from diffir_cli.training.trainable import Batch
 
 
 def test_the_ipr_losses_are_those_of_the_paper() -> None:

@@ -86,7 +86,7 @@ def test_an_update_of_a_matrix_is_as_large_as_one_of_adam() -> None:
 
 def test_muon_takes_the_matrices_inside_and_leaves_what_touches_pixels(tiny: ModelConfig) -> None:
     network = DiffIRS2(tiny)
-    chosen = {id(each) for each in hidden_matrices(network)}
+    chosen = {id(each) for each in hidden_matrices(network.children())}
     names = {name for name, each in network.named_parameters() if id(each) in chosen}
     assert "dirformer.refinement.0.dmta.qkv.weight" in names
     assert "dirformer.refinement.0.dgfn.modulation.to_scale_shift.weight" in names

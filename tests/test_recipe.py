@@ -16,7 +16,7 @@ from diffir_cli.training.recipe_file import load_recipe, parse_recipe
 from diffir_cli.weights.registry import find_weights
 from tests.training_helpers import make_recipe
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes" / "diffir"
 
 
 def test_every_fault_of_a_recipe_is_reported_at_once(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.cost import count_cost
+from diffir_cli.models.families import find_family
 from diffir_cli.models.resshift.config import RELEASED
 from diffir_cli.weights.registry import read_registry
 from tests.download_helpers import download, entry
@@ -23,11 +26,32 @@ def test_every_official_checkpoint_is_listed_with_its_page() -> None:
     }
     realsr = {f"realsr-x{scale}{kind}" for scale in (1, 2, 4) for kind in ("", "-v2")}
     inpaint = {"inpaint-celeba", "inpaint-places", "inpaint-places-big"}
-    assert set(official) == {"sr-x2", "sr-x4", "deblur-gopro"} | realsr | inpaint
+    without_gan, teachers = {"sr-x4-psnr", "realsr-x4-psnr"}, {"sr-x4-s1", "deblur-gopro-s1"}
+    others = {"sr-x2", "sr-x4", "deblur-gopro"} | without_gan | teachers
+    assert set(official) == realsr | inpaint | others
     for spec in official.values():
         assert spec.license
         assert spec.source.startswith("https://drive.google.com/drive/folders/")
-        assert spec.sha256 == "unpinned"
+        folder = spec.source.rpartition("/")[2]
+        assert spec.urls[-1].startswith(f"gdrive-folder:{folder}/")
+        name = spec.urls[-1].rpartition("/")[2]
+        assert name == spec.file or fnmatchcase(spec.file, name)
+    assert {name for name, spec in official.items() if spec.sha256 != "unpinned"} == {
+        "deblur-gopro"
+    }
+    assert {name for name, spec in official.items() if spec.teaches} == teachers
+
+
+def test_official_entries_of_a_network_have_one_configuration() -> None:
+    known = read_registry()
+    for name in ("sr-x4-psnr", "realsr-x4-psnr", "sr-x4-s1", "realsr-x4", "realsr-x4-v2"):
+        assert known[name].model == known["sr-x4"].model
+    assert known["deblur-gopro-s1"].model == known["deblur-gopro"].model
+    # As published: parameters of stage 2, and of stage 1 of the deblurring network.
+    stage2 = find_family("diffir").cost(known["sr-x4-psnr"].model, 16, 16)
+    assert sum(stage2.parameters.values()) == 24_971_206
+    stage1 = count_cost(known["deblur-gopro-s1"].model, 16, 16, stage=1)
+    assert sum(stage1.parameters.values()) == 26_742_206
 
 
 def test_every_released_model_of_resshift_is_listed_with_its_licence_to_be_accepted() -> None:
@@ -74,6 +98,8 @@ def test_the_users_registry_comes_before_ours(
         ({"file": "con.pth"}, "bare name"),
         ({"file": "ü" * 101}, "bare name"),
         ({"urls": ["GDRIVE:abc"]}, "must begin with"),
+        ({"urls": ["gdrive-folder:abc"]}, "gdrive-folder:ID/NAME"),
+        ({"component": "autoencoder"}, "alone is no 'autoencoder'"),
         ({"colour": "red"}, "no field 'colour'"),
     ],
 )

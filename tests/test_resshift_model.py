@@ -205,7 +205,7 @@ def test_a_shift_of_colours_is_taken_back_and_detail_is_kept(how: ColorFix) -> N
 def test_colours_are_the_same_whatever_the_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     lq, hq = torch.rand(1, 3, 50, 20), torch.rand(1, 3, 200, 80)
     whole = fix_colors(hq.clone(), lq, ColorFix.WAVELET)
-    monkeypatch.setattr("diffir_cli.runtime.color._ROWS", 64)
+    monkeypatch.setattr("diffir_cli.runtime.color.STRIP_ROWS", 64)
     torch.testing.assert_close(fix_colors(hq.clone(), lq, ColorFix.WAVELET), whole)
     assert fix_colors(hq, lq, ColorFix.NONE) is hq
 

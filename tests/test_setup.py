@@ -13,8 +13,9 @@ import torch
 
 from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model, load_state
-from diffir_cli.models.diffir.networks import DiffIRS2
+from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.dirformer import DynamicBlock
+from diffir_cli.training.diffir.trainable import TrainableDiffIR
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.recipe import (
     digest,
@@ -53,7 +54,7 @@ def test_a_batch_that_does_not_fit_is_told_and_a_smaller_one_begins_in_the_same_
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr("diffir_cli.training.loop.stage1_losses", full)
+        patched.setattr("diffir_cli.training.diffir.trainable.stage1_losses", full)
         with pytest.raises(DeviceError, match="a batch of 4 crops of 8×8 pixels") as caught:
             Trainer(make_recipe(photos), tmp_path / "run", "cpu").fit()
     assert "data.batch" in caught.value.hint and (tmp_path / "run" / "state.pt").exists()
@@ -171,9 +172,15 @@ def test_stage_2_starts_from_the_dirformer_of_stage_1(
             assert torch.equal(trainer.model.state_dict()[key], value)
     assert isinstance(trainer.model, DiffIRS2)
     assert isinstance(load_model(run_training(recipe, tmp_path / "run")), DiffIRS2)
-    assert trainer.teacher is not None
+    teacher = _teacher(trainer)
+    assert teacher is not None
     for key, value in load_state(stage1).items():
-        assert torch.equal(trainer.teacher.state_dict()[key], value)
+        assert torch.equal(teacher.state_dict()[key], value)
+
+
+def _teacher(trainer: Trainer) -> DiffIRS1 | None:
+    assert isinstance(trainer.trainable, TrainableDiffIR)
+    return trainer.trainable.teacher
 
 
 def test_a_deeper_network_begins_as_the_one_it_goes_on_from(
@@ -187,14 +194,16 @@ def test_a_deeper_network_begins_as_the_one_it_goes_on_from(
     recipe = make_recipe(photos, stage=2, init=str(stage1), start=start, model=depth)
     trainer = Trainer(recipe, tmp_path / "deeper", "cpu")
     assert f"{start} has [1, 1, 1, 1, 1] blocks of [2, 1, 1, 2, 3]" in caplog.text
-    assert isinstance(trainer.model, DiffIRS2) and trainer.teacher is not None
+    assert isinstance(trainer.model, DiffIRS2)
+    teacher = _teacher(trainer)
+    assert teacher is not None
     lq, ipr = torch.rand(1, 3, 32, 32), torch.rand(1, TINY.ipr_dim)
     with torch.inference_mode():
         torch.testing.assert_close(trainer.model.ipr(lq, ipr), shallow.ipr(lq, ipr))
         restored, wanted = trainer.model.dirformer(lq, ipr), shallow.dirformer(lq, ipr)
         torch.testing.assert_close(restored, wanted)
     before = load_state(stage1)
-    assert all(torch.equal(trainer.teacher.state_dict()[key], before[key]) for key in before)
+    assert all(torch.equal(teacher.state_dict()[key], before[key]) for key in before)
     latest = trainer.model.dirformer.latent[-1]
     assert isinstance(latest, DynamicBlock) and not latest.dgfn.project_out.weight.any()
     trainer._iterate(0.0)
@@ -207,7 +216,7 @@ def test_stage_2_weights_go_on_without_the_stage_1_weights_that_taught_them(
     begun = run_training(make_recipe(photos, stage=2, init=str(stage1)), tmp_path / "begun")
     recipe = make_recipe(photos, stage=2, start=str(begun))
     trainer = Trainer(recipe, tmp_path / "on", "cpu")
-    assert trainer.teacher is None
+    assert _teacher(trainer) is None
     before = load_state(begun)
     assert all(torch.equal(trainer.model.state_dict()[key], before[key]) for key in before)
     after = load_state(run_training(recipe, tmp_path / "whole"))

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from diffir_cli.errors import CheckpointError, RecipeError
 from diffir_cli.models.diffir.checkpoint import load_checkpoint, load_model
-from diffir_cli.training.data import Batch
 from diffir_cli.training.diffir.adversary import (
     Adversary,
     discriminator_loss,
@@ -23,6 +22,7 @@ from diffir_cli.training.diffir.stage3 import AdversarialLosses
 from diffir_cli.training.parallel import World
 from diffir_cli.training.perceptual import VGG19, PerceptualLoss
 from diffir_cli.training.recipe import AdversarialRecipe, Discriminator
+from diffir_cli.training.trainable import Batch
 from tests.conftest import TINY
 from tests.training_helpers import make_recipe, run_training
 

@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffir_cli.errors import DeviceError
+from diffir_cli.imaging.picture import resize_lanczos
 from diffir_cli.models.diffir.memory import CONDITION_ELEMENTS, condition_bytes, needed_bytes
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
 from diffir_cli.models.families import find_family
-from diffir_cli.options import Engine, MemoryLimits, Precision
-from diffir_cli.runtime.memory import plan_run
+from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
+from diffir_cli.runtime.blend import blend
+from diffir_cli.runtime.memory import Finish, plan_run
 from diffir_cli.util.tiling import blended, starts
 from diffir_cli.weights.registry import read_registry
 from tests.conftest import TINY, noise_image
@@ -202,6 +205,86 @@ def test_the_need_of_a_run_is_predicted_within_a_quarter(
         if predicted / measured >= 0.75:
             break
     assert 0.75 <= predicted / measured <= 1.25, (predicted / 2**20, measured / 2**20)
+
+
+_MEASURE_FINISH = """
+import sys, dataclasses, torch
+torch.set_num_threads(2)
+from diffir_cli.options import ColorFix, Precision
+from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.models.families import find_family
+from tests.conftest import TINY
+import numpy as np
+strength, fix, kind = float(sys.argv[1]), ColorFix(sys.argv[2]), sys.argv[3]
+width, height = 800, 600
+network = find_family("diffir").build(TINY)
+runner = ModelRunner(network, "cpu", Precision.FP32, color_fix=fix)
+lq = np.zeros((height, width, 3), kind)
+runner.run(lq[:64, :64], strength=strength)
+
+def status(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+
+before = status("VmRSS")
+found = runner.run(lq, strength=strength)
+# The picture itself is no part of what is predicted.
+print(runner.plan(width, height, strength=strength).needed + found.pixels.nbytes)
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.xdist_group("measurements")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+@pytest.mark.parametrize(
+    ("strength", "fix", "kind"),
+    [
+        (1, "none", "uint16"),
+        (0.5, "none", "uint8"),
+        (1, "wavelet", "uint8"),
+        (0.5, "adain", "uint8"),
+    ],
+)
+def test_the_need_of_a_run_holds_for_what_is_done_with_its_result(
+    strength: float, fix: str, kind: str
+) -> None:
+    command = [sys.executable, "-c", _MEASURE_FINISH, str(strength), fix, kind]
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        predicted, measured = map(int, done.stdout.split())
+        if predicted / measured >= 0.75:
+            break
+    assert 0.75 <= predicted / measured <= 1.5, (predicted / 2**20, measured / 2**20)
+
+
+def test_the_plan_knows_what_is_done_with_a_result() -> None:
+    """A strip of the colours' maps is more than a tiny network takes; the blend is less."""
+    plain, blended_, fixed = (
+        plan_run(_TINY_MODEL, 2000, 300, CPU, MemoryLimits(2**32), Finish(*how)).needed
+        for how in ((1.0, ColorFix.NONE), (0.5, ColorFix.NONE), (1.0, ColorFix.WAVELET))
+    )
+    assert plain <= blended_ < fixed
+    assert fixed == 4 * 2000 * 300 * (3 + 3 * 16) + 264 * 8000 * 512
+    with pytest.raises(DeviceError, match="needs about"):
+        limits = MemoryLimits(fixed - 1, tile=0)
+        plan_run(_TINY_MODEL, 2000, 300, CPU, limits, Finish(1.0, ColorFix.WAVELET))
+    assert Finish(0.5).memory(100, 50) == 41 * 100 * 50 > Finish().memory(100, 50) == 0
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_strips_are_blended_with_what_the_whole_is(scale: int, kind: type) -> None:
+    height, width = 300, 20
+    rng = np.random.default_rng(0)
+    white = 1 if kind is np.float32 else int(np.iinfo(kind).max)
+    lq: np.ndarray[Any, Any] = (rng.random((height, width, 3)) * white).astype(kind)
+    hq = torch.rand(1, 3, scale * height, scale * width)
+    fractions = lq.astype(np.float32) / np.float32(white)
+    plain = resize_lanczos(fractions, (scale * height, scale * width))
+    expected = 0.3 * hq + 0.7 * torch.from_numpy(plain).permute(2, 0, 1)
+    found = blend(hq.clone(), lq, 0.3)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-7)
+    assert torch.equal(blend(hq.clone(), lq, 1.0), hq)
 
 
 def test_tiles_without_overlap_stand_side_by_side() -> None:

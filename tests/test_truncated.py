@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, encode, format_of, read_picture
-from diffir_cli.imaging.deep import chunk
+from diffir_cli.imaging.png import chunk
 from diffir_cli.imaging.probe import probe_picture
 from tests.conftest import noise_image, run_cli
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,33 @@ from tests.conftest import noise_image
 from tests.training_helpers import make_recipe
 
 
+class Negative:
+    """A prior that is the negative of each window."""
+
+    def __init__(self, note: Callable[[Sequence[Tensor], Tensor], None]) -> None:
+        self.note = note
+
+    def of_windows(self, windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
+        self.note(windows, whole)
+        return [1 - window for window in windows]
+
+    def behind(self, lq: Tensor) -> Tensor:
+        return torch.cat([lq, 1 - lq], dim=1)
+
+
 def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
-    def negatives(windows: list[Tensor], whole: Tensor) -> list[Tensor]:
+    def note(windows: Sequence[Tensor], whole: Tensor) -> None:
         asked.append((*(window.shape for window in windows), whole.shape))
-        return [1 - window for window in windows]
 
-    monkeypatch.setattr("diffir_cli.training.sources.priors_of_windows", negatives)
     monkeypatch.setattr("diffir_cli.training.sources.degraded", lambda gt, *_: gt // 2)
     model = {"scale": 1, "tail": "conv", "in_channels": 6}
     shakes = {"degradation": "shake", "patch": 16, "windows": 3, "window": 64}
     recipe = make_recipe(photos, model=model, data=shakes)
-    crops, others = Crops.of(recipe), Crops.of(recipe)
+    crops, others = Crops.of(recipe, Negative(note)), Crops.of(recipe, Negative(note))
     batches = [crops.batch(iteration, 16, 8) for iteration in range(4)]
     assert asked == [((3, 64, 64), (3, 64, 64))] * 3
     for batch in batches:
@@ -71,15 +84,10 @@ def test_windows_of_pairs_that_are_hardly_degraded_are_left_out() -> None:
 
 
 def test_windows_of_one_picture_are_made_together_and_each_source_chooses_its_own_photos(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path,
 ) -> None:
     looked_at: list[int] = []
-
-    def reversed_windows(windows: list[torch.Tensor], _whole: torch.Tensor) -> list[torch.Tensor]:
-        looked_at.append(len(windows))
-        return [1 - window for window in windows]
-
-    monkeypatch.setattr("diffir_cli.training.sources.priors_of_windows", reversed_windows)
+    prior = Negative(lambda windows, _whole: looked_at.append(len(windows)))
     task = {
         "model": {"scale": 1, "tail": "conv", "in_channels": 6, "gated": True},
         "data": {
@@ -90,17 +98,17 @@ def test_windows_of_one_picture_are_made_together_and_each_source_chooses_its_ow
             "window": 64,
         },
     }
-    shakes, frames = Crops.of(make_recipe(photos, **task)).sources
+    shakes, frames = Crops.of(make_recipe(photos, **task), prior).sources
     chosen: dict[str, list[int]] = {"shakes": [], "frames": []}
     for name, windows in (("shakes", shakes), ("frames", frames)):
         source = windows.source  # type: ignore[attr-defined]
-        rng = source.photos.rng
+        choose = source.photos.choose
 
-        def noted(random: np.random.Generator, name: str = name, rng: Any = rng) -> int:
-            chosen[name].append(rng(random))
+        def noted(random: np.random.Generator, name: str = name, choose: Any = choose) -> int:
+            chosen[name].append(choose(random))
             return chosen[name][-1]
 
-        source.photos.rng = noted
+        source.photos.choose = noted
         for picture in range(10):
             windows.windows(picture)  # type: ignore[attr-defined]
     assert looked_at == [1] * 10 + [2] * 10

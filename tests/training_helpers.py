@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from diffir_cli.training.data import Batch
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.recipe_file import parse_recipe
+from diffir_cli.training.trainable import Batch
 from tests.conftest import TINY
 
 
@@ -29,6 +29,8 @@ def make_recipe(photos: Path, **changes: Any) -> Recipe:
         "optimizer": {"lr": 2e-3},
         "validation": {"gt": str(photos), "every": 6, "count": 1},
     }
+    if "family" in changes:
+        table["model"] = {}
     for name, value in changes.items():
         table[name] = {**table.get(name, {}), **value} if isinstance(value, dict) else value
     return parse_recipe(table, "a test")

@@ -35,6 +35,7 @@ from diffir_cli.batch.stores import (
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import WorkerPool
 from diffir_cli.errors import DeviceError, InputError
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.files import make_folder, may_write, this_process
@@ -160,7 +161,8 @@ def make_plan(request: Request, restorer: ModelRunner | None = None, dry: bool =
     others = [item for item in everything if item not in own]
     picture_options = request.work.picture_options
     limits = picture_options.max_pixels, 4 * request.helpers, picture_options.allow_truncated
-    probed = list(probe_all(found, *limits))
+    holds_alpha = request.naming.holds_alpha if picture_options.keeps_alpha else None
+    probed = list(probe_all(found, *limits, holds_alpha))
     if not probed and count == 1:
         hint = "" if request.recursive else "add -r to include subfolders"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
@@ -170,16 +172,16 @@ def make_plan(request: Request, restorer: ModelRunner | None = None, dry: bool =
         trusts = request.on_exist is not OnExist.OVERWRITE
         origin = (request.work.weights, picture_options.seed) if trusts else None
         left = remaining_in_place(jobs, journal.records, origin)
-        return Plan(_within_memory(left, restorer), journal)
+        return Plan(_within_memory(left, restorer, picture_options.strength), journal)
     if dry:
         _check_writable(request)
     how = request.work.digest(), request.work.weights.sha256, request.on_exist
     is_there = _listed(request.folder)
     left = remaining(jobs, journal.records, *how, is_there)
-    return Plan(_within_memory(left, restorer), journal)
+    return Plan(_within_memory(left, restorer, picture_options.strength), journal)
 
 
-def _within_memory(left: Remaining, restorer: ModelRunner | None) -> Remaining:
+def _within_memory(left: Remaining, restorer: ModelRunner | None, strength: float) -> Remaining:
     """The same, with what goes beyond a limit of memory known to fail."""
     if restorer is None or not restorer.limits.max_memory:
         return left
@@ -188,7 +190,7 @@ def _within_memory(left: Remaining, restorer: ModelRunner | None) -> Remaining:
         size = (*job.size, job.deep)
         if size not in faults and all(job.size):
             try:
-                restorer.plan(*size)
+                restorer.plan(*size, strength)
                 faults[size] = ""
             except DeviceError as error:
                 faults[size] = error.message
@@ -244,6 +246,7 @@ def run_plan(
     stop: threading.Event,
     begin: Callable[[Job], None],
     done: Callable[[Outcome], None],
+    progress: Progress | None = None,
 ) -> None:
     """Restore what is left to do.
 
@@ -254,6 +257,7 @@ def run_plan(
         stop: Set from outside to end the run after the pictures that are in a network.
         begin: Called with each job as it enters a network.
         done: Called with what became of each.
+        progress: Told how far the picture in the network is, where that is in this process.
 
     Raises:
         DiffIRError: when no process could begin.
@@ -279,7 +283,8 @@ def run_plan(
             works = [replace(work, device=device) for device in request.devices]
             WorkerPool(works, request.helpers, stop).run(iter(todo), begin, finished)
         else:
-            Pipeline(work, restorer, request.helpers, stop, begin, finished).run(iter(todo))
+            how = work, restorer, request.helpers, stop, begin, finished
+            Pipeline(*how, progress).run(iter(todo))
     finally:
         _clean(todo, request)
         _push(todo, work, request)

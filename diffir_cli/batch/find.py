@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from diffir_cli.batch.stores import (
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging.formats import IMAGE_SUFFIXES
 from diffir_cli.imaging.probe import Probe, probe_picture
+from diffir_cli.imaging.raw import RAW_SUFFIXES
 
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 _log = logging.getLogger(__name__)
@@ -164,33 +165,41 @@ def _matches(path: Path) -> list[Path]:
 
 
 def probe_all(
-    found: Sequence[Found], limit: int, workers: int, allow_truncated: bool = False
+    found: Sequence[Found],
+    limit: int,
+    workers: int,
+    allow_truncated: bool = False,
+    holds_alpha: Callable[[str], bool] | None = None,
 ) -> Iterator[tuple[Found, Probe | str]]:
     """What the header of each file says, or why it cannot be read; others than pictures left out.
 
-    A file that was not named itself must have the content or the ending of a picture.
+    A file that was not named itself must have the content or the ending of a picture, or that of
+    a camera's raw file, which is refused. `holds_alpha` is that of `probe_picture`.
     """
-    look = partial(_probed, limit=limit, allow_truncated=allow_truncated)
+    probe_file = partial(
+        probe_picture, max_pixels=limit, allow_truncated=allow_truncated, holds_alpha=holds_alpha
+    )
+    look = partial(_probed, probe_file=probe_file)
     with ThreadPoolExecutor(workers) as pool:
         items = iter(found)
         # A listing may be long: never more than a part of it at once.
         while part := list(islice(items, 1024)):
             for item, probe in zip(part, pool.map(look, part), strict=True):
-                known = item.named or item.path.suffix.lower() in IMAGE_SUFFIXES
+                known = item.named or item.path.suffix.lower() in IMAGE_SUFFIXES | RAW_SUFFIXES
                 if known or isinstance(probe, Probe):
                     yield item, probe
 
 
-def _probed(item: Found, limit: int, allow_truncated: bool) -> Probe | str:
+def _probed(item: Found, probe_file: Callable[..., Probe]) -> Probe | str:
     try:
         if not is_remote(item.path):
-            return probe_picture(item.path, limit, None, allow_truncated)
-        return _probed_object(item, limit, allow_truncated)
+            return probe_file(item.path)
+        return _probed_object(item, probe_file)
     except DiffIRError as error:
         return error.message
 
 
-def _probed_object(item: Found, limit: int, allow_truncated: bool) -> Probe:
+def _probed_object(item: Found, probe_file: Callable[..., Probe]) -> Probe:
     """As the first bytes say, or all of them where those do not tell.
 
     Raises:
@@ -198,12 +207,13 @@ def _probed_object(item: Found, limit: int, allow_truncated: bool) -> Probe:
     """
     start = fetch(item.path, _HEAD)
     try:
-        return probe_picture(item.path, limit, start)
+        # The rest is there, however the file ends.
+        return probe_file(item.path, data=start, allow_truncated=False)
     except InputError:
         likely = item.named or item.path.suffix.lower() in IMAGE_SUFFIXES
         if len(start) < _HEAD or not likely:
             raise
-    return probe_picture(item.path, limit, fetch(item.path), allow_truncated)
+    return probe_file(item.path, data=fetch(item.path))
 
 
 _HEAD = 2**17

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from diffir_cli.batch.find import Found
 from diffir_cli.batch.stores import is_remote, real_path
 from diffir_cli.errors import InputError
-from diffir_cli.imaging.formats import Format, format_of
+from diffir_cli.imaging.formats import Format, format_like, format_of
 from diffir_cli.options import Task
 
 _FIELDS = ("reldir", "parent", "stem", "ext", "index", "task", "scale", "weights")
@@ -78,6 +78,10 @@ class Naming:
             InputError: when it cannot be written.
         """
         return format_of(Path("results"), self.format) if self.format else None
+
+    def holds_alpha(self, kind: str) -> bool:
+        """Whether the result of a file of a format, as Pillow calls it, can be transparent."""
+        return (self.chosen_format() or format_like(kind)).alpha
 
 
 def check_template(template: str) -> None:

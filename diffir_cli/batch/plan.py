@@ -13,6 +13,7 @@ from diffir_cli.batch.masks import Masks
 from diffir_cli.batch.naming import Naming, check_collisions
 from diffir_cli.batch.stores import is_remote, real_path, store_errors
 from diffir_cli.errors import InputError
+from diffir_cli.imaging.fitting import check_only_copy
 from diffir_cli.imaging.formats import Format, format_like
 from diffir_cli.imaging.masks import check_mask_size, no_transparency
 from diffir_cli.imaging.probe import Probe, probe_picture
@@ -119,6 +120,8 @@ def _job(
         width, height = result_size(probe.size, picture_options, naming.scale)
         alpha = probe.alpha and picture_options.keeps_alpha
         try:
+            if folder is None:
+                check_only_copy(item.path, probe.lost, picture_options.strip_metadata)
             if picture_options.mask_from_alpha and not probe.alpha:
                 raise no_transparency(item.path)
             if not is_remote(target):

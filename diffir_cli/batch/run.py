@@ -20,6 +20,7 @@ from diffir_cli.batch.stores import is_remote
 from diffir_cli.batch.work import Loaded, Outcome, Work, compute, failed, load, save
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging import Picture
+from diffir_cli.models.progress import Progress
 from diffir_cli.runtime.runner import ModelRunner
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Pipeline:
         stop: Once it is set, the picture in the network is finished and no other begun.
         begin: Called with each job as it enters the network.
         done: Called with what became of each, from the thread that runs.
+        progress: Told how far the picture in the network is; None for nobody.
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class Pipeline:
         stop: Stop,
         begin: Callable[[Job], None],
         done: Callable[[Outcome], None],
+        progress: Progress | None = None,
     ) -> None:
         self.work, self.runner, self.helpers = work, runner, helpers
-        self.stop, self.begin, self.done = stop, begin, done
+        self.stop, self.begin, self.done, self.progress = stop, begin, done, progress
         self._ahead: deque[tuple[Job, Future[Loaded]]] = deque()
         self._behind: deque[Future[Outcome]] = deque()
         self._needed = 0
@@ -103,7 +106,7 @@ class Pipeline:
                 self._check_disk(job)
             loaded = reading.result()
             started = time.monotonic()
-            found = compute(job, self.work, self.runner, loaded)
+            found = compute(job, self.work, self.runner, loaded, self.progress)
         except DiffIRError as error:
             self._finish(failed(job, self.work, error))
             return

@@ -20,8 +20,9 @@ from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, store_errors
 from diffir_cli.errors import DiffIRError
 from diffir_cli.imaging import Picture, encode_picture, write_picture
-from diffir_cli.imaging.read import decode_errors
+from diffir_cli.imaging.opening import decode_errors
 from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.loading import load_runner
 from diffir_cli.runtime.pictures import RestoredPicture, check_holes, restore_source
@@ -175,7 +176,7 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
     """
     # Without a limit what counts is what is free once the picture before it is done.
     if all(job.size) and work.limits.max_memory:
-        runner.plan(*job.size, job.deep)
+        runner.plan(*job.size, job.deep, work.picture_options.strength)
     started = time.monotonic()
     # Hashed and decoded from the same bytes, even if the file changes meanwhile.
     changed, data = _content(job.source, work)
@@ -207,7 +208,13 @@ def _content(path: Path, work: Work) -> tuple[int, bytes]:
         return path.stat().st_mtime_ns, fetch(path)
 
 
-def compute(job: Job, work: Work, runner: ModelRunner, loaded: Loaded) -> RestoredPicture:
+def compute(
+    job: Job,
+    work: Work,
+    runner: ModelRunner,
+    loaded: Loaded,
+    progress: Progress | None = None,
+) -> RestoredPicture:
     """Restore a picture.
 
     Raises:
@@ -217,8 +224,16 @@ def compute(job: Job, work: Work, runner: ModelRunner, loaded: Loaded) -> Restor
     """
     source = loaded.source
     check_holes(runner, source.holes is not None, work.weights.name)
-    check_source(source, job.target, job.format, work.picture_options, runner.info.scale)
-    return restore_source(runner, source, work.picture_options, work.weights)
+    check_source(
+        source,
+        job.source,
+        job.target,
+        job.format,
+        work.picture_options,
+        runner.info.scale,
+        work.in_place,
+    )
+    return restore_source(runner, source, work.picture_options, work.weights, progress)
 
 
 def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> float:

@@ -35,7 +35,13 @@ def ablate(
     import torch
 
     from diffir_cli.errors import RecipeError
-    from diffir_cli.training.ablation import STAGE1, as_markdown, rng, run_variant, variants
+    from diffir_cli.training.diffir.ablation import (
+        STAGE1,
+        as_markdown,
+        plot_steps,
+        run_variant,
+        variants,
+    )
     from diffir_cli.training.recipe_file import load_recipe
     from diffir_cli.util.files import write_text
 
@@ -62,7 +68,7 @@ def ablate(
         if not quiet:
             print_message(f"{name}: {outcome.psnr:.3f} dB in {outcome.minutes:.1f} min")
     write_text(out / "ablations.md", as_markdown(outcomes), overwrite=True)
-    if not rng(outcomes, out / "ablations.png") and not quiet:
+    if not plot_steps(outcomes, out / "ablations.png") and not quiet:
         print_message("no ablations.png without matplotlib: pip install matplotlib")
     if not quiet:
         print_message(f"{out / 'ablations.md'}: {len(outcomes)} runs")

@@ -22,6 +22,7 @@ from diffir_cli.options import AlphaMode, ColorFix, Engine, OnExist, Precision, 
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Request
+    from diffir_cli.batch.plan import Job
     from diffir_cli.batch.work import Outcome
     from diffir_cli.runtime.runner import ModelRunner
 
@@ -346,7 +347,10 @@ def _run(request: Request, restorer: ModelRunner, report: Path | None, reporter:
             progress.advance(outcome.job.pixels)
             reporter.finished(outcome, progress)
 
-        run_plan(plan, request, restorer, stop, lambda job: progress.current(str(job.source)), done)
+        def begin(job: Job) -> None:
+            progress.current(str(job.source))
+
+        run_plan(plan, request, restorer, stop, begin, done, progress.share)
     failures = [outcome for outcome in outcomes if outcome.error]
     interrupted = len(outcomes) < len(todo) and not (request.fail_fast and failures)
     summary = {

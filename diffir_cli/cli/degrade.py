@@ -104,16 +104,10 @@ def _degrade_folder(
     from diffir_cli.degradations.write import write_degraded
     from diffir_cli.imaging import check_target, list_pictures
     from diffir_cli.util.files import make_folder, remove_unfinished
+    from diffir_cli.util.names import by_stem
 
-    targets: dict[Path, Path] = {}
-    for path in list_pictures(source):
-        target = output / f"{path.stem}.png"
-        if target in targets:
-            raise InputError(
-                f"{targets[target]} and {path} have the same name apart from the extension",
-                "move one of them away",
-            )
-        targets[target] = path
+    paths = by_stem(list_pictures(source)).values()
+    targets = {output / f"{path.stem}.png": path for path in paths}
     if output.exists() and output.samefile(source):
         raise InputError(f"{output} is the folder of the photos", "name another one")
     make_folder(output)

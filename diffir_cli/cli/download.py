@@ -158,13 +158,13 @@ def _import(
 def _print_urls(specs: Sequence[WeightSpec], json: bool) -> None:
     """Links for other programs; what has none is said beside them."""
     for spec in specs:
-        urls = [url for part in spec.parts for url in part.urls]
         if json:
+            urls = [url for part in spec.parts for url in part.urls]
             print_json({"name": spec.name, "urls": urls, "source": spec.source})
             continue
-        for url in urls:
+        for url in [url for part in spec.parts for url in part.links]:
             print_text(url)
-        if not spec.embedded and not all(part.urls for part in spec.parts):
+        if not spec.embedded and not all(part.links for part in spec.parts):
             print_message(f"{spec.name} has no direct link: {spec.source}")
 
 
@@ -272,7 +272,7 @@ def _path(spec: WeightSpec) -> str:
     places = []
     for part in spec.parts:
         found = find_installed(part)
-        places.append(str(found.path) if found else (part.urls[0] if part.urls else part.source))
+        places.append(str(found.path) if found else next(iter(part.links), part.source))
     return ", ".join(places)
 
 
@@ -302,8 +302,7 @@ def _download(
     specs: Sequence[WeightSpec], folder: Path | None, offline: bool, json: bool, quiet: bool
 ) -> None:
     def download(spec: WeightSpec) -> None:
-        for part in spec.parts:
-            path = fetched(part, offline=offline, silent=quiet or json, folder=folder)
+        for path in fetched(spec, offline=offline, silent=quiet or json, folder=folder):
             if json:
                 print_json({"name": spec.name, "path": str(path)})
             elif not quiet:

@@ -142,7 +142,8 @@ def evaluate(
 
     samples = _samples(results, truth, gt, lq, mask, task, name, quiet)
     if results is None:
-        chosen = located(weights, task, registry, no_download, quiet or json, scale)
+        # A network of stage 1 sees the truth, which is here.
+        chosen = located(weights, task, registry, no_download, quiet or json, scale, teachers=True)
 
     # From here on torch is needed.
     from diffir_cli.evaluation.evaluate import evaluate as measure

@@ -269,8 +269,8 @@ FormatName = Annotated[
         "--format",
         "-f",
         metavar="FORMAT",
-        help="Output format: png, jpg, webp, tif, avif, jxl or bmp. Default: from the output's "
-        "extension; in batch, the format of each input.",
+        help="Output format: png, jpg, webp, tif, avif, jxl, heic or bmp. Default: from the "
+        "output's extension; in batch, the format of each input.",
         show_default=False,
     ),
 ]
@@ -288,7 +288,8 @@ Lossless = Annotated[bool, typer.Option("--lossless", help="Lossless WebP or JPE
 StripMetadata = Annotated[
     bool,
     typer.Option(
-        "--strip-metadata", help="Remove EXIF and XMP, and do not record the weights and seed."
+        "--strip-metadata",
+        help="Remove EXIF, XMP, captions and texts, and do not record the weights and seed.",
     ),
 ]
 
@@ -308,7 +309,7 @@ def picture_options(
         BadParameter: when the background is no colour, or nothing would be in front of it, or the
             size of the result cannot be understood or is given twice.
     """
-    from diffir_cli.imaging.read import MAX_PIXELS
+    from diffir_cli.imaging.opening import MAX_PIXELS
     from diffir_cli.imaging.source import PictureOptions
 
     colour = None

@@ -14,6 +14,9 @@ from diffir_cli.util.text import shown
 class Progress:
     """Lines for people, without anything that moves."""
 
+    share: Callable[[float], None] | None = None
+    """Told how far the current picture is; None where nothing moves."""
+
     def current(self, name: str) -> None:
         """A picture enters the network."""
 
@@ -35,9 +38,10 @@ class _Bar(Progress):
     def __init__(self, bar: Any, all_of_them: Any, this_one: Any, count: int) -> None:
         self.bar, self.all_of_them, self.this_one = bar, all_of_them, this_one
         self.count, self.done = count, 0
+        self.share = _shown(bar, this_one)
 
     def current(self, name: str) -> None:
-        self.bar.update(self.this_one, description=_plain(name))
+        self.bar.reset(self.this_one, total=None, description=_plain(name))
 
     def advance(self, pixels: int) -> None:
         self.done += 1
@@ -50,6 +54,47 @@ class _Bar(Progress):
 
     def line(self, text: str) -> None:
         self.bar.console.print(_plain(text), highlight=False, soft_wrap=True)
+
+
+def _shown(bar: Any, task: Any) -> Callable[[float], None]:
+    """What shows a share of 1 in a line of a bar, which never goes back."""
+
+    def show(share: float) -> None:
+        done = next(one.completed for one in bar.tasks if one.id == task)
+        bar.update(task, total=1, completed=max(share, done))
+
+    return show
+
+
+@contextmanager
+def restoring(text: str, quiet: bool) -> Iterator[Callable[[float], None] | None]:
+    """A bar with the time left while the block runs, where stderr is a terminal.
+
+    Yields:
+        What is told the share of the work that is done, 0 to 1; None where nothing is shown.
+    """
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import SpinnerColumn
+
+    console = Console(stderr=True)
+    with RichProgress(SpinnerColumn(), *_columns(), console=console, transient=True) as bar:
+        yield _shown(bar, bar.add_task(_plain(text), total=None))
+
+
+def _columns() -> tuple[Any, ...]:
+    """What is done, a bar, the share that is done, and the time left or, at the end, taken."""
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
 
 
 def _plain(text: str) -> str:
@@ -100,16 +145,9 @@ def make_progress(count: int, pixels: int, plain: bool) -> Iterator[Progress]:
         yield Progress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+    with RichProgress(*_columns(), console=Console(stderr=True)) as bar:
         all_of_them = bar.add_task(f"0 of {count} pictures", total=max(pixels, count, 1))
         this_one = bar.add_task("", total=None)
         yield _Bar(bar, all_of_them, this_one, count)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import be_quiet, print_json, print_message, working, write_stdout
+from diffir_cli.cli.console import be_quiet, print_json, print_message, write_stdout
+from diffir_cli.cli.progress import restoring
 from diffir_cli.cli.weights import located, task_for
 from diffir_cli.errors import InputError
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
@@ -121,7 +122,7 @@ def restore(
     chosen = located(weights, task, registry, no_download, quiet or json, scale)
     if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
         target = _beside(source, task, factor, format_, overwrite)
-    with working(f"restoring {shown.name}", quiet or json):
+    with restoring(f"restoring {shown.name}", quiet or json) as progress:
         from diffir_cli.runtime.loading import load_runner
         from diffir_cli.runtime.pictures import check_holes, restore_source
 
@@ -132,13 +133,14 @@ def restore(
         if target is None:
             target = _beside(source, task, runner.info.scale, format_, overwrite)
         # What will not fit into memory is not decoded.
-        runner.plan(*probe.size, probe.deep)
+        runner.plan(*probe.size, probe.deep, strength)
         loaded = read_source(shown, picture_options, mask, data)
-        check_source(loaded, target, format_, picture_options, runner.info.scale)
+        how = format_, picture_options, runner.info.scale
+        check_source(loaded, shown, target, *how, in_place=_is_same_file(source, target))
         if compare:
             width, height = loaded.size_of_result(picture_options, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
-        found = restore_source(runner, loaded, picture_options, chosen)
+        found = restore_source(runner, loaded, picture_options, chosen, progress)
         result = found.picture
         for path in filter(None, (compare, None if output == _PIPE else target)):
             remove_unfinished(path.parent)
@@ -233,6 +235,10 @@ def _write_pipe(result: Picture, format_: Format, quality: int | None, lossless:
     buffer = io.BytesIO()
     encode(result, format_, buffer, quality, lossless)
     write_stdout(buffer.getbuffer())
+
+
+def _is_same_file(source: Path, target: Path) -> bool:
+    return target.exists() and source.exists() and target.samefile(source)
 
 
 def _check_compare(compare: Path, others: list[Path], overwrite: bool) -> None:

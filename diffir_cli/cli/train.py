@@ -91,7 +91,8 @@ class _Bar:
             return
         text = f"iteration {progress.iteration}, loss {progress.loss:.5f}"
         if progress.per_second:
-            text += f", {progress.per_second:.2f} it/s"
+            thousands = progress.pixels_per_second / 1000
+            text += f", {progress.per_second:.2f} it/s, {thousands:.1f}k LQ pixels/s"
         if progress.psnr is not None:
             text += f", {progress.psnr:.2f} dB"
         if self.bar.disable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ def located(
     no_download: bool,
     silent: bool,
     scale: int | None = None,
+    teachers: bool = False,
 ) -> WeightFile:
     """The weights that a user asks for.
 
@@ -41,10 +42,10 @@ def located(
             "--scale has no effect with --weights: the weights define the scale"
         )
 
-    def obtain(spec: WeightSpec) -> Path:
-        return fetched(spec, offline=no_download, silent=silent)
+    def obtain(spec: WeightSpec) -> None:
+        fetched(spec, offline=no_download, silent=silent)
 
-    return locate_weights(weights, task, registry, obtain, scale)
+    return locate_weights(weights, task, registry, obtain, scale, teachers)
 
 
 def task_for(
@@ -59,40 +60,39 @@ def task_for(
     return task if spec is None else spec.task
 
 
-def fetched(spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | None = None) -> Path:
-    """The file of an entry on this machine, with a bar where it has to come over a network.
+def fetched(
+    spec: WeightSpec, *, offline: bool, silent: bool, folder: Path | None = None
+) -> list[Path]:
+    """The files of an entry on this machine, with one bar for all that come over a network.
 
     Raises:
-        WeightsError: when it cannot be had.
-        ChecksumError: when it is another file than was promised.
+        WeightsError: when one cannot be had.
+        ChecksumError: when one is another file than was promised.
     """
-    from diffir_cli.weights.download import DownloadPolicy, is_offline, obtain
+    from diffir_cli.weights.download import DownloadPolicy, is_offline
+    from diffir_cli.weights.entry import obtain_entry
+
+    def rewrite(path: Path, part: WeightSpec, policy: DownloadPolicy) -> Path:
+        from diffir_cli.weights.imports import import_weights
+
+        return import_weights(path, part, policy)
 
     with _described(spec, silent) as notify:
         policy = DownloadPolicy(offline or is_offline(), folder, notify=notify, agree=agrees)
-        path = obtain(spec, policy)
-    if not spec.owner or folder is not None or path.suffix == ".safetensors":
-        return path
-    # Read once as a pickle, and from then on as what loads faster and cannot run anything.
-    from diffir_cli.weights.imports import import_weights
-
-    kept = import_weights(path, spec, policy)
-    with suppress(OSError):
-        path.unlink()
-    return kept
+        return obtain_entry(spec, policy, rewrite)
 
 
 @contextmanager
 def _described(spec: WeightSpec, silent: bool) -> Iterator[Callable[[int, int], None]]:
     """Say that a download begins, as it does, and how far it is."""
-    with downloading(spec.file, silent) as advance:
+    with downloading(spec.name, silent) as advance:
         begun = False
 
         def notify(here: int, whole: int) -> None:
             nonlocal begun
             if not begun and not silent:
                 size = f"{whole / 2**20:.1f} MiB" if whole else "an unknown number of bytes"
-                print_message(f"downloading {spec.label}, {size}, licence: {spec.license}")
+                print_message(f"downloading {spec.name}, {size}, licence: {spec.license}")
             begun = True
             advance(here, whole)
 

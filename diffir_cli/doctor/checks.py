@@ -161,14 +161,14 @@ def _file(spec: WeightSpec, registry: Path | None = None) -> Found:
     installed = [cache.find_installed(part) for part in spec.parts]
     if None in installed:
         return State.ABSENT, ""
-    found = locate_weights(spec.name, spec.task, registry)
+    found = locate_weights(spec.name, spec.task, registry, teachers=True)
     if cache.state_of(spec) is cache.State.CORRUPT:
         return State.FAILED, f"{found.path} is not as large as it must be: {spec.size} bytes"
     if not spec.embedded:
         from diffir_cli.models.families import find_family
 
         # The embedded ones restore a picture.
-        find_family(spec.family).load(found.files, spec.model)
+        find_family(spec.family).load(found.files, spec.model, any_stage=spec.teaches)
     verified = "verified" if all(one and one.sha256 for one in installed) else "not pinned"
     return State.OK, f"{verified}, sha256 {found.sha256[:16]}…"
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures
+from diffir_cli.util.names import by_stem, stem_of
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,13 @@ def match_folders(first: Path, second: Path) -> Matched:
     if first.is_file() and second.is_file():
         return Matched([(first, second)], [])
     firsts, seconds = _files(first), _files(second)
-    _refuse_duplicates(firsts)
-    by_stem = _refuse_duplicates(seconds)
-    found = {by_stem[_stem(path)]: path for path in firsts if _stem(path) in by_stem}
-    rest = {stem: partner for stem, partner in by_stem.items() if partner not in found}
+    by_stem(firsts)
+    partners = by_stem(seconds)
+    found = {partners[stem_of(path)]: path for path in firsts if stem_of(path) in partners}
+    rest = {stem: partner for stem, partner in partners.items() if partner not in found}
     exact = len(found)
     for path in firsts:
-        stem = None if _stem(path) in by_stem else _longest_start(_stem(path), rest)
+        stem = None if stem_of(path) in partners else _longest_start(stem_of(path), rest)
         if stem is None:
             continue
         partner = rest[stem]
@@ -65,25 +64,8 @@ def match_folders(first: Path, second: Path) -> Matched:
     return Matched(pairs, unmatched, alike)
 
 
-def _stem(path: Path) -> str:
-    """The name up to the ending, with accents in the one form that can be compared."""
-    return unicodedata.normalize("NFC", path.stem)
-
-
 def _files(place: Path) -> list[Path]:
     return [place] if place.is_file() else list_pictures(place)
-
-
-def _refuse_duplicates(paths: Sequence[Path]) -> dict[str, Path]:
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        if _stem(path) in by_stem:
-            raise InputError(
-                f"{by_stem[_stem(path)]} and {path} have the same name apart from the extension",
-                "move one of them away",
-            )
-        by_stem[_stem(path)] = path
-    return by_stem
 
 
 def _longest_start(stem: str, known: dict[str, Path]) -> str | None:

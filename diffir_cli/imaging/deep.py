@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a channel, which Pillow would cut to 8: OpenCV's codecs, PNG's own chunks."""
+"""PNGs of 16 bits a channel, which Pillow would cut to 8, by OpenCV's codec."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.metadata import Metadata
+from diffir_cli.imaging.png import chunk, with_chunks
 
 Deep = NDArray[np.uint16]
 
@@ -33,17 +34,13 @@ _TURNS: dict[int, tuple[int, bool]] = {
 """EXIF orientation to quarter turns against the clock, and a mirror left to right behind them."""
 
 
-_WHITE_IS_ZERO, _ASSOCIATED = 0, 1
-"""Of TIFF: how grey is counted, and colours that are multiplied by alpha."""
-
-
 def decode_deep(data: bytes, path: Path, image: Image.Image) -> tuple[Deep, Deep | None]:
-    """Colours (H, W, 3) and alpha (H, W) or None of a 16-bit file, upright.
+    """Colours (H, W, 3) and alpha (H, W) or None of a 16-bit PNG, upright.
 
     Args:
         data: The file.
         path: What messages call it.
-        image: The same, opened by Pillow, which knows its tags.
+        image: The same, opened by Pillow, which knows what it says.
 
     Raises:
         InputError: when it is damaged, or of a kind that cannot be read in 16 bits.
@@ -54,31 +51,30 @@ def decode_deep(data: bytes, path: Path, image: Image.Image) -> tuple[Deep, Deep
             f"{path} cannot be read with 16 bits per channel",
             "save it as a 16-bit PNG with another program",
         )
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO:
-        pixels = 65_535 - pixels
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     colours, alpha = pixels[:, :, 2::-1], pixels[:, :, 3] if pixels.shape[2] == 4 else None
-    if alpha is not None and _ASSOCIATED in tags.get(TiffImagePlugin.EXTRASAMPLES, ()):
-        colours = _straight(colours, alpha)
     if alpha is None:
         alpha = _keyed_out(colours, image.info.get("transparency"))
-    turns, mirror = _TURNS.get(image.getexif().get(0x0112, 1), (0, False))
-    upright = (_turned(plane, turns, mirror) for plane in (colours, alpha))
-    first, second = upright
-    assert first is not None
-    return first, second
+    orientation = image.getexif().get(0x0112, 1)
+    return turned(colours, orientation), None if alpha is None else turned(alpha, orientation)
+
+
+def turned(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Pixels, (H, W) or (H, W, C), upright."""
+    turns, mirror = _TURNS.get(orientation, (0, False))
+    upright = np.rot90(plane, turns)
+    return np.ascontiguousarray(upright[:, ::-1] if mirror else upright)
 
 
 def encode_deep(pixels: Deep, metadata: Metadata) -> bytes:
     """A PNG of (H, W, 1 to 4) channels in 16 bits."""
     if pixels.shape[2] == 2:
-        return _with_chunks(_grey_with_alpha(pixels), metadata)
+        return with_chunks(_grey_with_alpha(pixels), metadata)
     order = [0] if pixels.shape[2] == 1 else [2, 1, 0, 3][: pixels.shape[2]]
     done, data = cv2.imencode(".png", np.ascontiguousarray(pixels[:, :, order]))
     assert done
-    return _with_chunks(data.tobytes(), metadata)
+    return with_chunks(data.tobytes(), metadata)
 
 
 def _grey_with_alpha(pixels: Deep) -> bytes:
@@ -99,12 +95,6 @@ def _decoded(data: bytes) -> Any:
         return None
 
 
-def _straight(colours: Deep, alpha: Deep) -> Deep:
-    """Colours that were multiplied by alpha, divided by it again."""
-    opacity = np.maximum(alpha, 1).astype(np.float32)[:, :, None] / 65_535
-    return np.rint(colours / opacity).clip(0, 65_535).astype(np.uint16)
-
-
 def _keyed_out(colours: Deep, key: object) -> Deep | None:
     """Alpha of a picture in which one colour stands for nothing."""
     if isinstance(key, int):
@@ -113,34 +103,3 @@ def _keyed_out(colours: Deep, key: object) -> Deep | None:
         return None
     clear = (colours == np.array(key, np.uint16)).all(axis=2)
     return np.where(clear, 0, 65_535).astype(np.uint16)
-
-
-def _turned(plane: Deep | None, turns: int, mirror: bool) -> Deep | None:
-    if plane is None:
-        return None
-    turned = np.rot90(plane, turns)
-    return np.ascontiguousarray(turned[:, ::-1] if mirror else turned)
-
-
-def _with_chunks(png: bytes, metadata: Metadata) -> bytes:
-    """A PNG with a picture's metadata behind its header."""
-    chunks = b""
-    if metadata.icc:
-        chunks += chunk(b"iCCP", b"ICC\0\0" + zlib.compress(metadata.icc))
-    if metadata.exif:
-        chunks += chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
-    if metadata.xmp:
-        chunks += chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-    if metadata.software:
-        chunks += chunk(b"tEXt", b"Software\0" + metadata.software.encode("latin-1", "replace"))
-    if metadata.dpi:
-        metres = (round(value / 0.0254) for value in metadata.dpi)
-        chunks += chunk(b"pHYs", struct.pack(">IIB", *metres, 1))
-    behind_header = 8 + 25
-    return png[:behind_header] + chunks + png[behind_header:]
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """Length, name, content and checksum, as PNG wants them."""
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffir_cli.errors import InputError
+from diffir_cli.imaging.opening import MAX_PIXELS
 from diffir_cli.imaging.picture import Picture
-from diffir_cli.imaging.read import MAX_PIXELS, read_picture
+from diffir_cli.imaging.read import read_picture
 
 
 def mask_from_alpha(picture: Picture, path: Path, dilate: int = 0) -> NDArray[np.bool_]:

@@ -1,28 +1,27 @@
-"""What a file says about its picture: colour profile, EXIF, XMP, and where a result comes from."""
+"""What a file says about its picture: colours, EXIF, XMP, captions, what made it."""
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 
 from PIL import ExifTags, Image, ImageCms
 
-_SIZES = (
-    (None, ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength),
-    (ExifTags.IFD.Exif, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight),
-)
-"""Directory and tags that hold the size of the picture."""
+from diffir_cli.imaging.pixel_tags import scale_exif, scale_xmp, turn_exif
 
-_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop)
-"""Directories of EXIF."""
-
-_OF_THE_FILE = frozenset(
+OF_THE_FILE = frozenset(
     {254, 255, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 317, 320, 322, 323}
-    | {324, 325, 330, 338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 700, 34675}
+    | {324, 325, 330, 338, 339, 340, 341, 347, 512, 513, 514, 529, 530, 531, 532, 700, 34675}
+    | {33723, 34377, 37724, 50838, 50839, 51123, 33628, 33629, 33630, 33631, 34412}
 )
-"""Tags by which a TIFF says how its own pixels lie in it, which no other file may repeat; and those
-for profile and XMP, which are given back by themselves."""
+"""Tags by which a TIFF says how its own pixels lie in it, which no other file may repeat; those of
+microscopes (ImageJ, Micro-Manager, MetaMorph, Zeiss) that do so; layers; and those for profile, XMP
+and captions, which are given back by themselves."""
+
+_LAYOUT = re.compile(r"\s*(ImageJ=|SCIFIO=|\{\"shape\"|shape=\(|<\?xml|<OME)")
+"""How descriptions begin that programs write for themselves: of how the old pixels lie."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,14 @@ class Metadata:
         xmp: A packet of XMP.
         software: What made the file, for programs that show it.
         dpi: Pixels for an inch on paper, across and down.
+        size: (width, height) of the picture that it is about; (0, 0) where that is unknown.
+        cicp: Primaries and transfer (ITU-T H.273) that no profile can express, and whether levels
+            use the full range.
+        extended_xmp: Segments of a JPEG in which its XMP goes on.
+        photoshop: Resources of Photoshop with captions (IPTC).
+        comment: Of a JPEG or GIF.
+        texts: Keywords and texts of a PNG.
+        lost: What else is in the file and cannot be kept, in words.
     """
 
     icc: bytes | None = None
@@ -42,14 +49,31 @@ class Metadata:
     xmp: bytes | None = None
     software: str = ""
     dpi: tuple[float, float] | None = None
+    size: tuple[int, int] = (0, 0)
+    cicp: tuple[int, int, bool] | None = None
+    extended_xmp: tuple[bytes, ...] = ()
+    photoshop: bytes | None = None
+    comment: bytes | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+    lost: tuple[str, ...] = ()
 
     def of_result(self, size: tuple[int, int], software: str) -> Metadata:
         """The same for a result of that size in pixels, with what made it."""
-        return replace(self, exif=_for_result(self.exif, size, software), software=software)
+        exif, xmp = self.exif, self.xmp
+        if exif is not None:
+            tags = Image.Exif()
+            tags.load(exif)
+            scale_exif(tags, self.size, size)
+            if software:
+                tags[ExifTags.Base.Software] = software
+            exif = exif_bytes(tags)
+        if xmp is not None:
+            xmp = scale_xmp(xmp, self.size, size)
+        return replace(self, exif=exif, xmp=xmp, software=software, size=size)
 
     def stripped(self) -> Metadata:
-        """The profile alone: without it the colours would be others."""
-        return Metadata(icc=self.icc)
+        """What the colours mean alone: without it they would be others."""
+        return Metadata(icc=self.icc, cicp=self.cicp, size=self.size)
 
 
 def read_metadata(image: Image.Image, upright: Image.Image, icc: bytes | None) -> Metadata:
@@ -64,7 +88,11 @@ def read_metadata(image: Image.Image, upright: Image.Image, icc: bytes | None) -
     if isinstance(xmp, str):
         xmp = xmp.encode("utf-8")
     xmp = xmp if isinstance(xmp, bytes) and xmp else None
-    return Metadata(icc, _exif(image, upright), xmp, dpi=_dpi(image))
+    comment = image.info.get("comment")
+    comment = comment if isinstance(comment, bytes) and comment else None
+    return Metadata(
+        icc, _exif(image, upright), xmp, dpi=_dpi(image), size=upright.size, comment=comment
+    )
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
@@ -77,47 +105,33 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     return (across, down) if usable else None
 
 
-def read_directories(image: Image.Image) -> None:
-    """Have Pillow read all directories of a TIFF's EXIF, which it cannot once it has decoded."""
-    if image.format != "TIFF":
-        return
-    # Cameras and editors write every kind of broken EXIF.
-    with suppress(Exception):
-        exif = image.getexif()
-        for directory in _DIRECTORIES:
-            exif.get_ifd(directory)
-
-
 def _exif(image: Image.Image, upright: Image.Image) -> bytes | None:
     try:
+        before = image.getexif()
         # A copy of a TIFF has lost its tags.
-        exif = upright.getexif() or image.getexif()
-        if ExifTags.Base.Orientation in exif:
-            exif[ExifTags.Base.Orientation] = 1
-        for tag in _OF_THE_FILE & set(exif):
-            del exif[tag]
-        return _to_bytes(exif) if len(exif) else None
+        return cleaned_exif(upright.getexif() or before, before.get(ExifTags.Base.Orientation, 1))
     # Cameras and editors write every kind of broken EXIF.
     except Exception:
         return None
 
 
-def _for_result(block: bytes | None, size: tuple[int, int], software: str) -> bytes | None:
-    if block is None:
+def cleaned_exif(exif: Image.Exif, orientation: int) -> bytes | None:
+    """EXIF for a picture that was turned upright, without what is true of the old file alone."""
+    try:
+        turn_exif(exif, orientation)
+        if ExifTags.Base.Orientation in exif:
+            exif[ExifTags.Base.Orientation] = 1
+        for tag in OF_THE_FILE & set(exif):
+            del exif[tag]
+        if _LAYOUT.match(str(exif.get(ExifTags.Base.ImageDescription, ""))):
+            del exif[ExifTags.Base.ImageDescription]
+        return exif_bytes(exif) if len(exif) else None
+    # Cameras and editors write every kind of broken EXIF.
+    except Exception:
         return None
-    exif = Image.Exif()
-    exif.load(block)
-    for directory, wide, high in _SIZES:
-        tags = exif if directory is None else exif.get_ifd(directory)
-        for tag, side in ((wide, size[0]), (high, size[1])):
-            if tag in tags:
-                tags[tag] = side
-    if software:
-        exif[ExifTags.Base.Software] = software
-    return _to_bytes(exif)
 
 
-def _to_bytes(exif: Image.Exif) -> bytes:
+def exif_bytes(exif: Image.Exif) -> bytes:
     """As bytes, with the header that Pillow's writers expect and without a thumbnail."""
     data = exif.tobytes()
     return data if data.startswith(b"Exif\x00\x00") else b"Exif\x00\x00" + data
@@ -125,14 +139,13 @@ def _to_bytes(exif: Image.Exif) -> bytes:
 
 def is_srgb(icc: bytes) -> bool:
     """Whether a colour profile calls itself sRGB."""
-    try:
+    with suppress(OSError, ImageCms.PyCMSError):
         return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(BytesIO(icc)))
-    except (OSError, ImageCms.PyCMSError):
-        return False
+    return False
 
 
 def software_exif(software: str) -> bytes:
     """A block of EXIF that says nothing but what made the file."""
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = software
-    return _to_bytes(exif)
+    return exif_bytes(exif)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffir_cli.imaging.formats import Format
 from diffir_cli.imaging.metadata import Metadata
 
 
@@ -24,6 +25,8 @@ class Picture:
     """Whether the file had one colour channel."""
     metadata: Metadata = field(default_factory=Metadata)
     """What the file says about it."""
+    reduced: bool = False
+    """Whether the levels of its file were finer than those that were read."""
     format: str = ""
     """What Pillow calls the format of its file; empty where it comes from none."""
 
@@ -65,7 +68,8 @@ class Picture:
     def beside(self, other: Picture) -> Picture:
         """Both pictures next to each other; `other` has the same height, and says what is said."""
         rgb = np.concatenate([self.rgb, other.rgb], axis=1)
-        metadata = other.metadata
+        # No place in one of them is that place in both.
+        metadata = replace(other.metadata, size=(0, 0))
         return Picture(
             rgb, metadata=metadata.of_result((rgb.shape[1], rgb.shape[0]), metadata.software)
         )
@@ -93,19 +97,41 @@ class Picture:
         grey = self.grey and len(set(colour)) == 1
         return replace(self, rgb=rgb, alpha=None, grey=grey)
 
+    def for_format(self, format_: Format) -> Picture:
+        """This picture as a format holds it: without an alpha channel in which all is opaque."""
+        opaque = self.alpha is not None and not is_transparent(self.alpha)
+        return replace(self, alpha=None) if opaque and not format_.alpha else self
+
     def stripped(self) -> Picture:
         """This picture with nothing said about it but its colour profile."""
         return replace(self, metadata=self.metadata.stripped())
 
 
-def resize_lanczos(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """(H, W, C) in another shape, (height, width), by Lanczos, neither rounded nor clipped."""
+def is_transparent(alpha: NDArray[Any]) -> bool:
+    """Whether anything in an alpha channel, (H, W) of uint8 or uint16, is not opaque."""
+    return bool((alpha < np.iinfo(alpha.dtype).max).any())
+
+
+def resize_lanczos(
+    image: NDArray[np.float32],
+    shape: tuple[int, int],
+    rows: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
+    """(H, W, C) in another shape, (height, width), by Lanczos, neither rounded nor clipped.
+
+    Args:
+        image: What to resize.
+        shape: Of the result.
+        rows: Where in the image the result begins and ends; None for all of it.
+    """
     size = shape[1], shape[0]
-    planes = [
-        np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS))
-        for plane in np.ascontiguousarray(image.transpose(2, 0, 1))
-    ]
-    return np.stack(planes, axis=2)
+    begin, end = rows or (0, len(image))
+    box = 0, begin, image.shape[1], end
+    result = np.empty((*shape, image.shape[2]), np.float32)
+    for channel in range(image.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(image[:, :, channel]))
+        result[:, :, channel] = np.asarray(plane.resize(size, Image.Resampling.LANCZOS, box))
+    return result
 
 
 def _resize_plane(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import io
-import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
-from diffir_cli.imaging.read import (
-    check_depth,
+from diffir_cli.imaging.fitting import LEVELS
+from diffir_cli.imaging.notes import START, beside_picture, is_reduced
+from diffir_cli.imaging.opening import (
+    check_size,
     decode_errors,
     open_picture,
+    opened_file,
     pillow_limits,
-    stored_depth,
 )
+from diffir_cli.imaging.picture import is_transparent
+from diffir_cli.imaging.png import Chunks, scan_chunks
+from diffir_cli.imaging.raw import raw_error, starts_raw
+from diffir_cli.imaging.read import check_depth, read_picture, stored_depth, tiff_errors
+from diffir_cli.imaging.tiff_read import open_tiff
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,18 @@ class Probe:
     """Whether it has 16 bits a channel."""
     frames: int = 1
     """Pictures in the file, of which the first counts; previews of a photo left out."""
+    lost: tuple[str, ...] = ()
+    """What else is in the file, in words, and would not be in a result."""
     software: str = ""
     """What it says has made it."""
 
 
 def probe_picture(
-    path: Path, max_pixels: int, data: bytes | None = None, allow_truncated: bool = False
+    path: Path,
+    max_pixels: int,
+    data: bytes | None = None,
+    allow_truncated: bool = False,
+    holds_alpha: Callable[[str], bool] | None = None,
 ) -> Probe:
     """Look at a file.
 
@@ -48,80 +62,90 @@ def probe_picture(
         max_pixels: Larger pictures are refused.
         data: Its content, or the start of it, where that is in memory already.
         allow_truncated: Whether it may end too early, where that can be seen without decoding.
+        holds_alpha: Whether the result of a file of a format, as Pillow calls it, can be
+            transparent. Where it cannot, a picture with an alpha channel is decoded to see whether
+            anything in it is transparent. None where that does not matter.
 
     Raises:
         InputError: when it is no picture, cannot be read, or is too large.
     """
     if data is None and path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is not a regular file", "name a file")
-    with (
-        decode_errors(path, data, max_pixels),
-        pillow_limits(max_pixels, allow_truncated),
-        open_picture(path, data, max_pixels) as image,
-    ):
+    with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
+        probe = _probe(path, max_pixels, data)
+    if probe.alpha and holds_alpha is not None and not holds_alpha(probe.format):
+        alpha = read_picture(path, True, max_pixels, allow_truncated, data).alpha
+        return replace(probe, alpha=alpha is not None and is_transparent(alpha))
+    return probe
+
+
+def _probe(path: Path, max_pixels: int, data: bytes | None) -> Probe:
+    with opened_file(path, data) as file:
+        start = file.read(START)
+        if starts_raw(start):
+            raise raw_error(path)
+        tiff = open_tiff(file, path)
+        if tiff is None:
+            return _probe_with_pillow(path, max_pixels, data, file, start)
+        directory, layout = tiff
+        if layout is None:
+            with tiff_errors(path, directory):
+                probe = _probe_with_pillow(path, max_pixels, data, file, start)
+            return replace(probe, frames=directory.frames, lost=directory.lost(0))
+        check_size(path, directory.size, max_pixels)
+        width, height = directory.size
+        size = (height, width) if directory.orientation >= _LYING else (width, height)
+        alpha = layout.alpha is not None
+        lost = directory.lost(layout.spare) + (LEVELS,) * layout.reduced
+        made_by = _software(directory.exif)
+        return Probe(size, "TIFF", alpha, layout.deep, directory.frames, lost, made_by)
+
+
+def _probe_with_pillow(
+    path: Path, max_pixels: int, data: bytes | None, file: IO[bytes], start: bytes
+) -> Probe:
+    with open_picture(path, data, max_pixels) as image:
         width, height = image.size
-        exif, software = _notes(image, allow_truncated)
+        chunks = scan_chunks(file) if isinstance(image, PngImageFile) else Chunks({})
+        exif, software = _notes(image, chunks)
         if exif.get(ExifTags.Base.Orientation, 1) >= _LYING:
             width, height = height, width
         depth = stored_depth(image)
         check_depth(path, depth, True)
         kind = image.format or ""
         frames = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
+        lost = beside_picture(image, start, chunks=chunks)
+        lost += (LEVELS,) * is_reduced(image, start)
         alpha = image.has_transparency_data
-        return Probe((width, height), kind, alpha, depth == 16, frames, software)
+        return Probe((width, height), kind, alpha, depth == 16, frames, lost, software)
 
 
-def _notes(image: Image.Image, allow_truncated: bool) -> tuple[Image.Exif, str]:
+def _notes(image: Image.Image, chunks: Chunks) -> tuple[Image.Exif, str]:
     """EXIF of a file, and what it says has made it.
 
     Pillow decodes every PNG that has no EXIF in front of its pixels, since there may be some
     behind them: here those chunks alone are read, as if they stood in front.
-    """
-    if isinstance(image, PngImageFile):
-        exif, software = Image.Image.getexif(image), image.info.get("Software")
-        if behind := _texts_behind_pixels(image, allow_truncated):
-            with Image.open(io.BytesIO(behind), formats=["PNG"]) as other:
-                exif = exif or Image.Image.getexif(other)
-                software = software or other.info.get("Software")
-    else:
-        exif, software = image.getexif(), None
-    software = software or exif.get(ExifTags.Base.Software)
-    return exif, software.strip("\0 ") if isinstance(software, str) else ""
-
-
-def _texts_behind_pixels(image: PngImageFile, allow_truncated: bool) -> bytes:
-    """The chunks behind the pixels of a PNG in which EXIF or XMP may be, as a PNG without pixels.
 
     Raises:
-        OSError: when the file ends too early and may not.
+        OSError: when a PNG ends too early and may not.
     """
-    file = image.fp
-    if file is None:
-        return b""
-    place = file.tell()
-    try:
-        file.seek(0)
-        # The signature, and the chunk that every PNG begins with.
-        header, texts, pixels = file.read(33), b"", False
-        while len(head := file.read(8)) == 8:
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            pixels = pixels or kind == b"IDAT"
-            if kind == b"IEND":
-                break
-            if pixels and kind in _TEXTS:
-                texts += head + file.read(length + 4)
-            else:
-                file.seek(length + 4, os.SEEK_CUR)
-        else:
-            if not allow_truncated:
-                raise OSError("image file is truncated")
-        return header + texts + _NO_PIXELS if texts else b""
-    finally:
-        file.seek(place)
+    if not isinstance(image, PngImageFile):
+        exif = image.getexif()
+        return exif, _software(exif)
+    if chunks.truncated and not ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise OSError("image file is truncated")
+    exif, software = Image.Image.getexif(image), image.info.get("Software")
+    if chunks.texts_behind:
+        with Image.open(io.BytesIO(chunks.texts_behind), formats=["PNG"]) as other:
+            exif = exif or Image.Image.getexif(other)
+            software = software or other.info.get("Software")
+    return exif, _software(exif, software)
+
+
+def _software(exif: Image.Exif, named: object = None) -> str:
+    found = named or exif.get(ExifTags.Base.Software)
+    return found.strip("\0 ") if isinstance(found, str) else ""
 
 
 _LYING = 5
 """From this orientation on a picture lies on its side."""
-_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-_NO_PIXELS = b"\0\0\0\0IDAT\x35\xaf\x06\x1e"
-"""An empty chunk of pixels with its checksum."""

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.deep import decode_deep
-from diffir_cli.imaging.formats import (
-    DECODED,
-    EXTRA_DECODED,
-    IMAGE_SUFFIXES,
-    INSTALL_EXTRA,
-    load_extra_decoders,
-    looks_extra,
+from diffir_cli.imaging.formats import IMAGE_SUFFIXES
+from diffir_cli.imaging.metadata import read_metadata
+from diffir_cli.imaging.notes import START, is_reduced, with_notes
+from diffir_cli.imaging.opening import (
+    MAX_PIXELS,
+    check_size,
+    decode_errors,
+    open_picture,
+    opened_file,
+    pillow_limits,
 )
-from diffir_cli.imaging.metadata import read_directories, read_metadata
 from diffir_cli.imaging.picture import Picture
+from diffir_cli.imaging.profiled import cmyk_to_rgb
+from diffir_cli.imaging.raw import raw_error, starts_raw
+from diffir_cli.imaging.tiff_directory import TiffDirectory
+from diffir_cli.imaging.tiff_read import open_tiff, read_tiff, unreadable, unreadable_kind
 from diffir_cli.imaging.truncated import completed
-
-MAX_PIXELS = 178_956_970
-"""Larger pictures are refused before they are decoded: where Pillow sees a decompression bomb."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,39 +54,7 @@ def read_picture(
         InputError: when it is absent, no image, truncated, too large or deeper than can be kept.
     """
     with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
-        return _decode(path, data, deep, max_pixels, allow_truncated)
-
-
-@contextmanager
-def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[None]:
-    """Turn whatever goes wrong with a file in the block into one sentence about it.
-
-    Raises:
-        InputError: when anything does.
-    """
-    try:
-        if data is None and path.is_dir():
-            raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
-        yield
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"no such file: {path}", "check the name and the folder") from error
-    except PermissionError as error:
-        raise InputError(f"no permission to read {path}", f"chmod u+r '{path}'") from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, "a decompression bomb", max_pixels) from error
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"cannot read {path}: not a supported image",
-            _readable_hint(path, data),
-        ) from error
-    # A malformed file makes a decoder raise almost anything.
-    except Exception as error:
-        raise InputError(
-            f"cannot read {path}: the file is damaged or incomplete ({error})",
-            "copy or download it again, or save it as PNG with another program",
-        ) from error
+        return _decode(path, data, deep, max_pixels)
 
 
 def picture_from(image: Image.Image) -> Picture:
@@ -130,120 +98,81 @@ def list_pictures(folder: Path) -> list[Path]:
     return paths
 
 
-_pillow = threading.Lock()
+def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Picture:
+    with opened_file(path, data) as file:
+        if starts_raw(file.read(16)):
+            raise raw_error(path)
+        tiff = open_tiff(file, path)
+        if tiff is None:
+            file.seek(0)
+            return _with_pillow(path, file.read(), deep, max_pixels)
+        directory, layout = tiff
+        check_size(path, directory.size, max_pixels)
+        if layout is None:
+            with tiff_errors(path, directory):
+                return _with_pillow(path, data, deep, max_pixels, directory)
+        check_depth(path, 16 if layout.deep else 8, deep)
+        picture = read_tiff(file, path, directory, layout)
+    _warn_of_depth(path, picture)
+    _warn_of_frames(path, directory.frames)
+    return picture
 
 
-@contextmanager
-def pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
-    """Pillow's limits and warnings, which belong to the whole process, for one picture."""
-    with _pillow, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-        # Pillow refuses what is more than twice its limit.
-        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
-        ImageFile.LOAD_TRUNCATED_IMAGES = allow_truncated
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-def _decode(
-    path: Path, data: bytes | None, deep: bool, max_pixels: int, allow_truncated: bool
+def _with_pillow(
+    path: Path,
+    data: bytes | None,
+    deep: bool,
+    max_pixels: int,
+    directory: TiffDirectory | None = None,
 ) -> Picture:
+    """A picture that Pillow decodes; what it says is in `directory` where it is a TIFF."""
     with open_picture(path, data, max_pixels) as image:
+        kind = image.format or ""
+        # Once it is decoded, an image no longer tells.
         depth, grey_with_alpha = stored_depth(image), _is_grey_with_alpha(image)
         check_depth(path, depth, deep)
         frames = getattr(image, "n_frames", 1)
-        read_directories(image)
         upright = ImageOps.exif_transpose(image)
-        if depth == 16:
-            icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
+        if depth == 16 and kind == "PNG":
+            assert data is not None
+            icc = image.info.get("icc_profile")
             grey = image.mode.startswith("I;16") or grey_with_alpha
-            content = path.read_bytes() if data is None else data
-            if allow_truncated:
-                content = completed(content, image)
-            planes = decode_deep(content, path, image)
+            whole = completed(data) if ImageFile.LOAD_TRUNCATED_IMAGES else data
+            planes = decode_deep(whole, path, image)
             picture = Picture(*planes, grey, read_metadata(image, upright, icc))
+        elif depth == 16 and kind == "TIFF":
+            raise unreadable(path, f"16 bits per channel of mode {image.mode}")
         else:
-            picture = _shallow(image, upright)
-        kind = image.format or ""
-        if image.info.get("bit_depth", 8) > 8 or (kind == "AVIF" and _is_deep_avif(path, data)):
-            _log.warning("%s has more than 8 bits per channel: reduced to 8", path)
+            picture = picture_from(image)
+        if directory is not None:
+            metadata = directory.metadata()
+            icc = picture.metadata.icc and metadata.icc
+            picture = replace(picture, metadata=replace(metadata, icc=icc))
+        if data is not None:
+            noted = with_notes(picture.metadata, image, data, picture.grey)
+            reduced = is_reduced(image, data[:START])
+            picture = replace(picture, metadata=noted, reduced=reduced)
+            _warn_of_depth(path, picture)
     # The further pictures of an MPO are previews or the view of a second lens.
-    if frames > 1 and kind != "MPO":
-        _log.warning("%s has %d frames: only the first is used", path, frames)
+    if kind != "MPO":
+        _warn_of_frames(path, directory.frames if directory else frames)
     return replace(picture, format=kind)
 
 
-def open_picture(path: Path, data: bytes | None, max_pixels: int) -> Image.Image:
-    """The image, by its content, not decoded yet; extra libraries only where no other fits.
+@contextmanager
+def tiff_errors(path: Path, directory: TiffDirectory) -> Iterator[None]:
+    """Say of a TIFF that Pillow cannot read in the block what is unusual about it.
 
     Raises:
-        InputError: when it is too large.
-        UnidentifiedImageError: when it is no picture.
-        OSError: when it cannot be read.
+        InputError: when it cannot read it.
     """
-    source = path if data is None else io.BytesIO(data)
     try:
-        image = Image.open(source, formats=DECODED)
-    except UnidentifiedImageError:
-        found = load_extra_decoders()
-        if not found:
-            raise
-        image = Image.open(source, formats=[name for name in EXTRA_DECODED if name in found])
-    width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise _too_large(path, f"{width}×{height} pixels", max_pixels)
-    return image
-
-
-def _is_deep_avif(path: Path, data: bytes | None) -> bool:
-    """Whether the decoder's configuration of an AVIF says so; Pillow does not."""
-    start = data
-    if start is None:
-        with path.open("rb") as file:
-            start = file.read(2**16)
-    place = start.find(b"av1C")
-    return place >= 0 and bool(start[place + 6 : place + 7] > b"" and start[place + 6] & 0x40)
-
-
-def _shallow(image: Image.Image, upright: Image.Image) -> Picture:
-    """A picture of 8 bits a channel from an image and the same turned upright."""
-    metadata = read_metadata(
-        image, upright, None if image.mode == "CMYK" else image.info.get("icc_profile")
-    )
-    grey = upright.mode in ("1", "L", "LA")
-    alpha = None
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        alpha = np.asarray(upright.getchannel("A"))
-    return Picture(np.asarray(upright.convert("RGB")), alpha, grey, metadata)
-
-
-def _readable_hint(path: Path, data: bytes | None) -> str:
-    """What may help with a file that no decoder knows."""
-    start = data or b""
-    if data is None:
-        with suppress(OSError), path.open("rb") as file:
-            start = file.read(16)
-    if looks_extra(start):
-        return INSTALL_EXTRA
-    return "use a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file"
-
-
-def _is_grey_with_alpha(image: Image.Image) -> bool:
-    """Whether a 16-bit file, which Pillow calls RGBA, is really grey."""
-    return any("LA" in str(tile[3]) for tile in getattr(image, "tile", []))
-
-
-def stored_depth(image: Image.Image) -> int:
-    """Bits a channel of the file, which Pillow's mode does not always tell."""
-    if image.mode in ("I", "F"):
-        return 32
-    described = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
-    return 16 if image.mode.startswith("I;16") or ";16" in described else 8
+        yield
+    except (InputError, Image.DecompressionBombError):
+        raise
+    # A decoder raises almost anything.
+    except Exception as error:
+        raise unreadable_kind(path, directory) from error
 
 
 def check_depth(path: Path, depth: int, deep: bool) -> None:
@@ -260,8 +189,44 @@ def check_depth(path: Path, depth: int, deep: bool) -> None:
         )
 
 
-def _too_large(path: Path, size: str, limit: int) -> InputError:
-    return InputError(
-        f"{path} is too large: {size}; the limit is {limit:,} pixels",
-        "raise --max-pixels, or cut or shrink it with another program",
-    )
+def _warn_of_frames(path: Path, frames: int) -> None:
+    if frames > 1:
+        _log.warning("%s has %d frames: only the first is used", path, frames)
+
+
+def _warn_of_depth(path: Path, picture: Picture) -> None:
+    if picture.reduced:
+        bits = 16 if picture.deep else 8
+        _log.warning("%s has more than %d bits per channel: reduced to %d", path, bits, bits)
+
+
+def _shallow(image: Image.Image, upright: Image.Image) -> Picture:
+    """A picture of 8 bits a channel from an image and the same turned upright."""
+    icc = image.info.get("icc_profile")
+    # What is converted is sRGB.
+    profile = None if image.mode in ("CMYK", "LAB") else icc
+    metadata = read_metadata(image, upright, profile)
+    if image.mode == "CMYK":
+        upright = cmyk_to_rgb(upright, icc)
+    grey = upright.mode in ("1", "L", "LA")
+    alpha = None
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        alpha = np.asarray(upright.getchannel("A"))
+    return Picture(np.asarray(upright.convert("RGB")), alpha, grey, metadata)
+
+
+def _is_grey_with_alpha(image: Image.Image) -> bool:
+    """Whether a 16-bit file, which Pillow calls RGBA, is really grey."""
+    return any("LA" in str(tile[3]) for tile in getattr(image, "tile", []))
+
+
+def stored_depth(image: Image.Image) -> int:
+    """Bits a channel of the file, which Pillow's mode does not always tell."""
+    if image.mode in ("I", "F"):
+        return 32
+    if image.mode.startswith("I;16"):
+        return 16
+    # Elsewhere the same words are bits a pixel.
+    described = " ".join(str(tile[3]) for tile in getattr(image, "tile", []))
+    return 16 if image.format in ("PNG", "TIFF") and ";16" in described else 8

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffir_cli.imaging.fitting import check_notes
 from diffir_cli.imaging.formats import Format
 from diffir_cli.imaging.masks import mask_from_alpha, read_mask
+from diffir_cli.imaging.opening import MAX_PIXELS
 from diffir_cli.imaging.picture import Picture
-from diffir_cli.imaging.read import MAX_PIXELS, read_picture
+from diffir_cli.imaging.read import read_picture
 from diffir_cli.imaging.write import check_fit, check_metadata
 from diffir_cli.options import AlphaMode
 
@@ -124,15 +126,36 @@ def read_source(
 
 
 def check_source(
-    source: Source, path: Path, format_: Format, picture_options: PictureOptions, scale: int
+    source: Source,
+    path: Path,
+    target: Path,
+    format_: Format,
+    picture_options: PictureOptions,
+    scale: int,
+    in_place: bool = False,
 ) -> None:
     """Refuse, before the slow part, a picture whose result its file could not hold.
+
+    What of its metadata the file cannot hold is named in a warning.
+
+    Args:
+        source: What was read.
+        path: Where from.
+        target: Where its result goes.
+        format_: Of the result.
+        picture_options: What is done with it.
+        scale: Of the network.
+        in_place: Whether the result takes the place of the source, which then may lose nothing.
 
     Raises:
         InputError: when the format cannot hold it.
     """
     picture = source.picture
-    alpha = picture.alpha is not None and picture_options.background is None
-    check_fit(path, source.size_of_result(picture_options, scale), alpha, picture.deep, format_)
-    metadata = picture.metadata.stripped() if picture_options.strip_metadata else picture.metadata
-    check_metadata(path, format_, metadata)
+    if picture_options.background is not None:
+        picture = replace(picture, alpha=None)
+    picture = picture.for_format(format_)
+    size = source.size_of_result(picture_options, scale)
+    check_fit(target, size, picture.alpha is not None, picture.deep, format_)
+    stripped = picture_options.strip_metadata
+    check_metadata(target, format_, picture.stripped() if stripped else picture)
+    check_notes(path, picture, format_, in_place, stripped)

@@ -19,7 +19,7 @@ LARGEST = 2**32 - 2**24
 """Bytes of pixels that a file can hold: its offsets have 32 bits."""
 
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo, ExifTags.IFD.Interop)
-_XMP, _BYTE, _UNDEFINED = 700, 1, 7
+_XMP, _PHOTOSHOP, _BYTE, _UNDEFINED = 700, 34377, 1, 7
 _INCH = 2
 _DEFLATE, _DIFFERENCES, _GREY, _RGB, _UNASSOCIATED = 8, 2, 1, 2, 2
 
@@ -62,6 +62,9 @@ def _describe(tags: TiffImagePlugin.ImageFileDirectory_v2, metadata: Metadata) -
     if metadata.icc:
         tags.tagtype[TiffImagePlugin.ICCPROFILE] = _UNDEFINED
         tags[TiffImagePlugin.ICCPROFILE] = metadata.icc
+    if metadata.photoshop:
+        tags.tagtype[_PHOTOSHOP] = _BYTE
+        tags[_PHOTOSHOP] = metadata.photoshop
     if metadata.xmp:
         tags.tagtype[_XMP] = _BYTE
         tags[_XMP] = metadata.xmp

@@ -1,45 +1,23 @@
-"""Files of 16 bits a channel that end too early, made whole for decoders that take nothing else."""
+"""PNGs of 16 bits a channel that end too early, made whole for a decoder that takes no others."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 
-from PIL import Image, TiffImagePlugin
-from PIL.PngImagePlugin import PngImageFile
-
-from diffir_cli.imaging.deep import chunk
+from diffir_cli.imaging.png import chunk
 
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
 """First column and row, and steps, of the passes of an interlaced PNG but the last."""
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 """By a PNG's kind of colour."""
-_SPANS = (
-    (TiffImagePlugin.STRIPOFFSETS, TiffImagePlugin.STRIPBYTECOUNTS),
-    (TiffImagePlugin.TILEOFFSETS, TiffImagePlugin.TILEBYTECOUNTS),
-)
 
 
-def completed(data: bytes, image: Image.Image) -> bytes:
-    """A file with zeros for what it lacks; one of another format or depth as it is.
+def completed(data: bytes) -> bytes:
+    """A PNG of 16 bits a channel with zeros for the pixels that it lacks; others as they are.
 
-    Args:
-        data: The file.
-        image: The same, opened by Pillow.
+    The header stays as it is, and the pixels as far as they can be inflated.
     """
-    if isinstance(image, PngImageFile):
-        return _completed_png(data)
-    tags = getattr(image, "tag_v2", {})
-    ends = [
-        offset + count
-        for offsets, counts in _SPANS
-        for offset, count in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
-    ]
-    return data.ljust(max(ends, default=0), b"\0")
-
-
-def _completed_png(data: bytes) -> bytes:
-    """The header as it is, and the pixels as far as they can be inflated, then zeros."""
     before, pixels, place = data[:8], b"", 8
     while len(head := data[place : place + 8]) == 8:
         length = int.from_bytes(head[:4], "big")

@@ -10,8 +10,8 @@ from typing import IO
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.encode import encode
+from diffir_cli.imaging.fitting import fit_metadata
 from diffir_cli.imaging.formats import Format, format_of
-from diffir_cli.imaging.metadata import Metadata, is_srgb
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.tiff import LARGEST
 from diffir_cli.util.files import already_exists, check_new_file, is_taken_by_file, whole_file
@@ -82,12 +82,13 @@ def check_fit(
         )
 
 
-def check_metadata(path: Path, format_: Format, metadata: Metadata) -> None:
+def check_metadata(path: Path, format_: Format, picture: Picture) -> None:
     """Refuse what is said about a picture where the target's format cannot hold it.
 
     Raises:
         InputError: when EXIF or XMP is too long for it, or it would lose a colour profile.
     """
+    metadata, _ = fit_metadata(picture, format_)
     for name, block in (("EXIF", metadata.exif), ("XMP", metadata.xmp)):
         if block and format_.longest_note and len(block) > format_.longest_note:
             raise InputError(
@@ -95,7 +96,7 @@ def check_metadata(path: Path, format_: Format, metadata: Metadata) -> None:
                 f"{format_.name} allows {format_.longest_note:,}",
                 "add --strip-metadata, or write a PNG or TIFF",
             )
-    if metadata.icc and not (format_.any_profile or is_srgb(metadata.icc)):
+    if metadata.icc and not format_.any_profile:
         raise InputError(
             f"{path} would lose the colour profile of the input, and its colours would shift",
             f"write a PNG instead: {path.with_suffix('.png')}",
@@ -148,8 +149,9 @@ def write_picture(
         check_new_file(path, overwrite)
     else:
         format_ = check_target(path, overwrite)
+    picture = picture.for_format(format_)
     check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
-    check_metadata(path, format_, picture.metadata)
+    check_metadata(path, format_, picture)
     try:
         with whole_file(path, overwrite, settled) as file:
             _encode(picture, format_, file, path, quality, lossless)
@@ -181,8 +183,9 @@ def encode_picture(
     Raises:
         InputError: when the format cannot hold the picture.
     """
+    picture = picture.for_format(format_)
     check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
-    check_metadata(path, format_, picture.metadata)
+    check_metadata(path, format_, picture)
     buffer = io.BytesIO()
     _encode(picture, format_, buffer, path, quality, lossless)
     return buffer.getvalue()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from diffir_cli.errors import CheckpointError
 from diffir_cli.models.cost import Cost, ModulePart
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class ModelInfo:
     """What of its work is no part of its Mult-Adds."""
     precisions: frozenset[Precision] = frozenset(Precision)
     """Number formats that it can compute in."""
+    context_share: float = 0.0
+    """Of the time that an image takes, about how much its context takes."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ class ModelConfig(Protocol):
     def scale(self) -> int:
         """Side of the output over side of the input."""
 
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the parts of the network, each in a file of its own."""
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that TOML and JSON can hold."""
 
@@ -105,7 +113,12 @@ class RestorationModel(Protocol):
         """The same weights on a device, computing in a number format, executed in one way."""
 
     def context(
-        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None = None,
+        budget: int | None = None,
+        progress: Progress | None = None,
     ) -> Context:
         """Look at a whole image.
 
@@ -115,15 +128,19 @@ class RestorationModel(Protocol):
             seed: Where all noise comes from.
             truth: (1, 3, scale·H, scale·W) in [0, 1] where the network sees it.
             budget: Bytes that this may take on the device; None for no limit.
+            progress: Told how far this is; None for nobody.
         """
 
-    def restore(self, lq: Tensor, window: Window, context: Any) -> Tensor:
+    def restore(
+        self, lq: Tensor, window: Window, context: Any, progress: Progress | None = None
+    ) -> Tensor:
         """Restore a window: (1, 3, scale·h, scale·w), near [0, 1] but not clamped.
 
         Args:
             lq: (1, C, h, w), cut from `context.lq`.
             window: Where it was cut.
             context: What `context` gave for the image.
+            progress: Told how far this is; None for nobody.
         """
 
     def memory(self, width: int, height: int) -> int:
@@ -134,6 +151,22 @@ class RestorationModel(Protocol):
 
     def parts(self) -> Mapping[str, nn.Module]:
         """Its modules by name."""
+
+
+def require_components(family: str, config: ModelConfig, files: Mapping[str, Path]) -> None:
+    """Make sure that there is a file for every component of a network.
+
+    Raises:
+        CheckpointError: when one is missing.
+    """
+    missing = [component for component in config.components if component not in files]
+    if missing:
+        component, path = next(iter(files.items()))
+        raise CheckpointError(
+            f"{path} is the {component} of a {family} network, which needs its "
+            f"{' and '.join(missing)} too",
+            "name an entry of weights.toml, or of a registry of yours that lists both files",
+        )
 
 
 class ModelFamily(Protocol):
@@ -185,7 +218,7 @@ class ModelFamily(Protocol):
             any_stage: Whether a network that sees the truth will do.
 
         Raises:
-            CheckpointError: when a file cannot be read or trusted, or does not fit.
+            CheckpointError: when a file is missing, cannot be read or trusted, or does not fit.
         """
 
     def info(self, config: Any) -> ModelInfo:

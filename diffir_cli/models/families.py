@@ -20,18 +20,19 @@ class FamilyEntry:
     """`module:class` of its configuration, which loads no torch."""
     family: str
     """`module:object` of the family."""
-    components: tuple[str, ...] = ("model",)
-    """Names of the files that a network consists of."""
+    teachers: tuple[str, ...] = ()
+    """Names of files that hold a network of their own which only teaches another one."""
 
 
 FAMILIES: dict[str, FamilyEntry] = {
     "diffir": FamilyEntry(
-        "diffir_cli.models.diffir.config:ModelConfig", "diffir_cli.models.diffir.model:FAMILY"
+        "diffir_cli.models.diffir.config:ModelConfig",
+        "diffir_cli.models.diffir.model:FAMILY",
+        teachers=("stage1",),
     ),
     "resshift": FamilyEntry(
         "diffir_cli.models.resshift.config:ResShiftConfig",
         "diffir_cli.models.resshift.model:FAMILY",
-        ("denoiser", "autoencoder"),
     ),
 }
 """Known families by name; the first is that of registry entries which name none."""
@@ -45,17 +46,26 @@ def config_of(name: str, values: Mapping[str, Any]) -> ModelConfig:
     Raises:
         ValueError: when there is no such family, or the table has a fault.
     """
-    kind: type[ModelConfig] = _imported(_entry(name).config)
-    return kind.from_dict(values)
+    return config_type(name).from_dict(values)
 
 
-def components_of(name: str) -> tuple[str, ...]:
-    """Names of the files that a network of a family consists of.
+def config_type(name: str) -> type[ModelConfig]:
+    """The class of the configurations of a family's networks.
 
     Raises:
         ValueError: when there is no such family.
     """
-    return _entry(name).components
+    kind: type[ModelConfig] = _imported(_entry(name).config)
+    return kind
+
+
+def teachers_of(name: str) -> tuple[str, ...]:
+    """Names of the files of a family that hold a network which only teaches another one.
+
+    Raises:
+        ValueError: when there is no such family.
+    """
+    return _entry(name).teachers
 
 
 def _entry(name: str) -> FamilyEntry:

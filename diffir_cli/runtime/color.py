@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffir_cli.options import ColorFix
+from diffir_cli.runtime.memory import STRIP_ROWS
 
 _LEVELS = 5
 _HALO = 2**_LEVELS - 1
 """Pixels to which low() looks on each side."""
-_ROWS = 512
-"""Rows of a result that are worked on at a time, a multiple of every scale."""
 _REACH = 3
 """LQ pixels to which bicubic interpolation looks, and one more."""
 
@@ -59,8 +58,8 @@ def fix_colors(hq: Tensor, lq: Tensor, how: ColorFix) -> Tensor:
 
 def _strips(height: int) -> Iterator[tuple[int, int, int, int]]:
     """First and last row of each strip, and of what has to be seen for it."""
-    for first in range(0, height, _ROWS):
-        last = min(first + _ROWS, height)
+    for first in range(0, height, STRIP_ROWS):
+        last = min(first + STRIP_ROWS, height)
         yield first, last, max(first - _HALO, 0), min(last + _HALO, height)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from diffir_cli.errors import CheckpointError, WeightsError
+from diffir_cli.errors import WeightsError
 from diffir_cli.models.base import ModelInfo, RestorationModel
-from diffir_cli.models.families import components_of, find_family, recognise
+from diffir_cli.models.families import find_family, recognise
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.tensorfiles.containers import parameter_names
@@ -60,13 +60,6 @@ def load_weights(weights: WeightFile, any_stage: bool = False) -> RestorationMod
         return find_family(weights.family).load(weights.files, weights.config, any_stage)
     path = weights.path
     family, component = recognise(parameter_names(path), path)
-    others = [one for one in components_of(family.name) if one != component]
-    if others:
-        raise CheckpointError(
-            f"{path} is the {component} of a {family.name} network, which needs its "
-            f"{' and '.join(others)} too",
-            "name an entry of weights.toml, or of a registry of yours that lists both files",
-        )
     return family.load({component: path}, weights.config, any_stage)
 
 

@@ -9,13 +9,15 @@ import torch
 
 from diffir_cli.errors import DeviceError
 from diffir_cli.models.base import ModelInfo, RestorationModel
-from diffir_cli.options import MemoryLimits
+from diffir_cli.options import ColorFix, MemoryLimits
 from diffir_cli.util.device_memory import available_bytes, format_bytes
 
 _SHARE = 0.9
 """Of what is free, how much is used unless a limit is given."""
 CANVAS_SHARE = 0.25
 """Of the budget, how much the result of tiles may take before it is put into a file."""
+STRIP_ROWS = 512
+"""Rows of a result that are finished at a time, a multiple of every scale."""
 _SMALLEST_TILE = 64
 """Smaller ones are not chosen, but can be asked for."""
 
@@ -32,16 +34,47 @@ class Plan:
     """Bytes that may be used; None for no limit."""
 
 
+@dataclass(frozen=True)
+class Finish:
+    """What is done with a result once the network is through."""
+
+    strength: float = 1.0
+    """Share of the network in it; the rest is the image, resized."""
+    color_fix: ColorFix = ColorFix.NONE
+    """Where its colours come from."""
+
+    def memory(self, width: int, height: int) -> int:
+        """Bytes that this takes beside a result of so many pixels."""
+        strip = width * min(height, STRIP_ROWS)
+        return max(
+            _BLEND_BYTES * strip if self.strength < 1 else 0,
+            _WAVELET_BYTES * strip if self.color_fix is ColorFix.WAVELET else 0,
+        )
+
+
+_BLEND_BYTES, _WAVELET_BYTES = 41, 264
+"""For each pixel of a strip that is blended with the input or gets its colours, as measured."""
+
+
 def plan_run(
     model: RestorationModel,
     width: int,
     height: int,
     device: torch.device,
     limits: MemoryLimits,
+    finish: Finish | None = None,
 ) -> Plan:
     """The whole image where it fits, else the largest tiles that do.
 
     Networks that are made for tiles get theirs, or smaller ones.
+
+    Args:
+        model: The network.
+        width: LQ pixels.
+        height: LQ pixels.
+        device: Where it runs.
+        limits: What the user allows.
+        finish: What is done with the result; None for as little as possible.
 
     Raises:
         DeviceError: when more is needed than there is, and tiles are not wanted or do not help.
@@ -50,9 +83,11 @@ def plan_run(
     available = available_bytes(device)
     budget = limits.max_memory or (None if available is None else int(_SHARE * available))
     context = model.context_memory(width, height, budget)
+    lq, hq = (4 * width * height * channels for channels in (info.channels, 3 * info.scale**2))
+    finishing = (finish or Finish()).memory(info.scale * width, info.scale * height)
 
     def need(side: int) -> int:
-        return max(model.memory(min(side, width), min(side, height)), context)
+        return max(model.memory(min(side, width), min(side, height)), context, finishing)
 
     if limits.tile:
         side = max(_multiple(limits.tile, info), info.multiple)
@@ -64,17 +99,17 @@ def plan_run(
                 "use a smaller --tile, or raise --max-memory",
             )
         return Plan(needed, side, budget)
-    whole = need(max(width, height))
+    whole = max(need(max(width, height)), lq + hq + finishing)
     # What a network was made for holds unless the user wants no tiles at all.
     wanted = info.tiling.tile if limits.tile is None else 0
     if (budget is None or whole <= budget) and not 0 < wanted < max(width, height):
         return Plan(whole, 0, budget)
-    lq, hq = (4 * width * height * channels for channels in (info.channels, 3 * info.scale**2))
     # Beyond that share the result lies in a file.
     canvas = lq + (hq if budget is None else min(hq, int(CANVAS_SHARE * budget)))
     if limits.tile is None:
         for side in _tile_sides(max(width, height), wanted, limits.overlap, info):
-            needed = max(canvas + model.memory(min(side, width), min(side, height)), context)
+            tile = model.memory(min(side, width), min(side, height))
+            needed = max(canvas + max(tile, finishing), context)
             if budget is None or needed <= budget:
                 return Plan(needed, side, budget)
     raise DeviceError(

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture
 from diffir_cli.imaging.source import PictureOptions, Source
-from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
+from diffir_cli.models.progress import Progress, part_of
 from diffir_cli.options import AlphaMode, Precision
 from diffir_cli.runtime.runner import ModelRunner
+from diffir_cli.util.diffusion_fill import smooth_fill
 from diffir_cli.util.text import shown
 from diffir_cli.version import __version__
 from diffir_cli.weights.locate import WeightFile
@@ -41,6 +42,7 @@ def restore_picture(
     alpha: AlphaMode = AlphaMode.LANCZOS,
     software: str = "",
     strength: float = 1.0,
+    progress: Progress | None = None,
 ) -> RestoredPicture:
     """Restore a picture.
 
@@ -52,29 +54,33 @@ def restore_picture(
         alpha: What becomes of transparency.
         software: What made the result, for the file.
         strength: Share of the network in the result; the rest is the picture, resized.
+        progress: Told how far this is; None for nobody.
 
     Raises:
         DeviceError: when the picture does not fit into memory.
         WeightsError: when the network produced NaN or infinite values.
     """
-    if picture.alpha is not None and holes is not None:
-        # What is filled is to be seen.
-        alpha_white = np.iinfo(picture.alpha.dtype).max
-        picture = replace(picture, alpha=np.where(holes, alpha_white, picture.alpha))
     rgb = picture.rgb
     if picture.alpha is not None and holes is None:
         rgb = bleed(rgb, picture.alpha)
-    found = runner.run(rgb, seed, mask=holes, strength=strength)
+    twice = picture.alpha is not None and alpha is AlphaMode.NETWORK
+    own = part_of(progress, 0.0, 0.5 if twice else 1.0)
+    found = runner.run(rgb, seed, mask=holes, strength=strength, progress=own)
     pixels = found.pixels
-    if picture.grey or _is_grey(picture.rgb):
+    if picture.grey or _is_grey(picture):
         # Grey stays grey, whatever the mode of the file.
         grey = pixels.mean(axis=2, keepdims=True)
         pixels = np.repeat(np.rint(grey), 3, axis=2).astype(pixels.dtype)
+    if holes is not None and picture.alpha is not None:
+        # What was filled is there to be seen.
+        seen = picture.alpha.dtype.type(np.iinfo(picture.alpha.dtype).max)
+        picture = replace(picture, alpha=np.where(holes, seen, picture.alpha))
     result = picture.restored(pixels, software)
     if picture.alpha is not None and alpha is AlphaMode.DROP:
         result = replace(result, alpha=None)
     if picture.alpha is not None and alpha is AlphaMode.NETWORK:
-        result = replace(result, alpha=_through_network(runner, picture.alpha, seed, result))
+        own = part_of(progress, 0.5, 1.0)
+        result = replace(result, alpha=_through_network(runner, picture.alpha, seed, result, own))
     return RestoredPicture(result, found.precision, found.tile, found.redone)
 
 
@@ -93,7 +99,11 @@ def check_holes(runner: ModelRunner, given: bool, name: str) -> None:
 
 
 def restore_source(
-    runner: ModelRunner, source: Source, options: PictureOptions, weights: WeightFile
+    runner: ModelRunner,
+    source: Source,
+    options: PictureOptions,
+    weights: WeightFile,
+    progress: Progress | None = None,
 ) -> RestoredPicture:
     """Restore a picture that was read and finish it: its size, background and metadata.
 
@@ -110,6 +120,7 @@ def restore_source(
         options.alpha,
         origin,
         options.strength,
+        progress,
     )
     result = found.picture.resized(source.size_of_result(options, runner.info.scale))
     if options.background is not None:
@@ -117,10 +128,18 @@ def restore_source(
     return replace(found, picture=result.stripped() if options.strip_metadata else result)
 
 
-def _is_grey(rgb: NDArray[Any]) -> bool:
-    """Whether the channels of a picture agree everywhere."""
-    first = rgb[:, :, 0]
-    return all(np.array_equal(first, rgb[:, :, channel]) for channel in (1, 2))
+def _is_grey(picture: Picture) -> bool:
+    """Whether the channels of a picture agree wherever anything is to be seen.
+
+    A level of 8 bits apart is what lossy formats make of grey.
+    """
+    first, second, third = (picture.rgb[:, :, channel] for channel in range(3))
+    most = 257 if picture.deep else 1
+    seen = True if picture.alpha is None else picture.alpha > 0
+    return all(
+        bool((np.where(seen, np.maximum(one, other) - np.minimum(one, other), 0) <= most).all())
+        for one, other in ((first, second), (second, third), (first, third))
+    )
 
 
 def provenance(weights: WeightFile, seed: int) -> str:
@@ -137,12 +156,17 @@ def is_provenance(software: str, weights: WeightFile, seed: int) -> bool:
 
 
 def _through_network(
-    runner: ModelRunner, alpha: NDArray[Any], seed: int, result: Picture
+    runner: ModelRunner,
+    alpha: NDArray[Any],
+    seed: int,
+    result: Picture,
+    progress: Progress | None,
 ) -> NDArray[Any] | None:
     """Alpha as a grey picture of its own; what a network would only trouble is resized instead."""
     if runner.info.takes_mask or alpha.min() == alpha.max():
         return result.alpha
-    planes = runner.restore(np.repeat(alpha[:, :, None], 3, axis=2), seed)
+    grey = np.repeat(alpha[:, :, None], 3, axis=2)
+    planes = runner.run(grey, seed, progress=progress).pixels
     return np.rint(planes.mean(axis=2)).astype(alpha.dtype)
 
 

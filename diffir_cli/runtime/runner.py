@@ -6,6 +6,7 @@ means the same image on every device and whatever the tiles.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import threading
@@ -19,15 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffir_cli.errors import DeviceError, WeightsError
-from diffir_cli.imaging.picture import resize_lanczos
 from diffir_cli.models.base import Context, ModelInfo, RestorationModel, Window
+from diffir_cli.models.progress import Progress, part_of
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
+from diffir_cli.runtime.blend import blend
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
-from diffir_cli.runtime.memory import CANVAS_SHARE, Plan, plan_run
+from diffir_cli.runtime.memory import CANVAS_SHARE, STRIP_ROWS, Finish, Plan, plan_run
 from diffir_cli.util.device_memory import available_bytes
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
-from diffir_cli.util.tiling import blended
+from diffir_cli.util.tiling import blended, tile_places
 from diffir_cli.util.transfer import KINDS, to_host, to_tensor, white_level
 
 _log = logging.getLogger(__name__)
@@ -121,6 +123,7 @@ class ModelRunner:
         gt: NDArray[Any] | None = None,
         mask: NDArray[np.bool_] | None = None,
         strength: float = 1.0,
+        progress: Progress | None = None,
     ) -> Restored:
         """Restore an image of 8 or 16 bits a channel, or of fractions.
 
@@ -132,6 +135,7 @@ class ModelRunner:
                 result is `lq` to the bit.
             strength: Share of the network in the result, 0 to 1; the rest is `lq`, resized by
                 Lanczos.
+            progress: Told how far this is; None for nobody.
 
         Returns:
             The image, rounded or truncated as `info.rounds` says. Fractions are neither.
@@ -160,7 +164,8 @@ class ModelRunner:
                 holes = torch.tensor(mask)[None, None].float()
                 tensor = torch.cat([tensor * (1 - holes), holes], dim=1)
             truth = None if gt is None else to_tensor(gt)
-            hq, tile, redone = self._run(tensor, seed, truth, precision)
+            finish = Finish(strength, self.color_fix)
+            hq, tile, redone = self._run(tensor, seed, truth, precision, finish, progress)
             pixels = _finished(hq, lq, mask, strength, self.info.rounds)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -172,14 +177,20 @@ class ModelRunner:
             "use a smaller --tile, or a machine with more memory",
         )
 
-    def plan(self, width: int, height: int, deep: bool = False) -> Plan:
+    def plan(self, width: int, height: int, deep: bool = False, strength: float = 1.0) -> Plan:
         """How an image of so many LQ pixels will be executed; needs no image.
+
+        Args:
+            width: LQ pixels.
+            height: LQ pixels.
+            deep: Whether it has more than 8 bits a channel.
+            strength: Share of the network in the result.
 
         Raises:
             DeviceError: when it does not fit into memory.
         """
-        model = self._model(self.precision_for(deep))
-        return plan_run(model, width, height, self.device, self.limits)
+        model, finish = self._model(self.precision_for(deep)), Finish(strength, self.color_fix)
+        return plan_run(model, width, height, self.device, self.limits, finish)
 
     @torch.inference_mode()
     def run_tensor(self, lq: Tensor, seed: int = 0, truth: Tensor | None = None) -> Tensor:
@@ -193,7 +204,8 @@ class ModelRunner:
         Returns:
             (1, 3, scale·H, scale·W), float32 on the device, not clamped.
         """
-        return self._run(lq, seed, truth, self.precision_for())[0]
+        finish = Finish(color_fix=self.color_fix)
+        return self._run(lq, seed, truth, self.precision_for(), finish)[0]
 
     def _model(self, precision: Precision) -> RestorationModel:
         dtype = dtype_of(precision)
@@ -203,21 +215,32 @@ class ModelRunner:
             return self._models[dtype]
 
     def _run(
-        self, lq: Tensor, seed: int, truth: Tensor | None, precision: Precision
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None,
+        precision: Precision,
+        finish: Finish,
+        progress: Progress | None = None,
     ) -> tuple[Tensor, int, int]:
         """(1, 3, scale·H, scale·W) in float32, the side of the tiles, and how many were redone."""
         height, width = lq.shape[-2:]
         model = self._model(precision)
-        plan = plan_run(model, width, height, self.device, self.limits)
+        plan = plan_run(model, width, height, self.device, self.limits, finish)
         _log.info(
             "%d×%d pixels need about %d MiB on %s in %s",
             *(width, height, plan.needed >> 20, self.device, precision.value),
         )
+        before = self.info.context_share
         with tf32(False):
-            context = model.context(lq, seed, truth, plan.budget)
+            context = model.context(lq, seed, truth, plan.budget, part_of(progress, 0.0, before))
+        if progress:
+            progress(before)
         work = _Windows(self, context, precision)
         with tf32(precision is Precision.TF32):
-            hq = work.restored(plan.tile)
+            hq = work.restored(plan.tile, part_of(progress, before, 1.0))
+        if progress:
+            progress(1.0)
         scale = self.info.scale
         hq = hq[..., : scale * height, : scale * width].float()
         return fix_colors(hq, lq[:, :3], self.color_fix), work.tile, work.redone
@@ -230,28 +253,30 @@ class _Windows:
         self.runner, self.context, self.precision = runner, context, precision
         self.tile = self.redone = 0
 
-    def restored(self, tile: int) -> Tensor:
+    def restored(self, tile: int, progress: Progress | None) -> Tensor:
         """The whole image, by tiles where their side is not 0."""
         lq = self.context.lq
         if tile:
-            return self._tiled(lq, tile, 0, 0, self._finite)
-        return self._finite(lq, 0, 0)
+            return self._tiled(lq, tile, 0, 0, self._finite, progress)
+        return self._finite(lq, 0, 0, progress)
 
-    def _finite(self, lq: Tensor, left: int, top: int) -> Tensor:
+    def _finite(self, lq: Tensor, left: int, top: int, progress: Progress | None) -> Tensor:
         """A window's result, in fp32 where half precision overflowed.
 
         The whole window again, since what its parts share cannot hold in half precision what
         overflowed there.
         """
-        hq = self._restored(lq, left, top, self.precision)
-        if dtype_of(self.precision).itemsize < 4 and not torch.isfinite(hq).all():
+        hq = self._restored(lq, left, top, progress, self.precision)
+        if dtype_of(self.precision).itemsize < 4 and not _is_finite(hq):
             size = f"{lq.shape[3]}×{lq.shape[2]} pixels"
             _log.warning("%s overflowed: %s are restored again in fp32", self.precision.value, size)
             self.redone += 1
-            hq = self._restored(lq, left, top, Precision.FP32)
+            hq = self._restored(lq, left, top, progress, Precision.FP32)
         return hq
 
-    def _restored(self, lq: Tensor, left: int, top: int, precision: Precision) -> Tensor:
+    def _restored(
+        self, lq: Tensor, left: int, top: int, progress: Progress | None, precision: Precision
+    ) -> Tensor:
         """A window's result; where memory runs out, by smaller tiles.
 
         Raises:
@@ -261,7 +286,7 @@ class _Windows:
         height, width = lq.shape[2:]
         model = runner._model(precision)
         window = Window(left, top, width, height)
-        hq = unless_out_of_memory(partial(model.restore, lq, window, self.context))
+        hq = unless_out_of_memory(partial(model.restore, lq, window, self.context, progress))
         if hq is not None:
             return hq
         if runner.device.type == "cuda":
@@ -272,9 +297,12 @@ class _Windows:
                 f"{runner.device} ran out of memory at {width}×{height} pixels",
                 "use a smaller --tile",
             )
-        return self._tiled(lq, tile, left, top, partial(self._restored, precision=precision))
+        restore = partial(self._restored, precision=precision)
+        return self._tiled(lq, tile, left, top, restore, progress)
 
-    def _tiled(self, lq: Tensor, tile: int, left: int, top: int, restore: Any) -> Tensor:
+    def _tiled(
+        self, lq: Tensor, tile: int, left: int, top: int, restore: Any, progress: Progress | None
+    ) -> Tensor:
         """By overlapping tiles, the result in a file where it is a large part of what is free."""
         _log.info("tiles of %d pixels", tile)
         self.tile = tile
@@ -283,11 +311,22 @@ class _Windows:
         bound = math.inf if available is None else CANVAS_SHARE * available
         overlap = min(limits.overlap, tile // 2)
 
+        height, width = lq.shape[2:]
+        count = len(tile_places(height, width, tile, overlap, info.multiple))
+        numbers = itertools.count()
+
         def placed(part: Tensor, x: int, y: int) -> Tensor:
-            hq: Tensor = restore(part, left + x, top + y)
+            number = next(numbers)
+            own = part_of(progress, number / count, (number + 1) / count)
+            hq: Tensor = restore(part, left + x, top + y, own)
             return hq
 
         return blended(lq, info.scale, tile, overlap, info.multiple, placed, bound)
+
+
+def _is_finite(hq: Tensor) -> bool:
+    """Whether there is no NaN and nothing infinite; unlike `isfinite` without a copy."""
+    return all(bool(torch.isfinite(end)) for end in torch.aminmax(hq))
 
 
 def _finished(
@@ -298,18 +337,18 @@ def _finished(
     Raises:
         WeightsError: when it is not finite.
     """
-    if not torch.isfinite(hq).all():
+    if not _is_finite(hq):
         raise WeightsError(
             "the network produced NaN or infinite values", "are the weights damaged? try others"
         )
-    if strength < 1:
-        shape = hq.shape[2], hq.shape[3]
-        plain = resize_lanczos(lq.astype(np.float32) / np.float32(white_level(lq)), shape)
-        hq = hq * strength + (1 - strength) * torch.from_numpy(plain).permute(2, 0, 1).to(hq)
-    levels = hq[0].clamp_(0, 1).mul_(white_level(lq))
+    hq = blend(hq, lq, strength)
     kind = KINDS[lq.dtype.name]
-    if rounds and not kind.is_floating_point:
-        levels.round_()
-    pixels = to_host(levels.permute(1, 2, 0).to(kind).contiguous()).numpy()
-    pixels = pixels.astype(lq.dtype, copy=False)
+    pixels = np.empty((*hq.shape[2:], 3), lq.dtype)
+    # A strip at a time, since copies of all levels would take as much as the result.
+    for first in range(0, hq.shape[2], STRIP_ROWS):
+        levels = hq[0, :, first : first + STRIP_ROWS].clamp_(0, 1).mul_(white_level(lq))
+        if rounds and not kind.is_floating_point:
+            levels.round_()
+        strip = to_host(levels.permute(1, 2, 0).to(kind).contiguous()).numpy()
+        pixels[first : first + STRIP_ROWS] = strip
     return pixels if mask is None else np.where(mask[:, :, None], pixels, lq)

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -33,36 +32,10 @@ from diffir_cli.training.sources import (
     StoredPairs,
     Windows,
 )
+from diffir_cli.training.trainable import Batch, Prior
+from diffir_cli.util.names import by_stem, stem_of
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Crops in [0, 1]."""
-
-    lq: Tensor
-    """(B, in_channels, patch, patch)."""
-    gt: Tensor
-    """(B, 3, scale·patch, scale·patch)."""
-    natural: Tensor | None = None
-    """Where `gt` is sharpened, the truth as it was."""
-    soft: Tensor | None = None
-    """What another network made of `lq`, of the shape of `gt`, to be learned from beside it."""
-
-    def to(self, device: torch.device) -> Batch:
-        """The same crops on a device, in the channels-last layout."""
-        tensors = (self.lq, self.gt, self.natural, self.soft)
-        return Batch(*(_moved(tensor, device) for tensor in tensors))  # type: ignore[arg-type]
-
-    @property
-    def real(self) -> Tensor:
-        """What a discriminator must take for real: a sharpened truth would teach it halos."""
-        return self.gt if self.natural is None else self.natural
-
-
-def _moved(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device, memory_format=torch.channels_last)
 
 
 class Crops:
@@ -79,8 +52,12 @@ class Crops:
         self.seed = seed
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Crops:
+    def of(cls, recipe: Recipe, prior: Prior | None = None) -> Crops:
         """The crops of a recipe.
+
+        Args:
+            recipe: Which photos, and how they are cut.
+            prior: What the network reads behind RGB, where it does.
 
         Raises:
             InputError: when a photo cannot be read, pairs do not match, or all are too small.
@@ -91,7 +68,7 @@ class Crops:
         if not data.pairs_share and any(map(os.path.isdir, data.pairs_lq)):
             _log.warning("data.pairs_share is 0: the pairs of data.pairs_lq are not used")
         largest = max(patch for _, patch, _ in data.sizes())
-        if recipe.model.in_channels == 6:
+        if prior is not None:
             largest = data.window
         sources: list[tuple[PairSource, float]] = []
         photos_share = round(1 - data.pairs_share - data.frames_share, 9)
@@ -106,12 +83,12 @@ class Crops:
             how = data.augment, data.sharpen_gt, data.pairs_below
             stored = StoredPairs(real, scale, largest, *how)
             sources.append((stored, data.pairs_share))
-        if recipe.model.in_channels == 6:
+        if prior is not None:
             windows = []
             for number, (source, share) in enumerate(sources):
                 count = max(1, round(share * data.windows))
                 seed = recipe.seed, number
-                drawn = Windows(source, count, data.window, data.augment, seed)
+                drawn = Windows(source, count, data.window, data.augment, seed, prior)
                 windows.append((drawn, share))
             return cls(windows, recipe.seed)
         return cls(sources, recipe.seed)
@@ -234,26 +211,22 @@ def _matched(
 def _pairs_by_name(
     lq_folders: Sequence[str], gt_folders: Sequence[str], count: int | None
 ) -> list[tuple[Path, Path]]:
-    found: dict[str, Path] = {}
-    for path in _paths(gt_folders):
-        if path.stem in found:
-            raise InputError(
-                f"{found[path.stem]} and {path} have the same name apart from the extension",
-                "move one away, or give one ground-truth folder for each folder of degraded images",
-            )
-        found[path.stem] = path
+    found = by_stem(
+        _paths(gt_folders),
+        "move one away, or give one ground-truth folder for each folder of degraded images",
+    )
     paths = _paths(lq_folders)[:count]
     for path in paths:
-        if path.stem not in found:
+        if stem_of(path) not in found:
             raise InputError(
                 f"{path} has no matching file named {path.stem!r} in {', '.join(gt_folders)}",
                 "give both the same name; equal numbers of folders are paired in order",
             )
-    spare = len(found.keys() - {path.stem for path in paths})
+    spare = len(found.keys() - {stem_of(path) for path in paths})
     if spare and count is None:
         where = ", ".join(gt_folders)
         _log.warning("%d of %d images of %s have no matching file", spare, len(found), where)
-    return [(path, found[path.stem]) for path in paths]
+    return [(path, found[stem_of(path)]) for path in paths]
 
 
 def _read_pair(lq_path: Path, gt_path: Path, scale: int) -> Pair:

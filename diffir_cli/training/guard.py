@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from diffir_cli.training.losses import squared_error
+from diffir_cli.training.losses import typical_error
 from diffir_cli.training.recipe import PixelLoss
 
 _SMOOTHED_OVER = 8
@@ -73,5 +73,5 @@ def sizes(terms: Mapping[str, float], pixel: PixelLoss) -> dict[str, float]:
     """
     judged = {name: value for name, value in terms.items() if name not in ("gan", "features")}
     if pixel is PixelLoss.PSNR and "rec" in judged:
-        judged["rec"] = squared_error(judged["rec"])
+        judged["rec"] = typical_error(judged["rec"])
     return judged

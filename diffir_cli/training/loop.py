@@ -12,32 +12,25 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diffir_cli.errors import DiffIRError, RecipeError
-from diffir_cli.models.diffir.checkpoint import save_weights
-from diffir_cli.models.diffir.networks import DiffIRS1
-from diffir_cli.options import Precision
 from diffir_cli.runtime.device import choose_device
-from diffir_cli.training.data import Batch, Crops, Prefetched
-from diffir_cli.training.diffir.stage1 import stage1_losses
-from diffir_cli.training.diffir.stage2 import Noise, stage2_losses
-from diffir_cli.training.diffir.stage3 import AdversarialLosses
-from diffir_cli.training.distillation import load_distiller
+from diffir_cli.training.data import Crops, Prefetched
 from diffir_cli.training.ema import EMA
+from diffir_cli.training.families import build_trainable
 from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.optimizer import build_optimizer
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.setup import build, load_teacher, trainable
 from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.state import (
     has_learnt,
@@ -46,6 +39,7 @@ from diffir_cli.training.state import (
     whole_state,
     write_state,
 )
+from diffir_cli.training.trainable import Batch, Noise
 from diffir_cli.training.validate import Validation
 from diffir_cli.util.files import make_folder
 from diffir_cli.util.out_of_memory import oom_errors
@@ -73,6 +67,8 @@ class Progress:
     """Sum of the terms, averaged since the last report."""
     per_second: float
     """Iterations a second since the last report."""
+    pixels_per_second: float
+    """LQ pixels of crops a second since the last report."""
     psnr: float | None = None
     """Validation PSNR in dB, when it was just measured."""
 
@@ -114,29 +110,25 @@ class Trainer:
                 fault = f"a batch of {batch} is no multiple of {self.world.size} processes"
                 raise RecipeError(recipe.name, [fault])
         torch.manual_seed(recipe.seed)
-        self.teacher = load_teacher(recipe) if recipe.stage > 1 else None
+        self.trainable = build_trainable(recipe, self.world)
         make_folder(out)
-        self.model = build(recipe, self.teacher).to(self.world.device)
+        self.model = self.trainable.network
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.teacher is not None:
-            self.teacher.to(self.world.device)
-        self.parameters = trainable(self.model, recipe)
+        self.parameters = [one for one in self.model.parameters() if one.requires_grad]
         self.ema = EMA(self.model, recipe.ema)
-        self.distiller = load_distiller(recipe, self.world.device)
-        self.optimizer = build_optimizer(self.model, recipe.optimizer)
-        self.adversarial_losses = (
-            AdversarialLosses(recipe, self.world) if recipe.stage == 3 else None
-        )
+        self.optimizer = build_optimizer(self.model, self.trainable.parts, recipe.optimizer)
         self.guard = Guard(recipe.loss_spike_ratio)
         self.iteration, self.seconds, self.kept = 0, 0.0, -1
         self.returned, self.rolled_back_at = 0, 0
         self.losses: list[float] = []
+        self.pixels = 0
         self.digest = identity(recipe)
         if has_learnt(self._state):
             self._resume()
-        shared = partial(Crops.of(recipe).batch, rank=self.world.rank, world=self.world.size)
-        self.crops = Prefetched(shared)
-        self.validation = Validation.of(recipe) if self.world.is_first else None
+        prior = self.trainable.prior
+        crops = Crops.of(recipe, prior)
+        self.crops = Prefetched(partial(crops.batch, rank=self.world.rank, world=self.world.size))
+        self.validation = Validation.of(recipe, prior) if self.world.is_first else None
         self.log = TrainingLog(out, self.iteration, self.world.is_first)
 
     def fit(self, report: Callable[[Progress], None] = lambda _progress: None) -> Result:
@@ -151,7 +143,7 @@ class Trainer:
         """
         with stop_signals() as stopped:
             started = time.monotonic() - self.seconds
-            reported = time.monotonic(), self.iteration
+            reported, self.pixels = (time.monotonic(), self.iteration), 0
             while True:
                 self.seconds = time.monotonic() - started
                 share, stop = self.world.largest(self._share(), float(bool(stopped)))
@@ -159,11 +151,13 @@ class Trainer:
                 validate = finished or self._is_time(self.recipe.validation.every)
                 if self.losses and (validate or self._is_time(self.recipe.log_every)):
                     now = time.monotonic()
-                    speed = (self.iteration - reported[1]) / max(now - reported[0], 1e-9)
+                    took = max(now - reported[0], 1e-9)
+                    speed = (self.iteration - reported[1]) / took, self.pixels / took
                     psnr = self._validate() if validate else None
                     loss = sum(self.losses) / len(self.losses)
-                    self._record(Progress(self.iteration, share, loss, speed, psnr), report)
-                    self.losses, reported = [], (time.monotonic(), self.iteration)
+                    self._record(Progress(self.iteration, share, loss, *speed, psnr), report)
+                    self.losses, self.pixels = [], 0
+                    reported = time.monotonic(), self.iteration
                 if stop or finished or self._is_time(self.recipe.save_every):
                     there = self.weights.exists() and self._state.exists()
                     calm = self.guard.is_calm
@@ -174,9 +168,9 @@ class Trainer:
                 if stop or finished:
                     break
                 terms = self._iterate(share)
-                if self.guard.has_collapsed(sizes(terms, self.recipe.loss.pixel)):
+                if self.guard.has_collapsed(self._judged(terms, share)):
                     self._return(sum(terms.values()))
-                    reported = time.monotonic(), self.iteration
+                    reported, self.pixels = (time.monotonic(), self.iteration), 0
                 else:
                     self.losses.append(sum(terms.values()))
                     self._decay_rollbacks()
@@ -204,11 +198,11 @@ class Trainer:
             "model": self.model.state_dict(),
             "average": self.ema.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "critics": self.adversarial_losses.state_dict() if self.adversarial_losses else {},
+            "critics": self.trainable.state_dict(),
             "guard": self.guard.state(),
             "returned": [self.returned, self.rolled_back_at],
         }
-        save_weights(self.weights, self.ema.average, header)  # type: ignore[arg-type]
+        self.trainable.save(self.weights, self.ema.average, header)
         write_state(self._state, state)
 
     @property
@@ -226,8 +220,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.ema.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.adversarial_losses is not None:
-                self.adversarial_losses.load_state_dict(state["critics"])
+            self.trainable.load_state_dict(state["critics"])
             self.guard.restore(state["guard"])
             self.iteration, self.seconds = state["iteration"], state["seconds"]
             self.losses, (self.returned, self.rolled_back_at) = state["losses"], state["returned"]
@@ -284,20 +277,30 @@ class Trainer:
         A loss or gradient that is no number updates nothing, and is returned as it is.
         """
         rates = self.recipe.optimizer, self.iteration, share, self.recipe.iterations
-        sizes = self.recipe.data.sizes()
-        _, patch, size = next(row for row in reversed(sizes) if share >= row[0])
+        patch, size = self._crops(share)
         with oom_errors(
             f"a batch of {size} crops of {patch}×{patch} pixels does not fit into memory",
             _MORE_MEMORY if self.kept > 0 else _SMALLER_BATCH,
         ):
             return self._learn(self._batch(patch, size), size, learning_rate(*rates))
 
+    def _crops(self, share: float) -> tuple[int, int]:
+        """Side of a crop in LQ pixels and crops an iteration at a share of the schedule."""
+        rows = reversed(self.recipe.data.sizes())
+        return next((patch, size) for begin, patch, size in rows if share >= begin)
+
+    def _judged(self, terms: dict[str, float], share: float) -> dict[str, float]:
+        """The terms of a loss as the guard sees them: crops of another size have other errors."""
+        patch, size = self._crops(share)
+        judged = sizes(terms, self.recipe.loss.pixel)
+        return {f"{name} of {size} crops of {patch}": value for name, value in judged.items()}
+
     def _learn(self, batch: Batch, size: int, rate: float) -> dict[str, float]:
         """Take one step down the gradient of this process's share of `size` crops."""
         optimizer = self.recipe.optimizer
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self._lr_factor
-        losses = self._losses(batch, size)
+        losses = self.trainable.losses(batch, self._noise(size), self.iteration)
         terms = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
         terms.sum().backward()
@@ -306,42 +309,27 @@ class Trainer:
         if not (all(map(math.isfinite, policy)) and torch.isfinite(norm)):
             return dict.fromkeys(losses, math.nan)
         self.optimizer.step()
-        if self.adversarial_losses is not None:
-            opposing = self.adversarial_losses.learn(batch, rate / optimizer.lr, self._lr_factor)
-            if not math.isfinite(opposing):
-                return dict.fromkeys(losses, math.nan)
+        opposing = self.trainable.after_update(batch, rate / optimizer.lr, self._lr_factor)
+        if not math.isfinite(opposing):
+            return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
+        self.pixels += size * batch.lq.shape[2] * batch.lq.shape[3]
         return dict(zip(losses, policy, strict=True))
 
     def _batch(self, patch: int, size: int) -> Batch:
-        batch = self.crops.batch(self.iteration, patch, size).to(self.world.device)
-        if self.distiller is None:
-            return batch
-        bf16 = self.recipe.precision is Precision.BF16
-        return replace(batch, soft=self.distiller(batch.lq, bf16))
+        return self.crops.batch(self.iteration, patch, size).to(self.world.device)
 
-    def _losses(self, batch: Batch, size: int) -> dict[str, Tensor]:
-        bf16 = self.recipe.precision is Precision.BF16
-        if isinstance(self.model, DiffIRS1):
-            return stage1_losses(self.model, batch, self.recipe.loss, bf16)
+    def _noise(self, size: int) -> Noise:
         mixed = np.random.SeedSequence([self.recipe.seed, self.iteration])
         seed = int(mixed.generate_state(1, np.uint64)[0] >> np.uint64(1))
-        return stage2_losses(
-            self.model,
-            self.teacher,
-            batch,
-            self.recipe.loss,
-            Noise(seed, size, self.world.rank, self.world.size),
-            with_image=self.iteration >= self.recipe.loss.ipr_only,
-            bf16=bf16,
-            critic=None if self.adversarial_losses is None else self.adversarial_losses.terms,
-        )
+        return Noise(seed, size, self.world.rank, self.world.size)
 
     def _validate(self) -> float | None:
         if self.validation is None:
             return None
-        return self.validation.psnr(self.ema.average, self.world.device)  # type: ignore[arg-type]
+        model = self.trainable.restoration_model(self.ema.average)
+        return self.validation.psnr(model, self.world.device)
 
     def _record(self, progress: Progress, report: Callable[[Progress], None]) -> None:
         rate = self.optimizer.param_groups[0]["lr"]

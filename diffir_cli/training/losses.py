@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diffir_cli.models.diffir.networks import DIRformer
-from diffir_cli.training.data import Batch
-from diffir_cli.training.recipe import IPRLoss, LossRecipe, PixelLoss
-
-
-def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> Tensor:
-    """HQ, (B, 3, scale·H, scale·W) in fp32; only the DIRformer ever computes in bf16."""
-    with torch.autocast(lq.device.type, torch.bfloat16, bf16):
-        hq: Tensor = dirformer(lq, ipr)
-    return hq.float()
+from diffir_cli.training.recipe import LossRecipe, PixelLoss
+from diffir_cli.training.trainable import Batch
 
 
 def reconstruction_loss(hq: Tensor, gt: Tensor, kind: PixelLoss = PixelLoss.L1) -> Tensor:
@@ -35,9 +26,9 @@ def _distance(difference: Tensor, weights: Tensor, kind: PixelLoss) -> Tensor:
     return (10 * torch.log10(errors + _LEAST_ERROR) + 50).mean() / 100
 
 
-def squared_error(loss: float) -> float:
-    """The mean squared error that the loss in decibels of `_distance` stands for."""
-    return float(10 ** (10 * min(loss, _WORST_LOSS) - 5))
+def typical_error(loss: float) -> float:
+    """The root of the mean squared error that the loss in decibels of `_distance` stands for."""
+    return float(10 ** (5 * min(loss, _WORST_LOSS) - 2.5))
 
 
 _LEAST_ERROR = 1e-5
@@ -95,18 +86,3 @@ def _rec(hq: Tensor, target: Tensor, lq: Tensor, recipe: LossRecipe) -> Tensor:
         weights = (recipe.known_weight, recipe.hole_weight)
         return masked_loss(hq, target, lq[:, 3:], *weights, recipe.pixel)
     return reconstruction_loss(hq, target, recipe.pixel)
-
-
-def ipr_loss(z_hat: Tensor, z: Tensor, kind: IPRLoss) -> Tensor:
-    """L_diff, the distance of an estimated IPR from its target, both (B, 4C').
-
-    L1 is the mean |Ẑ − Z| (Eq. 13), L2 the mean (Ẑ − Z)² (Eq. 14), KL the sum of
-    Z log(Z / Ẑ) over their softmax, averaged over the batch (Eq. 15).
-    """
-    if kind is IPRLoss.L1:
-        return F.l1_loss(z_hat, z)
-    if kind is IPRLoss.L2:
-        return F.mse_loss(z_hat, z)
-    return F.kl_div(
-        z_hat.log_softmax(dim=1), z.log_softmax(dim=1), log_target=True, reduction="batchmean"
-    )

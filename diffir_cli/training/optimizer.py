@@ -24,25 +24,33 @@ from torch.optim.adam import adam
 from diffir_cli.training.recipe import OptimizerKind, OptimizerRecipe
 
 
-def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """The optimizer of a recipe for the parameters of a network that learn."""
+def build_optimizer(
+    model: nn.Module, parts: Iterable[nn.Module], recipe: OptimizerRecipe
+) -> torch.optim.Optimizer:
+    """The optimizer of a recipe for the parameters of a network that learn.
+
+    Args:
+        model: The network.
+        parts: Its parts; see `hidden_matrices`.
+        recipe: Which optimizer.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if recipe.kind is OptimizerKind.ADAM:
         return torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas)
-    chosen = {id(matrix) for matrix in hidden_matrices(model)}
+    chosen = {id(matrix) for matrix in hidden_matrices(parts)}
     matrices = [parameter for parameter in parameters if id(parameter) in chosen]
     others = [parameter for parameter in parameters if id(parameter) not in chosen]
     return Muon(matrices, others, recipe.lr, recipe.betas)
 
 
-def hidden_matrices(model: nn.Module) -> list[Tensor]:
+def hidden_matrices(parts: Iterable[nn.Module]) -> list[Tensor]:
     """The weights of linear layers and of dense convolutions, but the first and last of each part.
 
     Depthwise filters are no matrices, and the first and last layers work on pixels: each of their
     rows has a meaning of its own.
     """
     found: list[Tensor] = []
-    for part in model.children():
+    for part in parts:
         layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
         found += [
             layer.weight

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from diffir_cli.degradations.kinds import Degradation, MaskKind
-from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.families import DEFAULT_FAMILY, config_of
 from diffir_cli.options import Precision
 from diffir_cli.util.tables import plain
 
@@ -258,6 +258,8 @@ class Recipe:
 
     name: str = ""
     """What the weights are called."""
+    family: str = DEFAULT_FAMILY
+    """Which family of networks it trains."""
     stage: int = 1
     """1, 2 or 3; the third goes on from the second against a discriminator."""
     start: str = ""
@@ -269,7 +271,10 @@ class Recipe:
     `start` can do without, and, without `start`, of the first DIRformer; in stage 1, where they are
     optional and may be of either stage, every tensor of the same name and shape: a network can grow
     or shrink."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    autoencoder: str = ""
+    """Of latent networks, weights of the autoencoder, named in the same way; it does not learn."""
+    model: Any = field(default_factory=lambda: config_of(DEFAULT_FAMILY, {}))
+    """The configuration of the network, of a class of its family's."""
     data: DataRecipe = field(default_factory=DataRecipe)
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: LossRecipe = field(default_factory=LossRecipe)
@@ -304,7 +309,7 @@ class Recipe:
         values: dict[str, Any] = {}
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
-            if isinstance(value, ModelConfig):
+            if entry.name == "model":
                 values[entry.name] = value.to_dict()
             elif dataclasses.is_dataclass(value):
                 inner = dataclasses.fields(value)

@@ -7,39 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.degradations.kinds import Degradation, MaskKind
-from diffir_cli.models.diffir.config import SMALLEST_WINDOW
 from diffir_cli.options import Precision
-from diffir_cli.training.recipe import (
-    AdversarialRecipe,
-    DataRecipe,
-    Discriminator,
-    LearningRate,
-    LossRecipe,
-    Optimization,
-    OptimizerRecipe,
-    PerceptualRecipe,
-    Recipe,
-)
+from diffir_cli.training.families import family_faults
+from diffir_cli.training.recipe import LearningRate, LossRecipe, OptimizerRecipe, Recipe
 
 
 def recipe_faults(recipe: Recipe) -> Iterator[str]:
     """What is wrong with values that are of the right type; each fault begins with its field."""
     if not recipe.name or "/" in recipe.name:
         yield f"name must be a plain word, not {recipe.name!r}"
-    yield from _stage_faults(recipe)
-    weights = {name: getattr(recipe.loss, name) for name in _IN_BOTH_STAGES}
-    if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
-        yield f"loss has an effect in stage 2 only, but for {', '.join(_IN_BOTH_STAGES)}"
+    yield from family_faults(recipe)
     if 0 < recipe.loss_spike_ratio <= 1:
         yield f"loss_spike_ratio must be 0, or more than 1, not {recipe.loss_spike_ratio:g}"
-    if recipe.loss.optimization is Optimization.TRADITIONAL:
-        for name in ("ipr_only", "variance_noise"):
-            if getattr(recipe.loss, name):
-                yield f"loss.{name} has no effect on traditional optimisation"
-    if not recipe.model.steps and (
-        recipe.loss.variance_noise or recipe.loss.optimization is Optimization.TRADITIONAL
-    ):
-        yield "model.steps 0 leaves no diffusion for traditional optimisation or variance noise"
     yield from _schedule_faults(recipe.optimizer)
     yield from _distillation_faults(recipe)
     if recipe.precision not in (Precision.FP32, Precision.BF16):
@@ -60,6 +39,8 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
             if not Path(folder).is_dir():
                 less = "; or set data.pairs_share=0" * field_name.startswith("data.pairs")
                 yield f"{field_name} names a missing folder: {folder}{less}"
+    if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
+        yield f"perceptual.weights names a missing file: {recipe.perceptual.weights}"
     for name in ("optimizer", "adversarial"):
         betas = getattr(recipe, name).betas
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -116,43 +97,6 @@ def forgotten_schedule(optimizer: Mapping[str, object]) -> Iterator[str]:
                 yield f"optimizer.{name} has an effect with optimizer.schedule {schedule} only"
 
 
-def _stage_faults(recipe: Recipe) -> Iterator[str]:
-    stage, adversarial = recipe.stage, recipe.adversarial
-    if stage not in (1, 2, 3):
-        yield f"stage must be 1, 2 or 3, not {stage}"
-    if stage == 2 and not (recipe.init or recipe.start):
-        yield "init must name the stage-1 weights, or start stage-2 weights to go on from"
-    if stage == 3 and not recipe.start:
-        yield "start must name the stage-2 weights when stage is 3"
-    if stage in (2, 3) and recipe.start and not recipe.init:
-        usual = LossRecipe()
-        for name in ("ipr", "ipr_weight", "ipr_only", "optimization"):
-            if getattr(recipe.loss, name) != getattr(usual, name):
-                yield f"loss.{name} has no effect without stage-1 weights in init"
-    if stage == 1 and recipe.start:
-        yield "start has no effect in stage 1; init may name weights of either stage"
-    for name, before in (("init", "1"), ("start", "2")):
-        path = getattr(recipe, name)
-        if path and not Path(path).is_file():
-            without = ", or leave it empty to learn from images alone" * bool(recipe.start)
-            more = without if name == "init" else ""
-            yield (
-                f"{name} names neither a file nor known weights: {path}; "
-                f"run stage {before} first, or set {name}{more}"
-            )
-    if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
-        yield f"perceptual.weights names a missing file: {recipe.perceptual.weights}"
-    if stage != 3:
-        if adversarial != AdversarialRecipe():
-            yield "adversarial has an effect in stage 3 only"
-        if recipe.perceptual != PerceptualRecipe():
-            yield "perceptual has an effect in stage 3 only"
-    elif recipe.loss.optimization is Optimization.TRADITIONAL:
-        yield "loss.optimization must be joint in stage 3"
-    elif adversarial.discriminator is Discriminator.NONE and not recipe.perceptual.weights:
-        yield "adversarial.discriminator or perceptual.weights must be given in stage 3"
-
-
 def _size_faults(recipe: Recipe) -> Iterator[str]:
     data, multiple = recipe.data, recipe.model.multiple
     if data.patch < 1 or data.patch % multiple:
@@ -169,33 +113,13 @@ def _size_faults(recipe: Recipe) -> Iterator[str]:
             yield f"data.progressive_patch must hold multiples of {multiple}, not {patch}"
         if batch < 1:
             yield f"data.progressive_batch must hold counts from 1 on, not {batch}"
-    if recipe.adversarial.discriminator is Discriminator.UNET:
-        patches = [("patch", data.patch)]
-        patches += [("progressive_patch", patch) for _, patch, _ in data.sizes()[1:]]
-        for name, patch in patches:
-            if patch * recipe.model.scale % 8:
-                yield (
-                    f"data.{name} must give HQ crops of a multiple of 8 for discriminator unet, "
-                    f"not {patch * recipe.model.scale}"
-                )
 
 
 def _degradation_faults(recipe: Recipe) -> Iterator[str]:
     kind, model, data = recipe.data.degradation, recipe.model, recipe.data
-    if (kind is Degradation.HOLES) != (model.in_channels == 4):
-        channels = model.in_channels
-        yield f"data.degradation {kind.value} does not go with model.in_channels {channels}"
-    if model.in_channels == 6 and kind not in (Degradation.SHAKE, Degradation.FRAMES):
-        yield f"model.in_channels 6 goes with data.degradation shake or frames, not {kind.value}"
-    if data.windows < 1:
-        yield f"data.windows must be at least 1, not {data.windows}"
-    if model.in_channels == 6 and data.window < max(patch for _, patch, _ in data.sizes()):
-        yield f"data.window must hold the largest crop, not be {data.window}"
-    if model.in_channels == 6 and data.window < SMALLEST_WINDOW:
-        yield f"data.window must be at least {SMALLEST_WINDOW} for a kernel, not {data.window}"
-    usual = DataRecipe()
-    if model.in_channels != 6 and (data.windows, data.window) != (usual.windows, usual.window):
-        yield "data.windows and data.window have an effect with model.in_channels 6 only"
+    if (kind is Degradation.HOLES) != model.takes_mask:
+        does = "takes a mask" if model.takes_mask else "takes no mask"
+        yield f"data.degradation {kind.value} does not go with a model that {does}"
     if kind not in (Degradation.BICUBIC, Degradation.REALWORLD) and model.scale != 1:
         yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
     if kind is Degradation.BICUBIC and model.scale == 1:
@@ -221,8 +145,6 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield "data.pairs_share and frames_share must not be more than 1 together"
     if data.pairs_share and not (any(data.pairs_lq) and any(data.pairs_gt)):
         yield "data.pairs_share needs data.pairs_lq and pairs_gt"
-    if data.pairs_below and model.in_channels != 6:
-        yield "data.pairs_below has an effect with model.in_channels 6 only"
     if recipe.validation.lq and not recipe.validation.gt:
         yield "validation.lq needs validation.gt"
     if recipe.validation.lq and kind is Degradation.HOLES:
@@ -237,7 +159,6 @@ _OF_SCHEDULE = {
     "ends": LearningRate.CYCLES,
 }
 """Which schedule reads a field, where it is not the default."""
-_IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight", "soft_weight")
 _MANY = 10**9
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("iterations", 1, _MANY),

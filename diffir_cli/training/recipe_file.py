@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.errors import RecipeError, WeightsError
-from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.families import DEFAULT_FAMILY, FAMILIES, config_type
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
     DataRecipe,
@@ -25,7 +25,6 @@ from diffir_cli.weights.locate import locate_weights
 from diffir_cli.weights.registry import read_registry
 
 _TABLES = {
-    "model": ModelConfig,
     "data": DataRecipe,
     "optimizer": OptimizerRecipe,
     "loss": LossRecipe,
@@ -36,6 +35,8 @@ _TABLES = {
 }
 
 
+_COMPONENTS = {"init": "model", "start": "denoiser", "autoencoder": "autoencoder"}
+"""Fields that name weights, and which file of a network of several files they mean."""
 _RENAMED = {
     "spike": "loss_spike_ratio",
     "returns": "max_rollbacks",
@@ -81,7 +82,9 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
     found = list(faults)
     values = _with_new_names(values)
     parsed: dict[str, Any] = {}
-    for name, kind in _TABLES.items():
+    family = values.get("family", DEFAULT_FAMILY)
+    known = family if family in FAMILIES else DEFAULT_FAMILY
+    for name, kind in {"model": config_type(known), **_TABLES}.items():
         table = values.get(name, {})
         if not isinstance(table, Mapping):
             found.append(f"{name} must be a table, not {table!r}")
@@ -93,11 +96,13 @@ def parse_recipe(values: Mapping[str, Any], source: str, faults: Iterable[str] =
             inner.append(str(error))
         found += [f"{name}.{fault}" for fault in inner]
         found += forgotten_schedule(table) if kind is OptimizerRecipe else []
-    top, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in _TABLES})
+    top, more = parse_table(
+        Recipe, {k: v for k, v in values.items() if k not in ("model", *_TABLES)}
+    )
     found += more
-    for name in ("init", "start"):
+    for name in _COMPONENTS:
         try:
-            top[name] = _weights_file(top.get(name, ""))
+            top[name] = _weights_file(top.get(name, ""), _COMPONENTS[name])
         except WeightsError as error:
             found.append(f"{name} cannot be used: {error}; {error.hint}")
     if distill := parsed.get("distill"):
@@ -127,8 +132,12 @@ def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _weights_file(name_or_path: str) -> str:
+def _weights_file(name_or_path: str, component: str = "model") -> str:
     """Where weights lie that the registry knows by this name; any other text as it is.
+
+    Args:
+        name_or_path: What the recipe says.
+        component: Which file of a network that consists of several.
 
     Raises:
         WeightsError: when they are not on this machine, or not what they should be.
@@ -139,7 +148,8 @@ def _weights_file(name_or_path: str) -> str:
         or (spec := read_registry().get(name_or_path)) is None
     ):
         return name_or_path
-    return str(locate_weights(name_or_path, spec.task).path)
+    found = locate_weights(name_or_path, spec.task, teachers=True)
+    return str(found.files.get(component, found.path))
 
 
 def _apply(values: dict[str, Any], setting: str) -> str:

@@ -17,8 +17,8 @@ from diffir_cli.degradations.kinds import Degradation, MaskKind
 from diffir_cli.degradations.realworld import sharpen
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.models.diffir.priors.windows import priors_of_windows
 from diffir_cli.training.recipe import Augment
+from diffir_cli.training.trainable import Prior
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class _Photos:
         areas = [photos[i].shape[0] * photos[i].shape[1] for i in self.chosen]
         self.chances = np.array(areas, dtype=np.float64) / sum(areas)
 
-    def rng(self, rng: np.random.Generator) -> int:
+    def choose(self, rng: np.random.Generator) -> int:
         """The number of a photo."""
         return self.chosen[rng.choice(len(self.chosen), p=self.chances)]
 
@@ -113,7 +113,7 @@ class StoredPairs:
 
     def crop(self, rng: np.random.Generator, patch: int) -> Crop:
         """The same place of both halves of a pair."""
-        number = self.photos.rng(rng)
+        number = self.photos.choose(rng)
         turned = _orientation(rng, self.augment)
         lq, gt = self.pairs[number]
         top, left = self._corner(lq, rng, patch)
@@ -132,7 +132,7 @@ class StoredPairs:
             InputError: when hardly a place is degraded as it should be.
         """
         for _ in range(_TRIES):
-            pair = self.pairs[self.photos.rng(rng)]
+            pair = self.pairs[self.photos.choose(rng)]
             turned = _orientation(rng, self.augment)
             found = [self._place(pair, rng, side, turned) for _ in range(self.per_picture)]
             if not self.below or all(psnr(lq, gt) < self.below for lq, gt in found):
@@ -204,7 +204,7 @@ class GeneratedPairs:
         if self.kind is not Degradation.FRAMES:
             lq, gt = self._pair(rng, side)
             return [(lq, gt)], lq
-        photo = self.all[self.photos.rng(rng)]
+        photo = self.all[self.photos.choose(rng)]
         height, width = (min(length, _PICTURE) for length in photo.shape[:2])
         whole = self._truth(photo, rng, height, width)
         lq = degraded(whole, self.kind, self.scale, rng)
@@ -217,7 +217,7 @@ class GeneratedPairs:
 
     def _pair(self, rng: np.random.Generator, side: int) -> Pair:
         """A crop and what the degradation makes of it."""
-        photo = self.all[self.photos.rng(rng)]
+        photo = self.all[self.photos.choose(rng)]
         margin = self.margin
         length = side * self.scale + 2 * margin
         gt = self._truth(photo, rng, length, length)
@@ -248,13 +248,20 @@ class Windows:
         augment: In which orientations crops are seen.
         seed: Where a window's randomness comes from, beside the number of its picture. Two sources
             with the same seed would choose the same photos.
+        prior: What the network reads behind RGB.
     """
 
     def __init__(
-        self, source: PairSource, count: int, side: int, augment: Augment, seed: Sequence[int]
+        self,
+        source: PairSource,
+        count: int,
+        side: int,
+        augment: Augment,
+        seed: Sequence[int],
+        prior: Prior,
     ) -> None:
         self.source, self.count, self.side = source, count, side
-        self.augment, self.seed = augment, seed
+        self.augment, self.seed, self.prior = augment, seed, prior
         self.made: dict[int, Pair] = {}
 
     def crop(self, rng: np.random.Generator, patch: int) -> Crop:
@@ -273,7 +280,7 @@ class Windows:
         """The windows of a picture with their priors behind them, and their truths."""
         rng = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
         pairs, whole = self.source.windows(rng, self.side)
-        priors = priors_of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
+        priors = self.prior.of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
         return [
             (np.concatenate([lq, _levels(prior)], axis=2), np.ascontiguousarray(gt))
             for (lq, gt), prior in zip(pairs, priors, strict=True)

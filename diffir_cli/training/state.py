@@ -105,7 +105,7 @@ def _grown(known: str | None, wanted: str, usual: str) -> bool:
 
 def identity(recipe: Recipe) -> dict[str, str]:
     """What a state must share with a recipe and its files to be continued by them."""
-    named = {name: _hash(getattr(recipe, name)) for name in ("init", "start")}
+    named = {name: _hash(getattr(recipe, name)) for name in ("init", "start", "autoencoder")}
     named["distill.weights"] = _hash(recipe.distill.weights)
     return {**digest(recipe), **named}
 

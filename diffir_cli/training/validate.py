@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from diffir_cli.degradations.apply import degraded
 from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.evaluation.metrics import luma, psnr, shave
-from diffir_cli.models.diffir.model import DiffIRModel
-from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
-from diffir_cli.models.diffir.priors.windows import with_prior
+from diffir_cli.models.base import RestorationModel
 from diffir_cli.options import Precision
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.training.data import load_pairs, load_photos
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.sources import Pair
+from diffir_cli.training.trainable import Prior
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,19 @@ class Validation:
     """Photos held out from training, with their degraded versions."""
 
     pairs: Sequence[Pair]
-    """With the deconvolution prior behind LQ where the network reads one."""
+    """With a prior behind LQ where the network reads one."""
     kind: Degradation
     """Decides what counts: the luma, all colours after shaking, colours in the holes."""
     border: int
     """HQ pixels at the edges that do not count."""
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Validation | None:
+    def of(cls, recipe: Recipe, prior: Prior | None = None) -> Validation | None:
         """The validation a recipe asks for, if any; each photo is degraded by a seed of its own.
+
+        Args:
+            recipe: Which photos.
+            prior: What the network reads behind RGB, where it does.
 
         Raises:
             InputError: when a photo cannot be read.
@@ -46,18 +49,18 @@ class Validation:
             return None
         if chosen.lq:
             real = load_pairs([chosen.lq], [chosen.gt], scale, chosen.count)
-            return cls(_readable(real, recipe), kind, chosen.border)
+            return cls(_readable(real, prior), kind, chosen.border)
         pairs = []
         for number, photo in enumerate(load_photos([chosen.gt], chosen.count)):
             height, width = (side // scale * scale for side in photo.shape[:2])
             gt = photo[:height, :width]
             rng = np.random.default_rng([0, number])
             pairs.append((degraded(gt, kind, scale, rng, recipe.data.masks), gt))
-        return cls(_readable(pairs, recipe), kind, chosen.border)
+        return cls(_readable(pairs, prior), kind, chosen.border)
 
-    def psnr(self, model: DiffIRS1 | DiffIRS2, device: torch.device) -> float:
+    def psnr(self, model: RestorationModel, device: torch.device) -> float:
         """Mean PSNR in dB of 8-bit results, seed 0."""
-        runner = ModelRunner(DiffIRModel(model), device, Precision.FP32)
+        runner = ModelRunner(model, device, Precision.FP32)
         scores = []
         for lq, gt in self.pairs:
             truth = gt if runner.info.needs_truth else None
@@ -77,13 +80,13 @@ class Validation:
         return psnr(luma(first), luma(second))
 
 
-def _readable(pairs: Sequence[Pair], recipe: Recipe) -> Sequence[Pair]:
+def _readable(pairs: Sequence[Pair], prior: Prior | None) -> Sequence[Pair]:
     """Pairs whose LQ is what the network reads: a prior takes seconds, so it is made once."""
-    if recipe.model.in_channels != 6:
+    if prior is None:
         return pairs
-    return [(_with_prior(lq), gt) for lq, gt in pairs]
+    return [(_with_prior(lq, prior), gt) for lq, gt in pairs]
 
 
-def _with_prior(lq: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    found = with_prior(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0]
+def _with_prior(lq: NDArray[np.uint8], prior: Prior) -> NDArray[np.uint8]:
+    found = prior.behind(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0]
     return (found * 255).round().byte().permute(1, 2, 0).numpy()

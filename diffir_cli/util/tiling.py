@@ -31,6 +31,20 @@ def starts(side: int, tile: int, overlap: int) -> list[int]:
     return [round(number * (side - tile) / (count - 1)) for number in range(count)]
 
 
+def tile_places(
+    height: int, width: int, tile: int, overlap: int, multiple: int = 1
+) -> list[tuple[int, int]]:
+    """Top and left of each tile of an image, in the order in which they are restored."""
+    tops, lefts = (_begins(side, tile, overlap, multiple) for side in (height, width))
+    return list(itertools.product(tops, lefts))
+
+
+def _begins(side: int, tile: int, overlap: int, multiple: int) -> list[int]:
+    """Where tiles begin along a side, at multiples of `multiple`."""
+    cells = side // multiple, -(-tile // multiple), -(-overlap // multiple)
+    return [multiple * begin for begin in starts(*cells)]
+
+
 def ramp(length: int, overlap: int, at_start: bool, at_end: bool) -> Tensor:
     """Weights of a tile along a side, (length,): a raised cosine where another tile overlaps."""
     weights = torch.ones(length)
@@ -73,8 +87,7 @@ def blended(
     canvas = _canvas((1, 3, scale * height, scale * width), bound)
     per_side = []
     for side in (height, width):
-        cells = side // multiple, -(-tile // multiple), -(-overlap // multiple)
-        begins = [multiple * begin for begin in starts(*cells)]
+        begins = _begins(side, tile, overlap, multiple)
         total = torch.zeros(scale * side)
         for begin in begins:
             weights = _weights(begin, begins, side, tile, overlap, scale)

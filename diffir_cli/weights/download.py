@@ -76,7 +76,7 @@ def obtain(spec: WeightSpec, policy: DownloadPolicy) -> Path:
     if (kept := _kept(spec, path, policy)) is not None:
         return kept
     if _in_cache(spec, policy) is None:
-        _check_obtainable(spec, policy)
+        check_obtainable(spec, policy)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent if policy.folder is None else path):
@@ -123,7 +123,7 @@ def _in_cache(spec: WeightSpec, policy: DownloadPolicy) -> Path | None:
     return found.path
 
 
-def _check_obtainable(spec: WeightSpec, policy: DownloadPolicy) -> None:
+def check_obtainable(spec: WeightSpec, policy: DownloadPolicy) -> None:
     """Refuse what would need a network, a link or a consent that is not there.
 
     Raises:
@@ -195,7 +195,7 @@ def _from(url: str, spec: WeightSpec, part: Part, path: Path, policy: DownloadPo
         # What is there may be of another file, and where nobody says how long a file is, its end
         # may be missing.
         resumed = part.size > 0
-        if url.startswith(gdrive.PREFIX):
+        if url.startswith(gdrive.PREFIXES):
             gdrive.fetch(url, part, policy.retry, policy.notify)
             sure = True
         else:

@@ -33,6 +33,7 @@ _BETWEEN = 2**26
 """Bytes between two looks at the free space."""
 LARGEST = 2**33
 """Bytes of a file whose size nobody has promised."""
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"diffir/{__version__}"}
 
 
 @dataclass
@@ -104,7 +105,7 @@ def fetch(
         Whether its length was known, so that nothing can be missing at its end.
 
     Raises:
-        Refused: when the address does not have the file, or gives up too often.
+        DownloadRefused: when the address does not have the file, or gives up too often.
         WeightsError: when it cannot be written here.
     """
     failures, most = 0, 12 * retry.attempts
@@ -122,6 +123,18 @@ def fetch(
                 _log.warning("%s: trying again in %.0f seconds", lost, pause)
             sleep(pause)
     raise DownloadRefused(f"the connection was lost {most} times")
+
+
+def content_length(url: str, retry: RetryPolicy) -> int:
+    """Bytes of the file at an address, from the head of an answer; 0 where that does not say."""
+    stream = Stream(url, _HEADERS, retry)
+    try:
+        answer = stream.head()
+    except (Lost, DownloadRefused):
+        return 0
+    finally:
+        stream.abandon()
+    return _length(answer) if answer.status_code == 200 else 0
 
 
 def check_space(folder: Path, missing: int) -> None:
@@ -147,7 +160,7 @@ def _attempt(
         note = _Note()
     if size and part.size == size:
         return True
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"diffir/{__version__}"}
+    headers = dict(_HEADERS)
     validator = note.etag or note.modified
     if part.size and validator:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": validator}

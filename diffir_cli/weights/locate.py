@@ -10,12 +10,11 @@ from typing import Any
 
 from diffir_cli.errors import WeightsError
 from diffir_cli.options import Task
-from diffir_cli.weights.cache import Installed, check_installed, find_installed, weights_sha256
-from diffir_cli.weights.policy import PUBLISHED
+from diffir_cli.weights.cache import check_installed, find_installed, weights_sha256
 from diffir_cli.weights.registry import WeightSpec, default_weights, find_weights, read_registry
 
-Obtain = Callable[[WeightSpec], Path]
-"""Brings weights onto this machine, or says why not."""
+Obtain = Callable[[WeightSpec], object]
+"""Brings all files of an entry onto this machine, or says why not."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class WeightFile:
     @property
     def files(self) -> Mapping[str, Path]:
         """Where each component lies."""
-        return self.others or {"model": self.path}
+        component = self.config.components[0] if self.config is not None else "model"
+        return self.others or {component: self.path}
 
 
 def locate_weights(
@@ -48,6 +48,7 @@ def locate_weights(
     registry: Path | None = None,
     obtain: Obtain | None = None,
     scale: int | None = None,
+    teachers: bool = False,
 ) -> WeightFile:
     """The file for a registry name, a path, or by default the task's embedded weights.
 
@@ -57,9 +58,10 @@ def locate_weights(
         registry: The user's own registry; None for that of the environment.
         obtain: Asked for weights that are not on this machine; None for a refusal.
         scale: What the network must enlarge by, where nothing is named; None for the task's own.
+        teachers: Whether an entry will do that is of use for training only.
 
     Raises:
-        WeightsError: when the name is unknown, or the weights cannot be had.
+        WeightsError: when the name is unknown or of a teacher, or the weights cannot be had.
         ChecksumError: when a file is not what was promised.
     """
     if name_or_path is None:
@@ -76,35 +78,34 @@ def locate_weights(
             f"the weights {spec.name!r} are for task {spec.task.value!r}, not {task.value!r}",
             f"add --task {spec.task.value}",
         )
+    if spec.teaches and not teachers:
+        raise WeightsError(
+            f"the weights {spec.name!r} are of stage 1, which sees the ground truth: they are for "
+            "training",
+            f"use --weights {default_weights(task, spec.scale, registry).name}",
+        )
     return _checked(spec, obtain)
 
 
 def _checked(spec: WeightSpec, obtain: Obtain | None) -> WeightFile:
+    """An entry's files on this machine, brought there where that is allowed.
+
+    Raises:
+        WeightsError: when they cannot be had.
+        ChecksumError: when a file is not what was promised.
+    """
+    found = [find_installed(part) for part in spec.parts]
+    if obtain and (spec.accept or any(one is None or one.sha256 is None for one in found)):
+        obtain(spec)
+        found = [find_installed(part) for part in spec.parts]
     paths, hashes = {}, []
-    for part in spec.parts:
-        found = _installed(part, obtain)
-        paths[part.component] = found.path
-        hashes.append(check_installed(part, found))
+    for part, file in zip(spec.parts, found, strict=True):
+        if file is None:
+            raise WeightsError(f"the weights {spec.name!r} are not on this machine", spec.command)
+        paths[part.component] = file.path
+        hashes.append(check_installed(part, file))
     first = next(iter(paths.values()))
     if not spec.files:
         return WeightFile(spec.name, first, hashes[0], spec.model, spec.family)
     sha256 = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     return WeightFile(spec.name, first, sha256, spec.model, spec.family, paths)
-
-
-def _installed(spec: WeightSpec, obtain: Obtain | None) -> Installed:
-    """A file of the registry on this machine, brought there where that is allowed.
-
-    Raises:
-        WeightsError: when it cannot be had.
-    """
-    found = find_installed(spec)
-    if found is None and obtain is None:
-        raise WeightsError(
-            f"the weights {spec.owner or spec.name!r} are not on this machine", spec.command
-        )
-    if obtain and (found is None or found.sha256 is None or spec.accept):
-        obtained = obtain(spec)
-        found = find_installed(spec) or Installed(obtained, PUBLISHED, None)
-    assert found is not None
-    return found

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.errors import WeightsError
-from diffir_cli.models.families import DEFAULT_FAMILY, components_of, config_of
+from diffir_cli.models.families import DEFAULT_FAMILY, config_of, teachers_of
 from diffir_cli.options import Task
 
 _PACKAGE = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ class WeightSpec:
     owner: str = ""
     """The entry whose file this is; empty for an entry of the registry itself."""
     component: str = "model"
-    """Which part of a network the file holds."""
+    """Which part of a network the file holds, or which kind of network that only teaches."""
     files: tuple[WeightSpec, ...] = ()
     """An entry for each file of a network that consists of several; empty for one of one file.
     Such an entry is named after its file, so that entries which share a file share its copy."""
@@ -72,6 +72,16 @@ class WeightSpec:
     def parts(self) -> tuple[WeightSpec, ...]:
         """An entry for each file: `files`, or the entry itself."""
         return self.files or (self,)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether it is of use for training only, as networks that see the ground truth are."""
+        return self.component in teachers_of(self.family)
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The addresses that other programs can use."""
+        return tuple(url for url in self.urls if url.startswith("http"))
 
     @property
     def label(self) -> str:
@@ -163,8 +173,11 @@ def _check_entry(spec: WeightSpec) -> None:
     if spec.size < 0:
         raise ValueError("its size must not be negative")
     for url in spec.urls:
-        if url.split(":", 1)[0] not in ("http", "https", "gdrive"):
-            raise ValueError(f"its URLs must begin with https:, http: or gdrive:, unlike {url!r}")
+        if not re.match(r"https?:|gdrive:|gdrive-folder:[\w-]+/.", url):
+            raise ValueError(
+                "its URLs must begin with https:, http:, gdrive: or gdrive-folder:ID/NAME, unlike "
+                f"{url!r}"
+            )
     if spec.scale != spec.model.scale:
         raise ValueError(f"its scale {spec.scale} is not that of its model, {spec.model.scale}")
 
@@ -205,7 +218,7 @@ def default_weights(task: Task, scale: int | None = None, extra: Path | None = N
         WeightsError: when there is no such entry.
     """
     entries = {**_own_entries(), **read_registry(extra)} if scale else _own_entries()
-    known = [spec for spec in entries.values() if spec.task is task]
+    known = [spec for spec in entries.values() if spec.task is task and not spec.teaches]
     fitting = [spec for spec in known if scale in (None, spec.scale)]
     if fitting:
         return min(fitting, key=lambda spec: not spec.embedded)
@@ -230,19 +243,23 @@ def _parse(name: str, entry: Mapping[str, Any], registry: str = "") -> WeightSpe
     if unknown := entry.keys() - _FIELDS:
         raise ValueError(f"it has no field {min(unknown)!r}")
     family = entry.get("family", DEFAULT_FAMILY)
+    model = config_of(family, entry["model"])
     tables = entry.get("files", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TypeError("its files must be tables")
     if tables:
         if "file" in entry:
             raise ValueError("it has both a file and files")
-        if sorted(table.get("component", "") for table in tables) != sorted(components_of(family)):
-            parts = ", ".join(components_of(family))
+        if sorted(table.get("component", "") for table in tables) != sorted(model.components):
+            parts = ", ".join(model.components)
             raise ValueError(f"its files must be one for each component: {parts}")
         sizes = [table.get("size", 0) for table in tables]
         entry = {**entry, "file": "", "size": sum(sizes) if all(sizes) else 0}
-    elif len(components_of(family)) > 1:
-        raise ValueError(f"a network of family {family!r} needs files")
+    elif len(model.components) > 1:
+        raise ValueError(f"this network of family {family!r} needs files")
+    component = entry.get("component", model.components[0])
+    if component not in (model.components[0], *teachers_of(family)):
+        raise ValueError(f"a file of family {family!r} alone is no {component!r}")
     texts = {key: _text(entry, key) for key in ("summary", "license", "source", "file")}
     urls = entry.get("urls", [])
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
@@ -257,10 +274,10 @@ def _parse(name: str, entry: Mapping[str, Any], registry: str = "") -> WeightSpe
         name=name,
         task=Task(entry["task"]),
         scale=entry["scale"],
-        model=config_of(family, entry["model"]),
+        model=model,
         family=family,
         registry=registry,
-        component=components_of(family)[0],
+        component=component,
         size=entry.get("size", 0),
         sha256=str(entry.get("sha256", "unpinned")),
         urls=tuple(urls),
@@ -309,7 +326,6 @@ _FIELDS = frozenset(one.name for one in dataclasses.fields(WeightSpec)) - {
     "name",
     "registry",
     "owner",
-    "component",
 }
 _FILE_FIELDS = {"component", "file", "size", "sha256", "urls", "source", "license"}
 

@@ -83,7 +83,7 @@ class Stream:
 
         Raises:
             Lost: when it does not come.
-            Refused: when it cannot be taken.
+            DownloadRefused: when it cannot be taken.
         """
         answer: requests.Response = self._next(self._retry.connect + self._retry.read)
         return answer
@@ -135,7 +135,7 @@ class Stream:
         except (Lost, DownloadRefused) as error:
             self._put(error)
         except _BROKEN as error:
-            self._put(_judged(error))
+            self._put(judged(error))
         # Of certificates that are not where they should be, and of heads that make no sense.
         except (OSError, ValueError) as error:
             self._put(DownloadRefused(f"no connection: {printable(error)}"))
@@ -171,7 +171,7 @@ def _follow(
     raise DownloadRefused(f"it redirects more than {_REDIRECTS} times")
 
 
-def _judged(error: Exception) -> Lost | DownloadRefused:
+def judged(error: Exception) -> Lost | DownloadRefused:
     """Whether trying again may help, and why it was broken off."""
     causes: list[Any] = [error]
     while following := causes[-1].__cause__ or causes[-1].__context__:

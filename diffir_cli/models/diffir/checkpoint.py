@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffir_cli.errors import CheckpointError
@@ -29,7 +28,7 @@ from diffir_cli.models.diffir.official_names import (
     without_duplicates,
 )
 from diffir_cli.tensorfiles.containers import read_tensors
-from diffir_cli.util.files import write_atomically
+from diffir_cli.tensorfiles.writing import write_tensors
 
 Network = TypeVar("Network", DiffIRS1, DiffIRS2)
 
@@ -173,27 +172,13 @@ def save_weights(
     Raises:
         CheckpointError: when the file cannot be written, or a weight is too large for fp16.
     """
-    dtype = torch.float16 if half else torch.float32
-    tensors = {key: value.detach().cpu().to(dtype) for key, value in model.state_dict().items()}
-    for key, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise CheckpointError(
-                f"{key!r} has numbers that cannot be stored",
-                "store fp32" if half else "train again from an earlier state",
-            )
     header = {
         **metadata,
         "format": "diffir",
         "stage": "1" if isinstance(model, DiffIRS1) else "2",
         "config": json.dumps(model.config.to_dict()),
     }
-    data = save({key: value.contiguous() for key, value in tensors.items()}, header)
-    try:
-        write_atomically(Path(path), data)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror}", "check its folder and the free space"
-        ) from error
+    write_tensors(Path(path), model.state_dict(), header, half)
 
 
 def _fill(kind: type[Network], checkpoint: Checkpoint) -> Network:

@@ -176,6 +176,21 @@ class ModelConfig(Table):
         return tuple(self.dim * 2**level for level in range(LEVELS))
 
     @property
+    def components(self) -> tuple[str, ...]:
+        """A network is one file."""
+        return ("model",)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether it reads a mask behind RGB."""
+        return self.in_channels == 4
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether it reads a deconvolution prior behind RGB."""
+        return self.in_channels == 6
+
+    @property
     def out_channels(self) -> int:
         """Channels behind the tail: RGB, and the gate of a gated network."""
         return 4 if self.gated else 3

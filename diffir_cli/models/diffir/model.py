@@ -17,6 +17,8 @@ from diffir_cli.models.base import ModelInfo, Window
 from diffir_cli.models.cost import Cost, ModulePart
 from diffir_cli.models.diffir.checkpoint import (
     load_checkpoint,
+    load_model,
+    load_stage1,
     rebuild,
     rebuild_stage2,
     save_weights,
@@ -31,10 +33,11 @@ from diffir_cli.models.diffir.memory import (
 from diffir_cli.models.diffir.module_parts import module_parts
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
-from diffir_cli.models.diffir.official_names import is_known
+from diffir_cli.models.diffir.official_names import is_known, stage_of
 from diffir_cli.models.diffir.priors.windows import prior_bytes, with_prior_if_read
 from diffir_cli.models.diffir.streaming.condition import condition
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
+from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Task
 from diffir_cli.util.device_memory import available_bytes, format_bytes
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
@@ -81,7 +84,12 @@ class DiffIRModel:
         return DiffIRModel(self.network.to(device).eval(), engine, dtype)
 
     def context(
-        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None = None,
+        budget: int | None = None,
+        progress: Progress | None = None,
     ) -> DiffIRContext:
         """The IPR of a whole image, and the image as the DIRformer reads it.
 
@@ -91,26 +99,37 @@ class DiffIRModel:
             seed: Where x_T comes from.
             truth: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network.
             budget: Bytes that this may take; None for no limit.
+            progress: Told how far this is; None for nobody.
 
         Raises:
             DeviceError: when memory does not suffice for the prior.
         """
         config, device = self.config, next(self.network.parameters()).device
         if config.in_channels == 6 and lq.shape[1] == 3:
-            lq = _with_prior(lq, config, budget if device.type == "cpu" else None)
+            lq = _with_prior(lq, config, budget if device.type == "cpu" else None, progress)
+            # Next to the prior CPEN takes no time.
+            progress = None
         padded = to_device(_padded(lq, config), device)
         elements = condition_elements(budget)
         if isinstance(self.network, DiffIRS1):
             if truth is None:
                 raise ValueError("a stage-1 network reads its IPR from the ground truth")
             hq = _padded(truth, config, config.scale).to(device)
-            ipr = condition(self.network.cpen, stage1_input(padded, hq, config), elements)
+            pixels = stage1_input(padded, hq, config)
+            ipr = condition(self.network.cpen, pixels, elements, progress)
         else:
-            found = condition(self.network.cpen, stage2_input(padded, config), elements)
+            pixels = stage2_input(padded, config)
+            found = condition(self.network.cpen, pixels, elements, progress)
             ipr = self.network.sample(found, initial_noise(config, seed).to(device))
         return DiffIRContext(padded, ipr)
 
-    def restore(self, lq: Tensor, window: Window, context: DiffIRContext) -> Tensor:
+    def restore(
+        self,
+        lq: Tensor,
+        window: Window,
+        context: DiffIRContext,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """The DIRformer's result for a window; where memory runs out, by smaller strips.
 
         Raises:
@@ -126,8 +145,13 @@ class DiffIRModel:
                     "use --engine streaming",
                 )
             return hq
+
+        def in_strips(smaller: int) -> StreamingDIRformer:
+            elements = strip_elements() // smaller
+            return StreamingDIRformer(dirformer, self.dtype, elements, progress)
+
         for smaller in _STRIPS[:-1]:
-            network = StreamingDIRformer(dirformer, self.dtype, strip_elements() // smaller)
+            network = in_strips(smaller)
             hq = unless_out_of_memory(partial(network, lq, ipr))
             if hq is not None:
                 return hq
@@ -136,7 +160,7 @@ class DiffIRModel:
             )
             if lq.device.type == "cuda":
                 torch.cuda.empty_cache()
-        return StreamingDIRformer(dirformer, self.dtype, strip_elements() // _STRIPS[-1])(lq, ipr)
+        return in_strips(_STRIPS[-1])(lq, ipr)
 
     def _whole(self, lq: Tensor, ipr: Tensor) -> Tensor:
         """The plain modules' result."""
@@ -167,12 +191,12 @@ class DiffIRFamily:
     name = "diffir"
 
     def check(self, component: str, path: Path, config: ModelConfig) -> None:
-        """Make sure that a file holds a stage-2 network of a configuration.
+        """Make sure that a file holds a network of a configuration, and of its stage.
 
         Raises:
             CheckpointError: when it does not.
         """
-        self.load({component: path}, config)
+        _of_stage(component, path, config)
 
     def fits(self, component: str, path: Path, config: ModelConfig) -> bool:
         """Whether a file holds a network, of any stage, of a configuration.
@@ -190,16 +214,19 @@ class DiffIRFamily:
         config: ModelConfig,
         metadata: Mapping[str, str],
     ) -> None:
-        """Write a stage-2 network again as safetensors, with its configuration in the header.
+        """Write a network again as safetensors, with its configuration in the header.
 
         Raises:
-            CheckpointError: when the source does not hold one, or the target cannot be written.
+            CheckpointError: when the source does not hold one of the stage, or the target cannot be
+                written.
         """
-        save_weights(target, self.load({component: source}, config).network, metadata)
+        save_weights(target, _of_stage(component, source, config), metadata)
 
     def recognise(self, names: Sequence[str]) -> str | None:
-        """`model` where parameters have these names."""
-        return "model" if is_known(names) else None
+        """`model` or `stage1` where parameters have these names."""
+        if not is_known(names):
+            return None
+        return _STAGE_1 if stage_of(names) == 1 else "model"
 
     def load(
         self,
@@ -213,7 +240,7 @@ class DiffIRFamily:
             CheckpointError: when the file cannot be read or trusted, is of stage 1 unless any
                 stage will do, or does not fit.
         """
-        checkpoint = load_checkpoint(files["model"], config)
+        checkpoint = load_checkpoint(next(iter(files.values())), config)
         return DiffIRModel((rebuild if any_stage else rebuild_stage2)(checkpoint))
 
     def info(self, config: ModelConfig) -> ModelInfo:
@@ -235,6 +262,18 @@ class DiffIRFamily:
 
 FAMILY = DiffIRFamily()
 
+_STAGE_1 = "stage1"
+"""The component of a network that sees the truth and teaches stage 2."""
+
+
+def _of_stage(component: str, path: Path, config: ModelConfig) -> DiffIRS1 | DiffIRS2:
+    """The network of a file.
+
+    Raises:
+        CheckpointError: when the file does not hold one of the component's stage.
+    """
+    return load_stage1(path, config) if component == _STAGE_1 else load_model(path, config)
+
 
 def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
     """What may be asked of a network of a configuration."""
@@ -249,6 +288,7 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         # As the released inpainting code does.
         rounds=config.in_channels != 4,
         uncounted="the deconvolution" if config.in_channels == 6 else "",
+        context_share=0.6 if config.in_channels == 6 else 0.1,
     )
 
 
@@ -274,7 +314,9 @@ def _padded(image: Tensor, config: ModelConfig, scale: int = 1) -> Tensor:
     return pad(image, config.multiple * scale, repeat_edge=config.in_channels == 4)
 
 
-def _with_prior(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
+def _with_prior(
+    lq: Tensor, config: ModelConfig, budget: int | None, progress: Progress | None
+) -> Tensor:
     """A picture with its deconvolution prior behind it, which is made on the CPU.
 
     Raises:
@@ -291,7 +333,7 @@ def _with_prior(lq: Tensor, config: ModelConfig, budget: int | None) -> Tensor:
             "raise --max-memory, or use a machine with more memory",
         )
     try:
-        return with_prior_if_read(config, lq, budget)
+        return with_prior_if_read(config, lq, budget, progress)
     except (RuntimeError, MemoryError) as error:
         if not (is_out_of_memory(error) or "start new thread" in str(error)):
             raise

@@ -50,17 +50,22 @@ def is_known(names: Iterable[str]) -> bool:
     return official or {"dirformer", "cpen"} <= heads
 
 
+def stage_of(names: Iterable[str]) -> int | None:
+    """1 or 2, from official names or ours; None where they are of neither."""
+    heads = {name.removeprefix("module.").split(".", 1)[0] for name in names}
+    if heads & {"denoise", "denoiser", "condition"}:
+        return 2
+    return 1 if heads & {"E", "cpen"} else None
+
+
 def detect_stage(path: Path, raw: Mapping[str, Tensor]) -> int:
     """1 or 2, from official names or ours.
 
     Raises:
         CheckpointError: when the names are those of no DiffIR network.
     """
-    heads = {key.split(".", 1)[0] for key in raw}
-    if heads & {"denoise", "denoiser", "condition"}:
-        return 2
-    if heads & {"E", "cpen"}:
-        return 1
+    if stage := stage_of(raw):
+        return stage
     first = ", ".join(repr(name[:60]) for name in list(raw)[:3])
     raise CheckpointError(
         f"{path} is not a DiffIR network: it has {len(raw)} tensors such as {first}",

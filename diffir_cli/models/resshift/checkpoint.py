@@ -8,15 +8,17 @@ which rule the network learned with, and are not used otherwise.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.resshift.config import FACE, REALSR_V3, MaskRule, ResShiftConfig
@@ -26,6 +28,7 @@ from diffir_cli.models.resshift.networks.swin_unet import (
     relative_position_index,
     shift_mask,
 )
+from diffir_cli.tensorfiles.writing import write_tensors
 
 StateDict = Mapping[str, Tensor]
 Network = TypeVar("Network", SwinUNet, VQAutoencoder)
@@ -302,6 +305,37 @@ def load_model(
     if config.latent:
         autoencoder = load_autoencoder(states[Component.AUTOENCODER], config, source)
     return ResShift(denoiser, autoencoder).eval()
+
+
+def save_component(
+    component: Component,
+    path: Path,
+    network: nn.Module,
+    config: ResShiftConfig,
+    metadata: Mapping[str, str],
+    half: bool = False,
+) -> None:
+    """Write a network of a model as safetensors with the configuration in the header.
+
+    Args:
+        component: Which network it is.
+        path: The file; replaced atomically if it exists.
+        network: A `SwinUNet` or a `VQAutoencoder`.
+        config: Of the model.
+        metadata: Further header entries, such as task, licence and source.
+        half: Store fp16 instead of fp32; loading gives fp32 again.
+
+    Raises:
+        CheckpointError: when the file cannot be written, or a weight is too large for fp16.
+    """
+    header = {
+        **metadata,
+        "format": "diffir",
+        "family": "resshift",
+        "component": component.value,
+        "config": json.dumps(config.to_dict()),
+    }
+    write_tensors(path, network.state_dict(), header, half)
 
 
 def _fill(

@@ -180,6 +180,11 @@ class ResShiftConfig(Table):
         return faults
 
     @property
+    def components(self) -> tuple[str, ...]:
+        """The networks of a model, each in a file of its own."""
+        return ("denoiser", "autoencoder") if self.latent else ("denoiser",)
+
+    @property
     def sqrt_eta_start(self) -> float:
         """√η of the first step."""
         return min(self.min_noise_level / self.kappa, self.min_noise_level)

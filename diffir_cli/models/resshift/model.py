@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.models.base import ModelInfo, Tiling, Window
+from diffir_cli.models.base import ModelInfo, Tiling, Window, require_components
 from diffir_cli.models.cost import Cost, Count, ModulePart
+from diffir_cli.models.progress import Progress
 from diffir_cli.models.resshift import cost as counted
 from diffir_cli.models.resshift.checkpoint import (
     Component,
@@ -24,14 +24,15 @@ from diffir_cli.models.resshift.checkpoint import (
     load_autoencoder,
     load_denoiser,
     load_model,
+    save_component,
 )
 from diffir_cli.models.resshift.checkpoint import recognise as recognise_state
 from diffir_cli.models.resshift.config import REALSR_V3, ResShiftConfig
 from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.models.resshift.networks.resshift import with_mask
+from diffir_cli.models.resshift.progress import reporting
 from diffir_cli.options import Engine, Task
 from diffir_cli.tensorfiles.containers import read_tensors
-from diffir_cli.util.files import write_atomically
 from diffir_cli.util.transfer import to_device
 
 _FACE = 512
@@ -83,7 +84,12 @@ class ResShiftModel:
         return ResShiftModel(network, dtype)
 
     def context(
-        self, lq: Tensor, seed: int, truth: Tensor | None = None, budget: int | None = None
+        self,
+        lq: Tensor,
+        seed: int,
+        truth: Tensor | None = None,
+        budget: int | None = None,
+        progress: Progress | None = None,
     ) -> ResShiftContext:
         """The padded image, and all noise for it.
 
@@ -92,8 +98,9 @@ class ResShiftModel:
             seed: Where the noise comes from.
             truth: Not looked at.
             budget: Not looked at.
+            progress: Not called, since this takes no time.
         """
-        del truth, budget
+        del truth, budget, progress
         image = 2 * lq[:, :3] - 1
         if self.config.takes_mask:
             image = with_mask(image, lq[:, 3:])
@@ -105,7 +112,13 @@ class ResShiftModel:
         device = next(self.network.parameters()).device
         return ResShiftContext(to_device(padded, device), to_device(noise, device))
 
-    def restore(self, lq: Tensor, window: Window, context: ResShiftContext) -> Tensor:
+    def restore(
+        self,
+        lq: Tensor,
+        window: Window,
+        context: ResShiftContext,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Encode a window, walk the chain, decode: (1, 3, scale·h, scale·w), near [0, 1]."""
         scale, factor = self.config.scale, self.config.factor
         left, top, width, height = (
@@ -113,14 +126,22 @@ class ResShiftModel:
             for side in (window.left, window.top, window.width, window.height)
         )
         noise = context.noise[..., top : top + height, left : left + width]
-        return self.network(lq, noise).float().add_(1).mul_(0.5)
+        if progress is None:
+            hq = self.network(lq, noise)
+        else:
+            with reporting(self.network, window.width, window.height, progress) as on_step:
+                hq = self.network(lq, noise, on_step)
+        return hq.float().add_(1).mul_(0.5)
 
     def memory(self, width: int, height: int) -> int:
         """Bytes that a window of so many LQ pixels takes, beside weights and pictures."""
-        multiple, scale = self.config.multiple, self.config.scale
+        config = self.config
+        multiple, scale = config.multiple, config.scale
         wide, high = (-(-side // multiple) * multiple * scale for side in (width, height))
-        channels = self.config.ae_width if self.config.latent else self.config.width
-        return round(_MAPS * wide * high * channels * self.dtype.itemsize)
+        if config.latent:
+            return round(_MAPS * wide * high * config.ae_width * self.dtype.itemsize)
+        maps = _PIXEL_MAPS * config.width * self.dtype.itemsize / config.unshuffle**2
+        return round(wide * high * (maps + _PIXEL_IMAGES * 3 * 4))
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:
         """Bytes that the padded image and its noise take."""
@@ -138,6 +159,9 @@ class ResShiftModel:
 _MAPS = 5.6
 """Feature maps of the autoencoder's width at the size of the output that are alive at the worst
 moment, in its decoder, as measured."""
+_PIXEL_MAPS, _PIXEL_IMAGES = 25, 27
+"""Feature maps of the denoiser's first level and fp32 images at the size of the output that are
+alive at the worst moment of a model on pixels, as measured."""
 
 
 class ResShiftFamily:
@@ -170,6 +194,7 @@ class ResShiftFamily:
         names = " and ".join(str(path) for path in files.values())
         if config is None:
             config = REALSR_V3
+        require_components(self.name, config, files)
         if set(states) == set(Component):
             config = infer_config(
                 config, states[Component.DENOISER], states[Component.AUTOENCODER], names
@@ -211,20 +236,8 @@ class ResShiftFamily:
             CheckpointError: when the source does not hold it, or the target cannot be written.
         """
         network = _component(component, source, config)
-        header = {
-            **metadata,
-            "format": "diffir",
-            "family": self.name,
-            "component": component,
-            "config": json.dumps(getattr(network, "config", config).to_dict()),
-        }
-        tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-        try:
-            write_atomically(target, save(tensors, header))
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write {target}: {error.strerror}", "check its folder and the free space"
-            ) from error
+        own = getattr(network, "config", config)
+        save_component(Component(component), target, network, own, metadata)
 
     def info(self, config: ResShiftConfig) -> ModelInfo:
         """What may be asked of a model of a configuration."""

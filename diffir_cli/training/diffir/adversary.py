@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffir_cli.training.data import Batch
 from diffir_cli.training.diffir.discriminator import PatchDiscriminator, UNetDiscriminator
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import AdversarialRecipe, Discriminator
+from diffir_cli.training.trainable import Batch
 
 
 class Adversary:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from diffir_cli.models.diffir.networks import DiffIRS1
-from diffir_cli.training.data import Batch
-from diffir_cli.training.losses import image_losses, restore_batch
+from diffir_cli.training.diffir.losses import restore_batch
+from diffir_cli.training.losses import image_losses
 from diffir_cli.training.recipe import LossRecipe
+from diffir_cli.training.trainable import Batch
 
 
 def stage1_losses(

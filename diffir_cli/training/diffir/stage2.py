@@ -12,48 +12,19 @@ it restores, and L_all is L_rec.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from diffir_cli.models.diffir.config import Prediction
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
-from diffir_cli.training.data import Batch
-from diffir_cli.training.losses import image_losses, ipr_loss, restore_batch
+from diffir_cli.training.diffir.losses import ipr_loss, restore_batch
+from diffir_cli.training.losses import image_losses
 from diffir_cli.training.recipe import LossRecipe, Optimization
+from diffir_cli.training.trainable import Batch, Noise
 
 Critic = Callable[[Tensor, Batch], dict[str, Tensor]]
 """Terms of the loss of HQ, (B, 3, scale·H, scale·W), for a batch."""
-
-
-@dataclass
-class Noise:
-    """The random numbers of one batch, the same however many processes share it.
-
-    Drawn on the CPU for the whole batch; each process takes the rows of its own samples.
-    """
-
-    seed: int
-    """Where they come from; another one for each iteration."""
-    batch: int
-    """Samples over all processes."""
-    rank: int = 0
-    world: int = 1
-    _generator: torch.Generator = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._generator = torch.Generator().manual_seed(self.seed)
-
-    def normal(self, like: Tensor) -> Tensor:
-        """Standard normal numbers for (B, 4C') vectors."""
-        drawn = torch.randn(self.batch, like.shape[1], generator=self._generator)
-        return drawn[self.rank :: self.world].to(like)
-
-    def steps(self, count: int) -> list[int]:
-        """A step in 0 … count − 1 for each sample."""
-        drawn = torch.randint(count, (self.batch,), generator=self._generator)
-        return drawn[self.rank :: self.world].tolist()
 
 
 def stage2_losses(

@@ -23,7 +23,7 @@ from diffir_cli.models.diffir.networks.blocks import (
     IPRModulation,
     Upsample,
 )
-from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
+from diffir_cli.util.diffusion_fill import smooth_fill
 
 
 class DMTA(nn.Module):

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,39 +29,49 @@ from diffir_cli.models.diffir.priors.deconvolution import (
     kernel_size_of,
     scene_pixels,
 )
-from diffir_cli.util.tiling import blended
+from diffir_cli.models.progress import Meter, Progress, part_of
+from diffir_cli.util.tiling import blended, tile_places
 
 _WINDOW, _OVERLAP = 512, 96
 """Side of a window and what two share, in pixels of the picture that kernels are looked for in."""
 _LARGEST = 2048
 """Longest side of that picture."""
+_INITIAL = 0.1
+"""About how much of the time the first kernel takes, before the windows."""
 _PIXEL_BYTES, _SCENE_BYTES = 48, 150
 """What a prior takes for each pixel of the picture, and of what is worked on at a time with its
 margins: in each thread a window, before them the whole picture at half its size. As measured."""
 
 
-def with_prior_if_read(config: ModelConfig, lq: Tensor, budget: int | None = None) -> Tensor:
+def with_prior_if_read(
+    config: ModelConfig,
+    lq: Tensor,
+    budget: int | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
     """What a network reads of a picture.
 
     Args:
         config: Of the network.
         lq: (1, 3, H, W) in [0, 1] on the CPU; (1, 4, H, W) with a mask; (1, 6, H, W) with a prior.
         budget: Bytes that this may take; None for no limit.
+        progress: Told how far this is; None for nobody.
 
     Returns:
         (1, in_channels, H, W): the same, or with its deconvolution prior behind it.
     """
     if config.in_channels != 6 or lq.shape[1] == 6:
         return lq
-    return with_prior(lq, _threads(lq.shape[-2], lq.shape[-1], budget))
+    return with_prior(lq, _threads(lq.shape[-2], lq.shape[-1], budget), progress)
 
 
-def with_prior(lq: Tensor, threads: int | None = None) -> Tensor:
+def with_prior(lq: Tensor, threads: int | None = None, progress: Progress | None = None) -> Tensor:
     """A picture with its deconvolution prior behind it.
 
     Args:
         lq: (1, 3, H, W) in [0, 1], on the CPU.
         threads: Windows at a time; as many as torch has threads if None.
+        progress: Told after each window how far this is; None for nobody.
 
     Returns:
         (1, 6, H, W).
@@ -69,7 +80,17 @@ def with_prior(lq: Tensor, threads: int | None = None) -> Tensor:
     window, overlap = round(_WINDOW * reduced), round(_OVERLAP * reduced)
     with _single_threads(threads or torch.get_num_threads()) as pool:
         prior_of = pool.submit(_window_prior, lq[0], reduced).result()
-        prior = blended(lq, 1, window, overlap, 1, prior_of, mapped=pool.map)
+        if progress:
+            progress(_INITIAL)
+        places = tile_places(lq.shape[-2], lq.shape[-1], window, overlap)
+        meter = Meter(part_of(progress, _INITIAL, 1.0) or (lambda _share: None), len(places))
+
+        def mapped(*arguments: Any) -> Iterator[Tensor]:
+            for result in pool.map(*arguments):
+                meter.add(1)
+                yield result
+
+        prior = blended(lq, 1, window, overlap, 1, prior_of, mapped=mapped)
     return torch.cat([lq, prior], dim=1)
 
 

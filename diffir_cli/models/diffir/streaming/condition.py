@@ -14,16 +14,23 @@ from torch import Tensor, nn
 from diffir_cli.models.diffir.memory import CONDITION_ELEMENTS
 from diffir_cli.models.diffir.networks.cpen import CPEN
 from diffir_cli.models.diffir.streaming.rows import spans
+from diffir_cli.models.progress import Progress
 
 
 @torch.inference_mode()
-def condition(cpen: CPEN, pixels: Tensor, elements: int = CONDITION_ELEMENTS) -> Tensor:
+def condition(
+    cpen: CPEN,
+    pixels: Tensor,
+    elements: int = CONDITION_ELEMENTS,
+    progress: Progress | None = None,
+) -> Tensor:
     """What `CPEN.forward` gives, with bounded memory.
 
     Args:
         cpen: The plain module.
         pixels: (1, C, h, w) unshuffled pixels.
         elements: How many numbers its widest feature may have at a time, halo apart.
+        progress: Told after each strip how far this is; None for nobody.
 
     Returns:
         (1, 4C').
@@ -41,4 +48,6 @@ def condition(cpen: CPEN, pixels: Tensor, elements: int = CONDITION_ELEMENTS) ->
         begin = max(first - halo, 0)
         rows = cpen.features(pixels[:, :, begin : last + halo])[:, :, first - begin :]
         total += rows[:, :, : last - first].sum(dim=(2, 3), dtype=exact)
+        if progress:
+            progress(last / height)
     return cpen.mlp((total / (height * width)).to(pixels.dtype))

@@ -9,7 +9,7 @@ ride on the same pass. The result is that of the plain modules, rounding apart.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -20,10 +20,12 @@ from diffir_cli.models.diffir.config import Tail
 from diffir_cli.models.diffir.networks import DIRformer
 from diffir_cli.models.diffir.networks.blocks import Downsample, Upsample
 from diffir_cli.models.diffir.networks.dirformer import DynamicBlock, Level, mixed
-from diffir_cli.models.diffir.priors.diffusion_fill import smooth_fill
 from diffir_cli.models.diffir.streaming.folding import FoldedBlock
+from diffir_cli.models.diffir.streaming.products import products, tail_weights, weights_of
 from diffir_cli.models.diffir.streaming.rows import RowWindow, Span, spans
 from diffir_cli.models.diffir.streaming.stages import Attention, AttentionSums, Gate, Stage, run
+from diffir_cli.models.progress import Meter, Progress
+from diffir_cli.util.diffusion_fill import smooth_fill
 
 
 class StreamingDIRformer:
@@ -35,13 +37,20 @@ class StreamingDIRformer:
         dirformer: The plain module; its weights are used where they are.
         dtype: Number format of the feature maps.
         elements: How many numbers of a feature, pixels times channels, are worked on at a time.
+        progress: Told after each strip how far an image is; None for nobody.
     """
 
     def __init__(
-        self, dirformer: DIRformer, dtype: torch.dtype, elements: int | None = None
+        self,
+        dirformer: DIRformer,
+        dtype: torch.dtype,
+        elements: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.dirformer, self.dtype = dirformer, dtype
         self.elements = elements or strip_elements()
+        self.progress = progress
+        self._meter: Meter | None = None
 
     @torch.inference_mode()
     def __call__(self, lq: Tensor, ipr: Tensor) -> Tensor:
@@ -58,6 +67,8 @@ class StreamingDIRformer:
         if net.config.prefill:
             lq = torch.cat([smooth_fill(lq[:, :3], lq[:, 3:]), lq[:, 3:]], dim=1)
         feature = self._embedded(lq)
+        if self.progress:
+            self._meter = Meter(self.progress, products(net, *feature.shape[:2]))
         skips = []
         for level, down in zip(net.encoder, net.down, strict=True):
             self._level(feature, cast(Level, level), ipr)
@@ -79,6 +90,7 @@ class StreamingDIRformer:
         height, width, channels = feature.shape
         strip = max(1, round(self.elements / (width * channels)))
         blocks = [FoldedBlock.of(cast(DynamicBlock, block), ipr, self.dtype) for block in level]
+        advance = self._advance(width * weights_of(level) / len(level))
         sums = AttentionSums(feature, blocks[0], strip)
         run([sums], height, strip)
         for block, following in zip(blocks, [*blocks[1:], None], strict=True):
@@ -89,7 +101,12 @@ class StreamingDIRformer:
             if following is not None:
                 sums = AttentionSums(feature, following, strip)
                 stages.append(sums)
-            run(stages, height, strip)
+            run(stages, height, strip, advance)
+
+    def _advance(self, row: float) -> Callable[[int], None] | None:
+        """What adds rows of so many products to those that are done, where somebody is told."""
+        meter = self._meter
+        return None if meter is None else lambda rows: meter.add(rows * row)
 
     def _embedded(self, lq: Tensor) -> Tensor:
         """The first (H, W, C) feature."""
@@ -150,10 +167,13 @@ class StreamingDIRformer:
         hq = lq.new_empty(1, config.out_channels, factor * height, factor * width)
         strip = self._dense_strip(width, channels * (16 if config.tail is Tail.SHUFFLE else 1))
         tail = _Tail(self.dirformer.tail, feature, strip)
+        advance = self._advance(width * tail_weights(self.dirformer.tail))
         for span in spans(height, strip):
             rows, (first, last) = tail(feature[span[0] : span[1]], span)
             if last > first:
                 hq[0, :, first:last] = rows.permute(2, 0, 1)
+            if advance:
+                advance(span[1] - span[0])
         if config.gated:
             return mixed(lq, hq[:, 3:]).add_(hq[:, :3])
         if config.residual:

@@ -120,11 +120,26 @@ def _normed(pixels: Tensor, centred: bool) -> Tensor:
     return normed.mul_(inverse) if centred else torch.mul(pixels, inverse, out=normed)
 
 
-def run(stages: Iterable[Stage], height: int, strip: int) -> None:
-    """Send the strips of an image through a chain of stages."""
+def run(
+    stages: Iterable[Stage],
+    height: int,
+    strip: int,
+    advance: Callable[[int], None] | None = None,
+) -> None:
+    """Send the strips of an image through a chain of stages.
+
+    Args:
+        stages: Each is given what the one before it gives.
+        height: Rows of the image.
+        strip: Rows of a strip.
+        advance: Called with the rows of each strip that is through.
+    """
     stages = list(stages)
-    for span in spans(height, strip):
+    for first, last in spans(height, strip):
+        span = first, last
         for stage in stages:
             span = stage(span)
             if span[1] <= span[0]:
                 break
+        if advance:
+            advance(last - first)

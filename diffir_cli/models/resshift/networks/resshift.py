@@ -66,7 +66,15 @@ class ResShift(nn.Module):
             enlarged = F.interpolate(
                 enlarged, scale_factor=float(self.config.scale), mode="bicubic"
             )
-        return self.autoencoder.encode(enlarged) if self.autoencoder is not None else enlarged
+        return self.encode_image(enlarged)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """What stands for an image in the chain: its latent, or on pixels the image itself.
+
+        Args:
+            image: (B, 3, scale·H, scale·W) in [−1, 1].
+        """
+        return self.autoencoder.encode(image) if self.autoencoder is not None else image
 
     def sample(
         self,
@@ -93,9 +101,14 @@ class ResShift(nn.Module):
             on_step=on_step,
         )
 
-    def decode(self, x0: Tensor) -> Tensor:
-        """The image of what `sample` returns: (B, 3, scale·H, scale·W), not clamped."""
-        return self.autoencoder.decode(x0) if self.autoencoder is not None else x0
+    def decode(self, x0: Tensor, quantise: bool = True) -> Tensor:
+        """The image of what `sample` returns: (B, 3, scale·H, scale·W), not clamped.
+
+        Args:
+            x0: (B, C, h, w).
+            quantise: Whether a latent is rounded to the codebook first.
+        """
+        return x0 if self.autoencoder is None else self.autoencoder.decode(x0, quantise)
 
     def forward(
         self,

@@ -9,7 +9,7 @@ from diffir_cli.errors import RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model
 from diffir_cli.models.diffir.model import initial_noise
 from diffir_cli.models.diffir.networks import DiffIRS2
-from diffir_cli.training.losses import restore_batch
+from diffir_cli.training.diffir.losses import restore_batch
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.util.padding import pad
 

@@ -18,7 +18,7 @@ from diffir_cli.models.diffir.checkpoint import (
 )
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
-from diffir_cli.training.initial import initialise, initialise_cpen
+from diffir_cli.training.diffir.initial import initialise, initialise_cpen
 from diffir_cli.training.recipe import Optimization, Recipe
 
 _log = logging.getLogger(__name__)
@@ -102,8 +102,7 @@ def _as_deep_as_the_file(path: str, config: ModelConfig) -> ModelConfig:
     return replace(config, num_blocks=found.num_blocks, refinement_blocks=found.refinement_blocks)
 
 
-def trainable(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
-    """The parameters that learn."""
+def freeze(model: nn.Module, recipe: Recipe) -> None:
+    """Keep from learning what a recipe leaves at rest."""
     if recipe.stage == 2 and recipe.loss.optimization is Optimization.TRADITIONAL:
         model.get_submodule("dirformer").requires_grad_(False)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]

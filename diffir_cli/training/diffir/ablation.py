@@ -16,11 +16,11 @@ from torch import Tensor
 
 from diffir_cli.errors import RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model, load_stage1
-from diffir_cli.models.diffir.model import initial_noise
+from diffir_cli.models.diffir.model import DiffIRModel, initial_noise
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.training.diffir.setup import load_teacher
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
-from diffir_cli.training.setup import load_teacher
 from diffir_cli.training.state import has_learnt
 from diffir_cli.training.validate import Validation
 from diffir_cli.util.files import make_folder, write_text
@@ -111,14 +111,14 @@ def run_variant(
     assert validation is not None
     target = trainer.world.device
     if recipe.stage == 1:
-        psnr = validation.psnr(load_stage1(result.weights), target)
+        psnr = validation.psnr(DiffIRModel(load_stage1(result.weights)), target)
         return Outcome(psnr, 0.0, result.minutes)
     student = load_model(result.weights)
     if recipe.loss.variance_noise:
         student = _with_variance_noise(student)
     teacher = load_teacher(recipe)
     assert teacher is not None
-    psnr = validation.psnr(student, target)
+    psnr = validation.psnr(DiffIRModel(student), target)
     return Outcome(psnr, _ipr_error(student, teacher, validation), result.minutes)
 
 
@@ -187,7 +187,7 @@ def as_markdown(outcomes: dict[str, Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rng(outcomes: dict[str, Outcome], picture: Path) -> bool:
+def plot_steps(outcomes: dict[str, Outcome], picture: Path) -> bool:
     """Figure 6 with the other variants beside it, as a PNG; False where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415

@@ -1,0 +1,44 @@
+"""Named tensors to a safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from diffir_cli.errors import CheckpointError
+from diffir_cli.util.files import write_atomically
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str], half: bool = False
+) -> None:
+    """Write tensors as safetensors in fp32; an existing file is replaced atomically.
+
+    Args:
+        path: The file.
+        tensors: By name.
+        header: Entries of the file's header.
+        half: Store fp16 instead of fp32.
+
+    Raises:
+        CheckpointError: when the file cannot be written, or a number is not finite or too large for
+            fp16.
+    """
+    dtype = torch.float16 if half else torch.float32
+    stored = {name: value.detach().cpu().to(dtype).contiguous() for name, value in tensors.items()}
+    for name, value in stored.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{name!r} has numbers that cannot be stored",
+                "store fp32" if half else "train again from an earlier state",
+            )
+    try:
+        write_atomically(path, save(stored, dict(header)))
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}", "check its folder and the free space"
+        ) from error

@@ -1,0 +1,53 @@
+"""What is wrong with a recipe for a ResShift model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffir_cli.training.recipe import (
+    AdversarialRecipe,
+    DataRecipe,
+    DistillRecipe,
+    LossRecipe,
+    Recipe,
+)
+
+
+def faults(recipe: Recipe) -> Iterator[str]:
+    """What has no sense or no effect; each fault begins with its field."""
+    usual, loss = Recipe(), LossRecipe()
+    for name in ("stage", "init"):
+        if getattr(recipe, name) != getattr(usual, name):
+            yield f"{name} has an effect with family diffir only"
+    for name in _OF_DIFFIR:
+        if getattr(recipe.loss, name) != getattr(loss, name):
+            yield f"loss.{name} has an effect with family diffir only"
+    data = DataRecipe()
+    for name in ("windows", "window", "pairs_below"):
+        if getattr(recipe.data, name) != getattr(data, name):
+            yield f"data.{name} has an effect with family diffir only"
+    if recipe.adversarial != AdversarialRecipe():
+        yield "adversarial has an effect with family diffir only"
+    if recipe.distill != DistillRecipe():
+        yield "distill.weights has an effect with family diffir only"
+    for name in ("start", "autoencoder"):
+        path = getattr(recipe, name)
+        if path and not Path(path).is_file():
+            yield f"{name} names neither a file nor known weights: {path}"
+    if recipe.model.latent and not recipe.autoencoder:
+        yield "autoencoder must name the weights that encode and decode when model.latent is true"
+    if not recipe.model.latent and recipe.autoencoder:
+        yield "autoencoder has an effect on latent networks only"
+
+
+_OF_DIFFIR = (
+    "known_weight",
+    "hole_weight",
+    "ipr",
+    "ipr_weight",
+    "optimization",
+    "variance_noise",
+    "ipr_only",
+)
+"""Fields of the loss that the training of ResShift does not read."""
