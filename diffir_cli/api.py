@@ -117,8 +117,8 @@ class Restorer:
             return _to_pillow(self._restored(picture, seed, holes, alpha, strength, progress))
         if not image.size:
             raise ValueError(f"an image has pixels, not {image.shape}")
-        if image.dtype == np.float32 and not np.isfinite(image).all():
-            raise ValueError("an image has finite numbers")
+        if image.dtype == np.float32:
+            _check_fractions(image)
         if image.dtype == np.float32 and image.ndim == 3 and image.shape[2] == 3:
             return self.network.run(
                 image, seed, mask=holes, strength=strength, progress=progress
@@ -140,6 +140,21 @@ class Restorer:
         return restore_picture(
             self.network, picture, seed, holes, alpha, origin, strength, progress
         ).picture
+
+
+_ROUNDING = 1e-3
+"""How far interpolation may carry fractions beyond [0, 1]."""
+
+
+def _check_fractions(image: NDArray[Any]) -> None:
+    lowest, highest = image.min(), image.max()
+    if not np.isfinite([lowest, highest]).all():
+        raise ValueError("an image has finite numbers")
+    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
+        raise ValueError(
+            f"an image of float32 has fractions in [0, 1], not {lowest:g} to {highest:g}: scale it "
+            "to that range, or clip it"
+        )
 
 
 def _holes(mask: NDArray[np.bool_] | Image.Image) -> NDArray[np.bool_]:

@@ -230,3 +230,30 @@ def test_input_and_result_are_put_side_by_side(s2_file: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(found[:, :48], enlarged)
     same = run_cli(*command, out, "--overwrite")
     assert same.exit_code == 2 and "a file of its own" in same.stderr
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("command", ["restore", "batch"])
+def test_a_hole_that_a_mask_fills_can_be_seen(
+    command: str, deep: bool, inpaint_file: Path, tmp_path: Path
+) -> None:
+    white = 65_535 if deep else 255
+    picture = Picture(
+        np.full((12, 12, 3), white // 2, np.uint16 if deep else np.uint8),
+        np.full((12, 12), white // 3, np.uint16 if deep else np.uint8),
+    )
+    assert picture.alpha is not None
+    picture.alpha[2:6, 2:6] = 0
+    write_picture(picture, tmp_path / "in.png")
+    mask = np.zeros((12, 12), np.uint8)
+    mask[1:5, 2:6] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    target = tmp_path / "out" / "in.png"
+    target.parent.mkdir()
+    where = ("-o", target if command == "restore" else target.parent)
+    how = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "mask.png")
+    result = run_cli(command, tmp_path / "in.png", *where, *how)
+    assert result.exit_code == 0, result.output
+    alpha = read_picture(target, deep).alpha
+    assert alpha is not None
+    np.testing.assert_array_equal(alpha, np.where(mask > 0, white, picture.alpha))

@@ -105,3 +105,16 @@ def test_a_mask_says_where_to_fill(pillow: bool, inpaint_file: Path) -> None:
 def test_what_is_no_image_is_a_value_error(image: Any, restorer: Restorer) -> None:
     with pytest.raises(ValueError, match="an image is"):
         restorer.restore(image)
+
+
+@pytest.mark.parametrize("levels", [(0.0, 255.0), (-1.0, 1.0), (0.0, 1.1), (0.0, 65_535.0)])
+def test_numbers_of_another_range_are_refused(levels: tuple[float, float]) -> None:
+    image = np.linspace(*levels, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
+    with pytest.raises(ValueError, match=r"fractions in \[0, 1\]"):
+        Restorer("sr").restore(image)
+
+
+def test_fractions_a_hair_beyond_their_range_are_taken() -> None:
+    image = np.linspace(-1e-7, 1.0000001, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
+    found = Restorer("sr").restore(image)
+    assert found.shape == (32, 32, 3) and found.dtype == np.float32

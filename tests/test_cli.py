@@ -97,7 +97,7 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
         (["photo.png", "-o", "photo.png"], 3, "photo.png already exists", "--overwrite"),
         (["photo.png", "-o", "no/out.png"], 3, "no such folder: no", "mkdir"),
         (["photo.png", "-o", "out.tga"], 3, "unknown extension", ".png"),
-        (["photo.png", "-o", "."], 3, ". is a folder", "out.png"),
+        (["photo.png", "-o", "."], 3, ". is a folder", "name a file in it"),
         (["clear.png", "-o", "out.jpg"], 3, "transparency", "out.png"),
         (["photo.png", "-o", "out.png", "-w", "realsr-4x"], 4, "'realsr-4x'", "'realsr-x4'"),
         (["photo.png", "-o", "out.png", "-w", "no.pth"], 4, "no such weights file", "sr-x4"),

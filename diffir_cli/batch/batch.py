@@ -17,8 +17,10 @@ from diffir_cli.batch.cluster import Cluster, run_on_ray
 from diffir_cli.batch.find import find_sources, fixed_part, of_shard, probe_all
 from diffir_cli.batch.journal import Journal, pull_journals, push_journal
 from diffir_cli.batch.lock import check_around, locked
-from diffir_cli.batch.plan import Job, Naming, plan_jobs
-from diffir_cli.batch.resume import Remaining, remaining
+from diffir_cli.batch.masks import find_masks
+from diffir_cli.batch.naming import Naming, check_template
+from diffir_cli.batch.plan import Job, plan_jobs
+from diffir_cli.batch.resume import Remaining, remaining, remaining_in_place
 from diffir_cli.batch.run import Pipeline
 from diffir_cli.batch.stores import (
     home_of,
@@ -28,14 +30,15 @@ from diffir_cli.batch.stores import (
     parse_place,
     remove_abandoned,
     store_errors,
+    without_detours,
 )
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import WorkerPool
-from diffir_cli.errors import InputError
+from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import make_folder, this_process
+from diffir_cli.util.files import make_folder, may_write, this_process
 
 _log = logging.getLogger(__name__)
 
@@ -126,22 +129,30 @@ def results_locked(request: Request) -> Iterator[None]:
         yield
 
 
-def make_plan(request: Request, dry: bool = False) -> Plan:
+def make_plan(request: Request, restorer: ModelRunner | None = None, dry: bool = False) -> Plan:
     """Look at every picture and every result that is there.
 
     Args:
         request: What is wanted.
+        restorer: The network, which knows what fits into memory; None where it is another's.
         dry: Whether nothing may be written, not even to repair a journal.
 
     Raises:
         InputError: when there is nothing to restore, or something stands in the way.
     """
+    check_template(request.naming.template)
     found = find_sources(request.inputs, request.recursive, request.folder)
     pull_journals(request.place, request.home)
     journal = Journal(request.home, request.shard_name, heal=not dry)
     if request.folder is not None:
-        made = {str((request.folder / output).absolute()) for output in journal.records}
-        found = [item for item in found if item.named or str(item.path.absolute()) not in made]
+        made = {str(without_detours(request.folder / output)) for output in journal.records}
+        found = [
+            item for item in found if item.named or str(without_detours(item.path)) not in made
+        ]
+    masks = None
+    if request.masks:
+        masks, found = find_masks(request.masks, found)
+    found = [replace(item, index=index) for index, item in enumerate(found, 1)]
     number, count = request.shard
     everything = found
     if count > 1:
@@ -149,18 +160,56 @@ def make_plan(request: Request, dry: bool = False) -> Plan:
     own = set(found)
     others = [item for item in everything if item not in own]
     picture_options = request.work.picture_options
+    limits = picture_options.max_pixels, 4 * request.helpers, picture_options.allow_truncated
     holds_alpha = request.naming.holds_alpha if picture_options.keeps_alpha else None
-    probed = list(probe_all(found, picture_options.max_pixels, 4 * request.helpers, holds_alpha))
+    probed = list(probe_all(found, *limits, holds_alpha))
     if not probed and count == 1:
         hint = "" if request.recursive else "add -r to include subfolders"
         raise InputError(f"no pictures in {', '.join(request.inputs)}", hint)
-    options, weights = request.work.digest(), request.work.weights.sha256
-    how = request.on_exist, request.folder is None
-    jobs = plan_jobs(probed, request.folder, request.naming, picture_options, request.masks, others)
+    jobs = plan_jobs(probed, request.folder, request.naming, picture_options, masks, others)
     if request.folder is None:
         _read_beside(jobs, journal, request, dry)
-    is_there = _listed(request.folder) if request.folder else is_taken
-    return Plan(remaining(jobs, journal.records, options, weights, *how, is_there), journal)
+        trusts = request.on_exist is not OnExist.OVERWRITE
+        origin = (request.work.weights, picture_options.seed) if trusts else None
+        left = remaining_in_place(jobs, journal.records, origin)
+        return Plan(_within_memory(left, restorer, picture_options.strength), journal)
+    if dry:
+        _check_writable(request)
+    how = request.work.digest(), request.work.weights.sha256, request.on_exist
+    is_there = _listed(request.folder)
+    left = remaining(jobs, journal.records, *how, is_there)
+    return Plan(_within_memory(left, restorer, picture_options.strength), journal)
+
+
+def _within_memory(left: Remaining, restorer: ModelRunner | None, strength: float) -> Remaining:
+    """The same, with what goes beyond a limit of memory known to fail."""
+    if restorer is None or not restorer.limits.max_memory:
+        return left
+    faults: dict[tuple[int, int, bool], str] = {}
+    for job in left.todo:
+        size = (*job.size, job.deep)
+        if size not in faults and all(job.size):
+            try:
+                restorer.plan(*size, strength)
+                faults[size] = ""
+            except DeviceError as error:
+                faults[size] = error.message
+    todo = [
+        replace(job, error=job.error or faults.get((*job.size, job.deep), "")) for job in left.todo
+    ]
+    return replace(left, todo=todo)
+
+
+def _check_writable(request: Request) -> None:
+    """Refuse, in a dry run too, a folder that a run could not make or write into.
+
+    Raises:
+        InputError: when it is one.
+    """
+    home = request.home
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not (nearest.is_dir() and may_write(nearest)):
+        raise InputError(f"cannot write into {home}", "name another folder")
 
 
 def _read_beside(jobs: Sequence[Job], journal: Journal, request: Request, dry: bool) -> None:
@@ -265,13 +314,17 @@ def _clean(jobs: Sequence[Job], request: Request) -> None:
 
 
 def seconds_per_pixel(restorer: ModelRunner) -> float:
-    """How long a network takes for an LQ pixel here, measured on a small picture."""
-    # Noise, since in a flat picture there is no shake to look for.
-    lq = np.random.default_rng(0).integers(0, 256, (192, 192, 3), np.uint8)
-    mask = np.zeros((192, 192), bool) if restorer.info.takes_mask else None
-    if mask is not None:
-        mask[:8, :8] = True
-    restorer.restore(lq[:64, :64], mask=None if mask is None else mask[:64, :64])
-    started = time.monotonic()
-    restorer.restore(lq, mask=mask)
-    return (time.monotonic() - started) / (192 * 192)
+    """How long a network takes for an LQ pixel here, measured on a small picture that fits."""
+    for side in (192, 64, 16):
+        with suppress(DeviceError):
+            # Noise, since in a flat picture there is no shake to look for.
+            lq = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+            mask = np.zeros((side, side), bool) if restorer.info.takes_mask else None
+            if mask is not None:
+                mask[:8, :8] = True
+            part = slice(0, min(side, 64))
+            restorer.restore(lq[part, part], mask=None if mask is None else mask[part, part])
+            started = time.monotonic()
+            restorer.restore(lq, mask=mask)
+            return (time.monotonic() - started) / side**2
+    return 0.0

@@ -24,6 +24,7 @@ from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote, remove
 from diffir_cli.batch.work import Outcome, Staged, Work, failed, settle
 from diffir_cli.errors import DeviceError, DiffIRError, InputError, MissingLibraryError
+from diffir_cli.util.signals import ENDING
 
 _RETRIES = 3
 """How often a picture is given to another actor when its own has died."""
@@ -169,8 +170,7 @@ def _connected(address: str) -> Any:
 def _own_signals() -> Iterator[None]:
     """Keep what signals do: Ray would let SIGTERM end the process in the middle of a picture."""
     main = threading.current_thread() is threading.main_thread()
-    kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {kind: signal.getsignal(kind) for kind in kinds}
+    before = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
     try:
         yield
     finally:

@@ -23,6 +23,7 @@ from diffir_cli.batch.stores import (
     parse_place,
     real_path,
     store_errors,
+    without_detours,
 )
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging.formats import IMAGE_SUFFIXES
@@ -43,6 +44,8 @@ class Found:
     """Its path below the folder that was named; its bare name where a file was."""
     named: bool
     """Whether it was named itself, so that it must be a picture."""
+    index: int = 0
+    """Its place among all photos of a run, from 1."""
 
 
 def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> list[Found]:
@@ -69,7 +72,7 @@ def find_sources(inputs: Sequence[str], recursive: bool, skip: Path | None) -> l
             if not listed.named and inside and barred in real_path(file).parents:
                 continue
             place = below(file, listed.root) if listed.keeps_tree else PurePosixPath(file.name)
-            found.setdefault(str(file.absolute()), Found(file, place, listed.named))
+            found.setdefault(str(without_detours(file)), Found(file, place, listed.named))
     return list(found.values())
 
 
@@ -165,6 +168,7 @@ def probe_all(
     found: Sequence[Found],
     limit: int,
     workers: int,
+    allow_truncated: bool = False,
     holds_alpha: Callable[[str], bool] | None = None,
 ) -> Iterator[tuple[Found, Probe | str]]:
     """What the header of each file says, or why it cannot be read; others than pictures left out.
@@ -172,7 +176,10 @@ def probe_all(
     A file that was not named itself must have the content or the ending of a picture, or that of
     a camera's raw file, which is refused. `holds_alpha` is that of `probe_picture`.
     """
-    look = partial(_probed, limit=limit, holds_alpha=holds_alpha)
+    probe_file = partial(
+        probe_picture, max_pixels=limit, allow_truncated=allow_truncated, holds_alpha=holds_alpha
+    )
+    look = partial(_probed, probe_file=probe_file)
     with ThreadPoolExecutor(workers) as pool:
         items = iter(found)
         # A listing may be long: never more than a part of it at once.
@@ -183,16 +190,16 @@ def probe_all(
                     yield item, probe
 
 
-def _probed(item: Found, limit: int, holds_alpha: Callable[[str], bool] | None) -> Probe | str:
+def _probed(item: Found, probe_file: Callable[..., Probe]) -> Probe | str:
     try:
         if not is_remote(item.path):
-            return probe_picture(item.path, limit, holds_alpha=holds_alpha)
-        return _probed_object(item, limit, holds_alpha)
+            return probe_file(item.path)
+        return _probed_object(item, probe_file)
     except DiffIRError as error:
         return error.message
 
 
-def _probed_object(item: Found, limit: int, holds_alpha: Callable[[str], bool] | None) -> Probe:
+def _probed_object(item: Found, probe_file: Callable[..., Probe]) -> Probe:
     """As the first bytes say, or all of them where those do not tell.
 
     Raises:
@@ -200,12 +207,13 @@ def _probed_object(item: Found, limit: int, holds_alpha: Callable[[str], bool] |
     """
     start = fetch(item.path, _HEAD)
     try:
-        return probe_picture(item.path, limit, start, holds_alpha)
+        # The rest is there, however the file ends.
+        return probe_file(item.path, data=start, allow_truncated=False)
     except InputError:
         likely = item.named or item.path.suffix.lower() in IMAGE_SUFFIXES
         if len(start) < _HEAD or not likely:
             raise
-    return probe_picture(item.path, limit, fetch(item.path), holds_alpha)
+    return probe_file(item.path, data=fetch(item.path))
 
 
 _HEAD = 2**17
@@ -229,7 +237,7 @@ def of_shard(found: Sequence[Found], number: int, count: int) -> list[Found]:
     """The part of shard `number` of `count`, which depends on each path below its folder alone."""
 
     def shard(item: Found) -> int:
-        digest = hashlib.sha256(str(item.below).encode("utf-8", "surrogateescape")).digest()
+        digest = hashlib.sha256(os.fsencode(str(item.below))).digest()
         return int.from_bytes(digest[:8], "big") % count + 1
 
     return [item for item in found if shard(item) == number]

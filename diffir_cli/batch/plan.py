@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import string
-import unicodedata
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from diffir_cli.batch.find import Found, files_in
-from diffir_cli.batch.stores import below, real_path, store_errors
+from diffir_cli.batch.find import Found
+from diffir_cli.batch.masks import Masks
+from diffir_cli.batch.naming import Naming, check_collisions
+from diffir_cli.batch.stores import is_remote, real_path, store_errors
 from diffir_cli.errors import InputError, UsageError
 from diffir_cli.imaging.fitting import check_only_copy
-from diffir_cli.imaging.formats import Format, format_like, format_of
-from diffir_cli.imaging.probe import Probe
+from diffir_cli.imaging.formats import Format, format_like
+from diffir_cli.imaging.masks import check_mask_size, no_transparency
+from diffir_cli.imaging.probe import Probe, probe_picture
 from diffir_cli.imaging.source import PictureOptions, result_size
 from diffir_cli.imaging.write import check_coding, check_fit
-from diffir_cli.options import Task
+from diffir_cli.util.files import is_taken_by_file
 
-_FIELDS = ("reldir", "stem", "ext", "task", "scale", "weights")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,30 +52,10 @@ class Job:
     """Whether the result may replace a file."""
     redone: str = ""
     """Why a finished result is made again."""
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How results are called and written."""
-
-    template: str
-    """With fields in braces; without `{reldir}` the tree is kept in front."""
-    task: Task
-    """For `{task}`."""
-    weights: str
-    """For `{weights}`."""
-    scale: float
-    """For `{scale}`: side of the result over that of the source."""
-    format: str | None = None
-    """An ending; None for that of the source where it can be written."""
-    quality: int | None = None
-    """Of lossy formats."""
-    lossless: bool = False
-    """Whether formats that can lose nothing do so."""
-
-    def holds_alpha(self, kind: str) -> bool:
-        """Whether the result of a file of a format, as Pillow calls it, can be transparent."""
-        return (format_of(Path("result"), self.format) if self.format else format_like(kind)).alpha
+    software: str = ""
+    """What the source says has made it."""
+    links: tuple[Path, ...] = ()
+    """Further names of the file that is replaced, which become names of the result."""
 
 
 def plan_jobs(
@@ -80,7 +63,7 @@ def plan_jobs(
     folder: Path | None,
     naming: Naming,
     picture_options: PictureOptions,
-    masks: Path | None,
+    masks: Masks | None,
     others: Sequence[Found] = (),
 ) -> list[Job]:
     """What becomes of each picture.
@@ -90,35 +73,23 @@ def plan_jobs(
         folder: Where results go; None for the place of each source.
         naming: How they are called and written.
         picture_options: What is done with them.
-        masks: A mask for all, or a folder of them.
+        masks: Those of the run; None for none.
         others: What other shards restore.
 
     Raises:
-        InputError: when two results would have one name, a result would replace a source, or there
-            are no masks where they should be.
+        InputError: when two results would have one name, or one would replace a source.
     """
-    check_template(naming.template)
-    pairs_by_name = _pairs_by_name(masks) if masks else None
-    jobs = []
-    for item, probe in probed:
-        job = _job(item, probe, folder, naming, picture_options)
-        if masks and not job.error:
-            mask = masks if pairs_by_name is None else _partner(item.below, pairs_by_name)
-            fault = "" if mask else f"{item.path} has no mask in {masks}"
-            job = replace(job, mask=mask, error=fault)
-        jobs.append(job)
-    if folder is not None:
-        named = [(job.source, job.output) for job in jobs]
-        named += [(item.path, _unprobed_name(item, naming)) for item in others]
-        _check_collisions(named, folder)
-        _check_sources(jobs, [item.path for item in others])
+    jobs = [_job(item, probe, folder, naming, picture_options) for item, probe in probed]
+    if masks:
+        pairs = zip(probed, jobs, strict=True)
+        jobs = [_masked(job, item, masks, picture_options) for (item, _), job in pairs]
+    if folder is None:
+        return _once_each(jobs)
+    named = [(item, job.output) for (item, _), job in zip(probed, jobs, strict=True)]
+    named += [(item, naming.name_unprobed(item)) for item in others]
+    check_collisions(named, naming, folder)
+    _check_sources(jobs, [item.path for item in others])
     return jobs
-
-
-def _unprobed_name(item: Found, naming: Naming) -> str:
-    """How the result of another shard is called, told from its source's name alone."""
-    ending = "." + naming.format.lower().removeprefix(".") if naming.format else item.path.suffix
-    return _name(item, naming) + ending.lower()
 
 
 def _job(
@@ -131,13 +102,8 @@ def _job(
     error = probe if isinstance(probe, str) else ""
     with store_errors(item.path):
         size = item.path.stat().st_size if item.path.exists() else 0
-    try:
-        format_ = _format(item, probe, naming)
-    except InputError as fault:
-        # The same for all: nothing would be written.
-        if naming.format:
-            raise
-        format_, error = format_like("PNG"), fault.message
+    kind = probe.format if isinstance(probe, Probe) else "PNG"
+    format_ = naming.chosen_format() or format_like(kind)
     if folder is None:
         # What a link leads to is restored, and the link stays.
         target = real_path(item.path)
@@ -148,8 +114,7 @@ def _job(
             elif probe.frames > 1:
                 error = f"{item.path} has {probe.frames} frames, and only one would remain"
     else:
-        ending = _ending(item.path, format_)
-        output = _name(item, naming) + ending
+        output = naming.name(item) + _ending(item.path, format_)
         target = folder / output
     if isinstance(probe, Probe):
         width, height = result_size(probe.size, picture_options, naming.scale)
@@ -157,6 +122,10 @@ def _job(
         try:
             if folder is None:
                 check_only_copy(item.path, probe.lost, picture_options.strip_metadata)
+            if picture_options.mask_from_alpha and not probe.alpha:
+                raise no_transparency(item.path)
+            if not is_remote(target):
+                is_taken_by_file(target)
             check_fit(target, (width, height), alpha, probe.deep, format_)
             check_coding(
                 target, naming.quality if format_.lossy else None, naming.lossless, format_
@@ -167,107 +136,53 @@ def _job(
     if not isinstance(probe, Probe):
         return job
     pixels = probe.size[0] * probe.size[1]
-    return replace(job, pixels=pixels, size=probe.size, deep=probe.deep)
+    return replace(job, pixels=pixels, size=probe.size, deep=probe.deep, software=probe.software)
+
+
+def _masked(job: Job, item: Found, masks: Masks, picture_options: PictureOptions) -> Job:
+    """A job with its mask, or without one where its error says why."""
+    mask = masks.of(item)
+    if job.error or mask is None:
+        return replace(job, error=job.error or f"{item.path} has no mask in {masks.place}")
+    if not is_remote(mask):
+        limits = picture_options.max_pixels, None, picture_options.allow_truncated
+        try:
+            check_mask_size(mask, probe_picture(mask, *limits).size, job.size)
+        except InputError as fault:
+            return replace(job, mask=mask, error=fault.message)
+    return replace(job, mask=mask)
+
+
+def _once_each(jobs: Sequence[Job]) -> list[Job]:
+    """One job for each file that is replaced, however many names and links lead to it."""
+    files: dict[tuple[object, int], Job] = {}
+    for job in jobs:
+        file = _identity(job.target)
+        first = files.setdefault(file, job)
+        if job.target not in (first.target, *first.links):
+            files[file] = replace(first, links=(*first.links, job.target))
+    for (_, names), job in files.items():
+        if names > 1 + len(job.links):
+            _log.warning("%s has names elsewhere, which keep the old picture", job.target)
+    return list(files.values())
+
+
+def _identity(path: Path) -> tuple[object, int]:
+    """What is the same for all names of a file, and how many it has."""
+    with suppress(OSError):
+        if not is_remote(path) and (found := path.stat()).st_nlink > 1:
+            return (found.st_dev, found.st_ino), found.st_nlink
+    return str(path), 1
 
 
 def _own(name: str) -> str:
     return "JPEG" if name == "MPO" else name
 
 
-def _format(item: Found, probe: Probe | str, naming: Naming) -> Format:
-    if naming.format:
-        return format_of(Path(item.path.stem), naming.format)
-    return format_like(probe.format if isinstance(probe, Probe) else "PNG")
-
-
 def _ending(path: Path, format_: Format) -> str:
     """The source's own ending where that is one of the format's."""
     own = path.suffix.lower()
     return own if own in format_.endings else format_.endings[0]
-
-
-def check_template(template: str) -> None:
-    """Refuse a template with fields that do not exist.
-
-    Raises:
-        UsageError: when it has one.
-    """
-    try:
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
-    except ValueError as error:
-        raise UsageError(
-            f"--name {template!r} is not a valid template: {error}", "write {{ for a brace itself"
-        ) from error
-    for name in names:
-        if name not in _FIELDS:
-            known = ", ".join(f"{{{field}}}" for field in _FIELDS)
-            raise UsageError(f"--name has no field {{{name}}}", f"use {known}")
-    try:
-        template.format(**dict.fromkeys(_FIELDS, "x"))
-    except (ValueError, LookupError, AttributeError) as error:
-        raise UsageError(
-            f"--name {template!r} is not a valid template: {error}", "leave : and ! out of fields"
-        ) from error
-
-
-def _name(item: Found, naming: Naming) -> str:
-    """Path of a result below its folder, without ending."""
-    parent = item.below.parent
-    scale = f"{naming.scale:g}"
-    values = {
-        "reldir": "" if str(parent) == "." else str(parent),
-        "stem": item.path.stem,
-        "ext": item.path.suffix[1:].lower(),
-        "task": naming.task.value,
-        "scale": scale,
-        "weights": Path(naming.weights).stem,
-    }
-    name = naming.template.format(**values)
-    path = PurePosixPath(name.lstrip("/"))
-    if "{reldir}" not in naming.template:
-        path = parent / path
-    if ".." in path.parts or not path.name:
-        raise UsageError(
-            f"--name {naming.template!r} points outside the output folder: {name!r}", "leave .. out"
-        )
-    return str(path)
-
-
-def _pairs_by_name(folder: Path) -> dict[str, Path] | None:
-    """Masks by their path below the folder, without ending; None where it is one mask."""
-    with store_errors(folder):
-        if not folder.is_dir():
-            if not folder.exists():
-                raise InputError(f"no such file or folder: {folder}", "check its name")
-            return None
-    masks: dict[str, Path] = {}
-    for path in sorted(files_in(folder, True)):
-        name = str(below(path, folder).with_suffix(""))
-        masks.setdefault(unicodedata.normalize("NFC", name), path)
-    return masks
-
-
-def _partner(place: PurePosixPath, masks: dict[str, Path]) -> Path | None:
-    """The mask of the same name, or of that name with `_mask` behind it; first in the same tree."""
-    path = unicodedata.normalize("NFC", str(place.with_suffix("")))
-    stem = unicodedata.normalize("NFC", place.stem)
-    for name in (path, f"{path}_mask", stem, f"{stem}_mask"):
-        if name in masks:
-            return masks[name]
-    return None
-
-
-def _check_collisions(named: Sequence[tuple[Path, str]], folder: Path) -> None:
-    taken: dict[str, Path] = {}
-    for source, output in named:
-        # As file systems that ignore case, or how accents are written, would see it.
-        key = unicodedata.normalize("NFC", output).casefold()
-        other = taken.setdefault(key, source)
-        if other is not source:
-            raise InputError(
-                f"{other} and {source} would both become {folder / output}",
-                "add --name '{stem}_{ext}', or -r to keep folders apart",
-            )
 
 
 def _check_sources(jobs: Sequence[Job], others: Sequence[Path]) -> None:
@@ -278,5 +193,5 @@ def _check_sources(jobs: Sequence[Job], others: Sequence[Path]) -> None:
         if real_path(job.target) in kept:
             raise InputError(
                 f"{job.target} would replace a source or a mask",
-                "name another folder with -o, or say --in-place",
+                "name another folder with -o",
             )

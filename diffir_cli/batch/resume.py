@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,11 @@ from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_taken, store_errors
 from diffir_cli.errors import InputError
 from diffir_cli.options import OnExist
+from diffir_cli.runtime.pictures import is_provenance
 from diffir_cli.util.files import file_sha256
+from diffir_cli.weights.locate import WeightFile
+
+_log = logging.getLogger(__name__)
 
 Records = Mapping[str, Sequence[Record]]
 """What was finished under each name, the newest last."""
@@ -36,10 +41,9 @@ def remaining(
     options: str,
     weights: str,
     on_exist: OnExist,
-    in_place: bool,
     is_there: Callable[[Path], bool] = is_taken,
 ) -> Remaining:
-    """Sort a plan by what is there.
+    """Sort a plan with a folder of results by what is there.
 
     Args:
         jobs: The plan.
@@ -47,7 +51,6 @@ def remaining(
         options: Digest of this run's options.
         weights: The sha256 of its weights.
         on_exist: What becomes of files that the journal does not know.
-        in_place: Whether results lie where their sources were.
         is_there: Whether anything has a name.
 
     Raises:
@@ -67,13 +70,12 @@ def remaining(
             # Whatever was made of it before stays.
             found.todo.append(job)
         elif record:
-            # In place, the source is the result and cannot have changed.
-            why = "" if in_place else _change(record, job, options, weights)
+            why = _change(record, job, options, weights)
             if why:
                 found.todo.append(replace(job, overwrite=True, redone=why))
             else:
                 found.finished.append(job)
-        elif in_place or on_exist is OnExist.OVERWRITE:
+        elif on_exist is OnExist.OVERWRITE:
             found.todo.append(replace(job, overwrite=True))
         elif on_exist is OnExist.SKIP:
             found.kept.append(job)
@@ -88,6 +90,50 @@ def remaining(
             "add --on-exist skip, overwrite or rename",
         )
     return found
+
+
+def remaining_in_place(
+    jobs: Sequence[Job], records: Records, origin: tuple[WeightFile, int] | None
+) -> Remaining:
+    """Sort a plan that replaces its sources by which of them are results themselves.
+
+    A file is known by its content, wherever it lies by now and whatever it is called.
+
+    Args:
+        jobs: The plan.
+        records: What the journals beside the files say.
+        origin: Weights and seed of this run: a file that says it was made with them, by any run, is
+            finished; None where such notes count for nothing.
+    """
+    found = Remaining([], [], [])
+    by_size: dict[int, list[Record]] = {}
+    for record in itertools.chain.from_iterable(records.values()):
+        by_size.setdefault(record.output_size, []).append(record)
+    for job in jobs:
+        if _is_result(job, by_size):
+            found.finished.append(job)
+        elif origin and not job.mask and is_provenance(job.software, *origin):
+            _log.info("%s says that these weights made it: it stays as it is", job.source)
+            found.finished.append(job)
+        else:
+            found.todo.append(job)
+    return found
+
+
+def _is_result(job: Job, by_size: Mapping[int, Sequence[Record]]) -> bool:
+    """Whether a file is one that a journal speaks of, filled by the same mask."""
+    try:
+        with store_errors(job.target):
+            known = by_size.get(job.target.stat().st_size, [])
+            if job.mask:
+                mask = file_sha256(job.mask)
+                known = [record for record in known if record.mask_sha256 == mask]
+            named = (one for one in known if PurePosixPath(one.output).name == job.target.name)
+            if any(is_intact(record, job.target) for record in named):
+                return True
+            return bool(known) and file_sha256(job.target) in {one.output_sha256 for one in known}
+    except OSError:
+        return False
 
 
 def _made(job: Job, records: Records) -> Record | None:

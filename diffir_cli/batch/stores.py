@@ -112,6 +112,11 @@ def real_path(path: Path) -> Path:
     return path if is_remote(path) else Path(os.path.realpath(path))
 
 
+def without_detours(path: Path) -> Path:
+    """One spelling for each name, however its folder is reached; a link itself stays a link."""
+    return path if is_remote(path) else real_path(path.parent) / path.name
+
+
 def is_file(path: Path) -> bool:
     """Whether there is something that is no folder, which an object store does not know."""
     return not is_remote(path) and path.exists() and not path.is_dir()
@@ -282,7 +287,7 @@ def home_of(folder: Path) -> Path:
     """Where the journal and the lock of a folder lie: in it, or for a store on this machine."""
     if not is_remote(folder):
         return folder
-    return state_folder() / "batch" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return state_folder() / "batch" / hashlib.sha256(os.fsencode(str(folder))).hexdigest()[:16]
 
 
 def _store(path: Path) -> Any:

@@ -83,20 +83,18 @@ class Work:
         )
 
     def note(self, job: Job, record: Record) -> None:
-        """Add a line to the journal of a picture.
+        """Add a line to the journal of a picture; in place, to those beside all its names.
 
         Raises:
             OSError: when it cannot be written.
         """
-        if self.journal:
-            append(self.journal_of(job), record)
-
-    def journal_of(self, job: Job) -> Path:
-        """Where a picture is noted."""
-        assert self.journal is not None
+        if not self.journal:
+            return
         if not self.in_place:
-            return self.journal
-        return home_of(job.target.parent) / self.journal.name
+            append(self.journal, record)
+            return
+        for folder in {path.parent for path in (job.target, *job.links)}:
+            append(home_of(folder) / self.journal.name, record)
 
     def digest(self) -> str:
         """A short hash of all that decides over the bytes of results beside sources and weights."""
@@ -274,7 +272,20 @@ def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) 
     job.target.parent.mkdir(parents=True, exist_ok=True)
     how = job.overwrite, work.quality, work.lossless, job.format
     write_picture(result, job.target, *how, settled=note)
+    _link(job, work)
     return passed()
+
+
+def _link(job: Job, work: Work) -> None:
+    """Let all other names of the file that was replaced lead to the result too.
+
+    Raises:
+        OSError: when a folder does not allow it.
+    """
+    for link in job.links:
+        temporary = unfinished_name(link, work.owner)
+        temporary.hardlink_to(job.target)
+        temporary.replace(link)
 
 
 def stage(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> Staged:
@@ -304,6 +315,7 @@ def settle(job: Job, work: Work, staged: Staged) -> None:
     """
     work.note(job, staged.record)
     adopt(staged.file, job.target, job.overwrite)
+    _link(job, work)
     if is_remote(job.target):
         _note_time(job, work, staged.record)
 

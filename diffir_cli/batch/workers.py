@@ -23,6 +23,7 @@ from diffir_cli.batch.plan import Job
 from diffir_cli.batch.run import Pipeline
 from diffir_cli.batch.work import Outcome, Work, failed
 from diffir_cli.errors import DiffIRError
+from diffir_cli.util.signals import ENDING
 
 _ATTEMPTS = 3
 """How many processes a picture may cost."""
@@ -192,7 +193,7 @@ class WorkerPool:
 def _work(pipe: Connection, work: Work, helpers: int, stop_event: Event) -> None:
     """What a process does: jobs in, events out, until there are no more."""
     # The one that talks to the user decides when to stop.
-    for kind in (signal.SIGINT, signal.SIGTERM):
+    for kind in ENDING:
         signal.signal(kind, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     lock = threading.Lock()

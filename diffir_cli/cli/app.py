@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,14 +26,17 @@ from diffir_cli.cli import (
     train,
 )
 from diffir_cli.cli.command import Command
-from diffir_cli.cli.console import print_message, take_any_text
+from diffir_cli.cli.console import ShownFormatter, print_message, print_text, take_any_text
 from diffir_cli.cli.usage import TyperUsageError, explain
 from diffir_cli.errors import DeviceError, DiffIRError, UsageError
 from diffir_cli.util.process import prepare_process
+from diffir_cli.util.signals import end_in_order
 from diffir_cli.version import __version__
 
 INTERRUPTED = 130
 """The exit code of Ctrl-C."""
+_PIPE_CLOSED = 141
+"""That of programs that write to a closed pipe."""
 _LESS_MEMORY = "use a smaller --tile or --max-memory, or a machine with more memory"
 
 
@@ -43,7 +48,8 @@ class _Group(TyperGroup):
             code = super().main(*args, **{**settings, "standalone_mode": False})
         except TyperUsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":
-                print_message(str(error))
+                for line in str(error).splitlines():
+                    print_message(line)
                 sys.exit(UsageError.exit_code)
             code = _report(explain(error))
         except typer.Abort:
@@ -51,7 +57,15 @@ class _Group(TyperGroup):
             code = _report(DiffIRError("interrupted"), INTERRUPTED)
         sys.exit(code or 0)
 
+    def make_context(self, *args: Any, **others: Any) -> Any:
+        with _pipes():
+            return super().make_context(*args, **others)
+
     def invoke(self, ctx: Any) -> Any:
+        with _pipes():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except DiffIRError as error:
@@ -66,6 +80,17 @@ class _Group(TyperGroup):
         except KeyboardInterrupt:
             code = _report(DiffIRError("interrupted"), INTERRUPTED)
         raise typer.Exit(code)
+
+
+@contextmanager
+def _pipes() -> Iterator[None]:
+    """End quietly where nobody reads on."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Else Python tries again at its end and prints a traceback.
+        sys.stdout = None
+        raise typer.Exit(_PIPE_CLOSED) from None
 
 
 app = typer.Typer(
@@ -97,7 +122,10 @@ def main() -> None:
     """Run the command line."""
     take_any_text()
     prepare_process()
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    end_in_order()
+    to_stderr = logging.StreamHandler()
+    to_stderr.setFormatter(ShownFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[to_stderr], level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
     # It prints tracebacks of servers that make no sense.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -111,7 +139,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"diffir {__version__}")
+        print_text(f"diffir {__version__}")
         raise typer.Exit
 
 
@@ -142,4 +170,4 @@ def _report(error: DiffIRError, code: int | None = None) -> int:
 def _print(kind: str, text: str, colour: str) -> None:
     coloured = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     styled = typer.style(f"{kind}:", fg=colour, bold=True) if coloured else f"{kind}:"
-    print_message(f"{styled} {text}")
+    print_message(text, f"{styled} ")

@@ -101,12 +101,13 @@ def show_plan(request: Request, restorer: ModelRunner, json: bool) -> None:
     """Say what would be done."""
     from diffir_cli.batch.batch import make_plan, seconds_per_pixel
 
-    plan = make_plan(request, dry=True)
+    plan = make_plan(request, None if request.cluster else restorer, dry=True)
     left = plan.remaining
     broken = [job for job in left.todo if job.error]
     processes = max(1, len(request.devices))
     good = [job for job in left.todo if not job.error]
-    seconds = seconds_per_pixel(restorer) * sum(job.pixels for job in good) / processes
+    pixels = sum(job.pixels for job in good)
+    seconds = seconds_per_pixel(restorer) * pixels / processes if good else 0.0
     needed, free = plan.output_bytes(request.naming.scale), plan.free_bytes(request.place)
     if json:
         for job in left.todo:

@@ -53,7 +53,8 @@ Name = Annotated[
         "--name",
         metavar="TEMPLATE",
         rich_help_panel=panels.INPUT_OUTPUT,
-        help="Output names. Fields: {stem}, {ext}, {reldir}, {task}, {scale}, {weights}.",
+        help="Output names. Fields: {stem}, {ext}, {parent}, {index}, {reldir}, {task}, {scale}, "
+        "{weights}.",
     ),
 ]
 Suffix = Annotated[
@@ -196,7 +197,7 @@ def check_options(
         InputError: when the output folder is a file.
     """
     from diffir_cli.batch.find import parse_shard
-    from diffir_cli.batch.plan import check_template
+    from diffir_cli.batch.naming import check_template
     from diffir_cli.batch.stores import is_file
     from diffir_cli.imaging import check_coding, format_of
 

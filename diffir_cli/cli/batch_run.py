@@ -15,6 +15,7 @@ import typer
 from diffir_cli.cli.batch_console import Reporter, print_summary
 from diffir_cli.cli.console import print_json, print_message
 from diffir_cli.cli.progress import make_progress
+from diffir_cli.util.signals import ENDING
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Request
@@ -40,7 +41,7 @@ def run_batch(
     from diffir_cli.batch.batch import make_plan, run_plan
 
     started = time.monotonic()
-    plan = make_plan(request)
+    plan = make_plan(request, None if request.cluster else restorer)
     reporter.planned(plan, request.naming.scale, request.place)
     outcomes: list[Outcome] = []
     todo = plan.remaining.todo
@@ -93,7 +94,7 @@ def run_batch(
 
 @contextmanager
 def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run after the current picture, a second one at once."""
+    """Ctrl-C, SIGTERM and SIGHUP end the run after the current picture, a second one at once."""
 
     def handle(_number: int, _frame: object) -> None:
         if stop.is_set():
@@ -104,8 +105,11 @@ def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
 
     # Only the main thread may say what a signal does.
     main = threading.current_thread() is threading.main_thread()
-    kinds = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {kind: signal.signal(kind, handle) for kind in kinds}
+    before = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
+    # What `nohup` ignores stays ignored.
+    before = {kind: handler for kind, handler in before.items() if handler is not signal.SIG_IGN}
+    for kind in before:
+        signal.signal(kind, handle)
     try:
         yield
     finally:

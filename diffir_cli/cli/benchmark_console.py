@@ -129,7 +129,7 @@ class Reporter:
         if json:
             print_json(self.as_dict())
         elif not quiet:
-            print_text("\n".join(self.machine.lines()))
+            print_text(*self.machine.lines())
             _print_tables(self.tables())
         for line in self.remarks():
             if not quiet or line.startswith("error:"):
@@ -222,5 +222,5 @@ def _line(result: Result) -> str:
 
 def _print_tables(tables: Sequence[Table]) -> None:
     for table in tables:
-        print_text(f"\n{table.title}")
+        print_text("", table.title)
         print_table(table.header, table.rows, words=table.words)

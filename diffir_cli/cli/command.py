@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
@@ -10,6 +11,7 @@ from typer.core import TyperCommand
 from diffir_cli.cli.conflicts import check_conflicts
 from diffir_cli.cli.console import set_log_level
 from diffir_cli.cli.panels import panels_of
+from diffir_cli.cli.urls import refuse_url
 from diffir_cli.cli.usage import TyperUsageError
 
 NAMES_OF_OTHER_TOOLS = {
@@ -49,12 +51,17 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read arguments in which other names are replaced."""
         known = {name for parameter in self.params for name in parameter.opts}
+        typed = _canonical(args, known)
         try:
-            return super().parse_args(ctx, _canonical(args, known))
+            rest = super().parse_args(ctx, list(typed))
         except TyperUsageError as error:
             # Some do not say which command they belong to.
             vars(error)["ctx"] = ctx
             raise
+        for name, value in ctx.params.items():
+            if isinstance(value, Path):
+                refuse_url(value, typed, (ctx.info_name, name) == ("restore", "source"))
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, if its options fit together."""

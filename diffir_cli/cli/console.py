@@ -14,13 +14,17 @@ from typing import Any
 import typer
 
 from diffir_cli.errors import DiffIRError
+from diffir_cli.util.text import shown
 
 
-def print_message(text: str) -> None:
-    """A line for people; a terminal that has gone away is no reason to fail."""
+def print_message(text: str, prefix: str = "") -> None:
+    """A line for people, behind a prefix that may have colours.
+
+    A terminal that has gone away is no reason to fail.
+    """
     if sys.stderr is not None:
         with suppress(OSError):
-            typer.echo(text, err=True)
+            typer.echo(prefix + shown(text), err=True)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -32,19 +36,20 @@ def print_json(value: Mapping[str, Any]) -> None:
     if sys.stdout is None:
         raise DiffIRError("standard output is closed, which --json writes to", "leave --json out")
     with _writing("the JSON to stdout", "the images are done; check where stdout goes"):
-        typer.echo(json.dumps(value, allow_nan=False))
+        # The one control character that JSON lets pass.
+        typer.echo(json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f"))
         sys.stdout.flush()
 
 
-def print_text(text: str) -> None:
-    """Lines for people on stdout, if there is one.
+def print_text(*lines: str) -> None:
+    """Lines for people on stdout, if there is one and somebody reads it.
 
     Raises:
         DiffIRError: when stdout cannot take them.
     """
     if sys.stdout is not None:
-        with _writing("to stdout", "check where stdout goes"):
-            typer.echo(text)
+        with _writing("to stdout", "check where stdout goes", needed=False):
+            typer.echo("\n".join(map(shown, lines)))
             sys.stdout.flush()
 
 
@@ -61,13 +66,15 @@ def write_stdout(data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def _writing(what: str, hint: str) -> Iterator[None]:
-    """Word what goes wrong in a block that writes to stdout."""
+def _writing(what: str, hint: str, needed: bool = True) -> Iterator[None]:
+    """Word what goes wrong in a block that writes to stdout; a reader may go before all is read."""
     try:
         yield
     except OSError as error:
         # Else Python tries again at its end and prints a traceback.
         sys.stdout = None
+        if isinstance(error, BrokenPipeError) and not needed:
+            return
         raise DiffIRError(f"cannot write {what}: {error.strerror}", hint) from error
 
 
@@ -75,6 +82,14 @@ def take_any_text() -> None:
     """Let stdout replace letters that it lacks, such as those of cp1252, where it would fail."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+
+
+class ShownFormatter(logging.Formatter):
+    """Lines of a log in which nothing is obeyed by a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line of a record."""
+        return shown(super().formatMessage(record))
 
 
 @contextmanager
@@ -131,13 +146,16 @@ def print_table(
             table.add_column(title, overflow="fold")
     for row in rows:
         # Text, since a name may look like markup.
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(shown(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         # Into a pipe or a file: as wide as it likes.
         console.width = 10_000
-    with _writing("the table to stdout", "check where stdout goes"):
-        console.print(table)
+    with _writing("the table to stdout", "check where stdout goes", needed=False):
+        # Rich itself would end the program where nobody reads on.
+        with console.capture() as lines:
+            console.print(table)
+        sys.stdout.write(lines.get())
         sys.stdout.flush()
 
 
@@ -154,5 +172,5 @@ def working(text: str, quiet: bool) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status(Text(text)) as status:
-        yield lambda detail: status.update(Text(f"{text} {detail}"))
+    with Console(stderr=True).status(Text(shown(text))) as status:
+        yield lambda detail: status.update(Text(shown(f"{text} {detail}")))

@@ -112,7 +112,7 @@ def _degrade_folder(
     quiet: bool,
 ) -> int:
     from diffir_cli.imaging import check_target, list_pictures
-    from diffir_cli.util.files import make_folder
+    from diffir_cli.util.files import make_folder, remove_unfinished
     from diffir_cli.util.names import by_stem
 
     paths = by_stem(list_pictures(source)).values()
@@ -120,6 +120,7 @@ def _degrade_folder(
     if output.exists() and output.samefile(source):
         raise UsageError(f"{output} is the folder of the photos", "name another one")
     make_folder(output)
+    remove_unfinished(output)
     for target in targets:
         check_target(target, overwrite)
     from diffir_cli.degradations.write import write_degraded

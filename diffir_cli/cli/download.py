@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from diffir_cli.cli import download_options, options
-from diffir_cli.cli.console import print_json, print_message, print_table
+from diffir_cli.cli.console import print_json, print_message, print_table, print_text
 from diffir_cli.cli.weights import agrees, fetched
 from diffir_cli.errors import WeightsError
 
@@ -85,7 +85,7 @@ def _print_urls(specs: Sequence[WeightSpec], json: bool) -> None:
             print_json({"name": spec.name, "urls": urls, "source": spec.source})
             continue
         for url in [url for part in spec.parts for url in part.links]:
-            typer.echo(url)
+            print_text(url)
         if not spec.embedded and not all(part.links for part in spec.parts):
             print_message(f"{spec.name} has no direct link: {spec.source}")
 
@@ -173,7 +173,7 @@ def _show(specs: Sequence[WeightSpec], verify: bool, json: bool, quiet: bool, na
         print_table(header, rows, numbers=False)
         # On lines of their own, where they can be read and copied whatever the terminal's width.
         for spec, _ in states:
-            typer.echo(f"{spec.name}: {_path(spec)}")
+            print_text(f"{spec.name}: {_path(spec)}")
     damaged = [spec for spec, state in states if state is State.CORRUPT]
     missing = [spec for spec, state in states if verify and named and state is State.MISSING]
     for spec in damaged:

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from diffir_cli.cli.console import print_json, print_message, print_table
+from diffir_cli.cli.console import print_json, print_message, print_table, print_text
 from diffir_cli.evaluation.kinds import ProtocolName
 from diffir_cli.options import Task
 
@@ -77,7 +75,7 @@ def print_methods(
         print_json({**about, "methods": methods, "unmatched": missing, "failed": failed})
     elif not quiet:
         print_table(*report.table(measured.scores))
-        typer.echo("\n".join([caption, *report.remarks(measured.scores)]))
+        print_text(caption, *report.remarks(measured.scores))
 
 
 def write_reports(

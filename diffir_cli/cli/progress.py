@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from diffir_cli.cli.console import print_message
+from diffir_cli.util.text import shown
 
 
 class Progress:
@@ -99,7 +100,7 @@ def _columns() -> tuple[Any, ...]:
 def _plain(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(shown(text))
 
 
 @contextmanager

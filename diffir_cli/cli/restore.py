@@ -16,7 +16,7 @@ from diffir_cli.cli.console import print_json, print_message, write_stdout
 from diffir_cli.cli.option_values import limits_of
 from diffir_cli.cli.progress import restoring
 from diffir_cli.cli.weights import located, task_for
-from diffir_cli.errors import UsageError
+from diffir_cli.errors import InputError, UsageError
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def restore(
     from diffir_cli.imaging import check_coding, check_fit, format_like, write_picture
     from diffir_cli.imaging.probe import probe_picture
     from diffir_cli.imaging.source import check_source, read_source
+    from diffir_cli.util.files import remove_unfinished
 
     started = time.monotonic()
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
@@ -109,12 +110,17 @@ def restore(
         others = [output, source, mask]
         _check_compare(compare, [path for path in others if path], overwrite)
     shown, data = (_STDIN, _piped()) if source == _PIPE else (source, None)
-    probe = probe_picture(shown, settings.max_pixels, data)
+    probe = probe_picture(shown, settings.max_pixels, data, allow_truncated)
     if format_ is None:
         format_ = format_like(probe.format)
         check_coding(target or source, quality, lossless, format_)
     if mask:
-        probe_picture(mask, settings.max_pixels)
+        if mask.resolve() == source.resolve():
+            raise InputError(
+                f"{mask} is the picture itself, not a mask of it",
+                "draw the mask on a copy, or use --mask-from-alpha",
+            )
+        probe_picture(mask, settings.max_pixels, None, allow_truncated)
     chosen = located(weights, task, registry, offline, quiet or json, scale)
     if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
         target = _beside(source, task, factor, format_, overwrite)
@@ -131,13 +137,22 @@ def restore(
         # What will not fit into memory is not decoded.
         runner.plan(*probe.size, probe.deep, strength)
         loaded = read_source(shown, settings, mask, data)
-        how = format_, settings, runner.info.scale
-        check_source(loaded, shown, target, *how, in_place=_is_same_file(source, target))
+        check_source(
+            loaded,
+            shown,
+            target,
+            format_,
+            settings,
+            runner.info.scale,
+            in_place=_is_same_file(source, target),
+        )
         if compare:
             width, height = loaded.size_of_result(settings, runner.info.scale)
             check_fit(compare, (2 * width, height), False, loaded.picture.deep)
         found = restore_source(runner, loaded, settings, chosen, progress)
         result = found.picture
+        for path in filter(None, (compare, None if output == _PIPE else target)):
+            remove_unfinished(path.parent)
         if output == _PIPE:
             _write_pipe(result, format_, quality, lossless)
         else:
@@ -178,7 +193,7 @@ def _named_format(source: Path, requested: str | None) -> Format | None:
 
     if source == _PIPE:
         raise UsageError("what is piped in has no name", "add --output FILE")
-    return format_of(source, requested) if requested else None
+    return format_of(Path("result"), requested) if requested else None
 
 
 def _beside(source: Path, task: Task, factor: float, format_: Format, overwrite: bool) -> Path:
@@ -211,8 +226,6 @@ def _target(
 
 def _piped() -> bytes:
     """What stands in standard input."""
-    from diffir_cli.errors import InputError
-
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("nothing is piped into standard input", "cat photo.png | diffir restore -")
     data = sys.stdin.buffer.read(_LONGEST + 1)

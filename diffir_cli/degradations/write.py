@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ _SHRINK = (PreviewKind.BICUBIC, PreviewKind.REALWORLD)
 
 
 def _numbers(name: str) -> list[int]:
-    digest = hashlib.sha256(name.encode("utf-8")).digest()
+    digest = hashlib.sha256(os.fsencode(name)).digest()
     return [int.from_bytes(digest[at : at + 4], "big") for at in (0, 4, 8, 12)]
 
 

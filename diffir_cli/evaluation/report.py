@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffir_cli.evaluation.evaluate import Scores
+from diffir_cli.util.text import shown
 
 _TITLES = {"psnr": "PSNR", "ssim": "SSIM", "dists": "DISTS", "fid": "FID"}
 
@@ -114,4 +115,4 @@ def markdown_table(
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(shown(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -26,11 +26,16 @@ def mask_from_alpha(picture: Picture, path: Path, dilate: int = 0) -> NDArray[np
         InputError: when nothing or everything is transparent.
     """
     if picture.alpha is None:
-        raise InputError(f"{path} has no transparency", "erase what is to be filled, or use --mask")
+        raise no_transparency(path)
     holes = picture.alpha < np.iinfo(picture.alpha.dtype).max
     return _with_both(
         _grown(holes, dilate), f"the transparency of {path}", "erase what is to be filled"
     )
+
+
+def no_transparency(path: Path) -> InputError:
+    """What is wrong with a picture whose own transparency is to mark its holes."""
+    return InputError(f"{path} has no transparency", "erase what is to be filled, or use --mask")
 
 
 def read_mask(
@@ -60,12 +65,7 @@ def read_mask(
     """
     # What is transparent in a mask marks nothing.
     mask = read_picture(path, True, *limits, data).over((0, 0, 0))
-    if mask.size != size:
-        raise InputError(
-            f"the mask {path} has {mask.size[0]}×{mask.size[1]} pixels, "
-            f"but the picture has {size[0]}×{size[1]}",
-            "draw the mask on a copy of the picture",
-        )
+    check_mask_size(path, mask.size, size)
     level = mask.rgb.max(axis=2)
     light = level > np.iinfo(level.dtype).max // 2
     holes = ~light if invert else light
@@ -74,6 +74,20 @@ def read_mask(
         f"the mask {path}",
         "paint white what is to be filled, black the rest",
     )
+
+
+def check_mask_size(path: Path, size: tuple[int, int], of_picture: tuple[int, int]) -> None:
+    """Refuse a mask of another size than its picture.
+
+    Raises:
+        InputError: when it has one.
+    """
+    if size != of_picture:
+        raise InputError(
+            f"the mask {path} has {size[0]}×{size[1]} pixels, "
+            f"but the picture has {of_picture[0]}×{of_picture[1]}",
+            "draw the mask on a copy of the picture",
+        )
 
 
 def _grown(holes: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

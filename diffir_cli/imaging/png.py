@@ -39,25 +39,33 @@ class Chunks:
 
     contents: Mapping[bytes, bytes]
     """By kind; empty but for those about colours."""
-    texts_behind: bool = False
-    """Whether there may be EXIF or XMP behind the pixels: there is a text, or the file is cut."""
+    texts_behind: bytes = b""
+    """Those behind the pixels in which EXIF or XMP may be, as a PNG without pixels; empty where
+    there are none."""
+    truncated: bool = False
+    """Whether the file ends too early."""
 
 
 def scan_chunks(file: IO[bytes]) -> Chunks:
     """All chunks of a PNG, without decoding anything."""
     found: dict[bytes, bytes] = {}
-    texts_behind = False
+    texts = b""
+    file.seek(0)
+    header = file.read(_HEADER_END)
     # The first chunk begins behind the signature.
     file.seek(8)
     while len(head := file.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         content = file.read(length) if kind in _COLOUR_CHUNKS and length < 100 else b""
-        texts_behind = texts_behind or (b"IDAT" in found and kind in _TEXTS)
         found.setdefault(kind, content)
         if kind == b"IEND":
-            return Chunks(found, texts_behind)
-        file.seek(length + 4 - len(content), os.SEEK_CUR)
-    return Chunks(found, True)
+            break
+        if b"IDAT" in found and kind in _TEXTS:
+            texts += head + file.read(length + 4)
+        else:
+            file.seek(length + 4 - len(content), os.SEEK_CUR)
+    texts_behind = header + texts + chunk(b"IDAT", b"") if texts else b""
+    return Chunks(found, texts_behind, b"IEND" not in found)
 
 
 def beside_png(chunks: Chunks) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
@@ -23,7 +24,7 @@ from diffir_cli.imaging.opening import (
 from diffir_cli.imaging.picture import is_transparent
 from diffir_cli.imaging.png import Chunks, scan_chunks
 from diffir_cli.imaging.raw import raw_error, starts_raw
-from diffir_cli.imaging.read import read_picture, stored_depth, tiff_errors
+from diffir_cli.imaging.read import check_depth, read_picture, stored_depth, tiff_errors
 from diffir_cli.imaging.tiff_read import open_tiff
 
 
@@ -43,12 +44,15 @@ class Probe:
     """Pictures in the file, of which the first counts; previews of a photo left out."""
     lost: tuple[str, ...] = ()
     """What else is in the file, in words, and would not be in a result."""
+    software: str = ""
+    """What it says has made it."""
 
 
 def probe_picture(
     path: Path,
     max_pixels: int,
     data: bytes | None = None,
+    allow_truncated: bool = False,
     holds_alpha: Callable[[str], bool] | None = None,
 ) -> Probe:
     """Look at a file.
@@ -57,6 +61,7 @@ def probe_picture(
         path: The file; with `data` only what messages call it.
         max_pixels: Larger pictures are refused.
         data: Its content, or the start of it, where that is in memory already.
+        allow_truncated: Whether it may end too early, where that can be seen without decoding.
         holds_alpha: Whether the result of a file of a format, as Pillow calls it, can be
             transparent. Where it cannot, a picture with an alpha channel is decoded to see whether
             anything in it is transparent. None where that does not matter.
@@ -66,10 +71,10 @@ def probe_picture(
     """
     if data is None and path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is not a regular file", "name a file")
-    with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, False):
+    with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
         probe = _probe(path, max_pixels, data)
     if probe.alpha and holds_alpha is not None and not holds_alpha(probe.format):
-        alpha = read_picture(path, True, max_pixels, data=data).alpha
+        alpha = read_picture(path, True, max_pixels, allow_truncated, data).alpha
         return replace(probe, alpha=alpha is not None and is_transparent(alpha))
     return probe
 
@@ -92,7 +97,8 @@ def _probe(path: Path, max_pixels: int, data: bytes | None) -> Probe:
         size = (height, width) if directory.orientation >= _LYING else (width, height)
         alpha = layout.alpha is not None
         lost = directory.lost(layout.spare) + (LEVELS,) * layout.reduced
-        return Probe(size, "TIFF", alpha, layout.deep, directory.frames, lost)
+        made_by = _software(directory.exif)
+        return Probe(size, "TIFF", alpha, layout.deep, directory.frames, lost, made_by)
 
 
 def _probe_with_pillow(
@@ -101,26 +107,45 @@ def _probe_with_pillow(
     with open_picture(path, data, max_pixels) as image:
         width, height = image.size
         chunks = scan_chunks(file) if isinstance(image, PngImageFile) else Chunks({})
-        if _exif(image, chunks).get(_ORIENTATION, 1) >= _LYING:
+        exif, software = _notes(image, chunks)
+        if exif.get(ExifTags.Base.Orientation, 1) >= _LYING:
             width, height = height, width
-        deep = stored_depth(image) == 16
+        depth = stored_depth(image)
+        check_depth(path, depth, True)
         kind = image.format or ""
         frames = 1 if kind == "MPO" else getattr(image, "n_frames", 1)
         lost = beside_picture(image, start, chunks=chunks)
         lost += (LEVELS,) * is_reduced(image, start)
         alpha = image.has_transparency_data
-        return Probe((width, height), kind, alpha, deep, frames, lost)
+        return Probe((width, height), kind, alpha, depth == 16, frames, lost, software)
 
 
-def _exif(image: Image.Image, chunks: Chunks) -> Image.Exif:
-    """What a file says of its picture.
+def _notes(image: Image.Image, chunks: Chunks) -> tuple[Image.Exif, str]:
+    """EXIF of a file, and what it says has made it.
 
     Pillow decodes every PNG that has no EXIF in front of its pixels, since there may be some
-    behind them: here only the headers of the chunks there are read.
+    behind them: here those chunks alone are read, as if they stood in front.
+
+    Raises:
+        OSError: when a PNG ends too early and may not.
     """
-    if isinstance(image, PngImageFile) and not chunks.texts_behind:
-        return Image.Image.getexif(image)
-    return image.getexif()
+    if not isinstance(image, PngImageFile):
+        exif = image.getexif()
+        return exif, _software(exif)
+    if chunks.truncated and not ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise OSError("image file is truncated")
+    exif, software = Image.Image.getexif(image), image.info.get("Software")
+    if chunks.texts_behind:
+        with Image.open(io.BytesIO(chunks.texts_behind), formats=["PNG"]) as other:
+            exif = exif or Image.Image.getexif(other)
+            software = software or other.info.get("Software")
+    return exif, _software(exif, software)
 
 
-_ORIENTATION, _LYING = 0x0112, 5
+def _software(exif: Image.Exif, named: object = None) -> str:
+    found = named or exif.get(ExifTags.Base.Software)
+    return found.strip("\0 ") if isinstance(found, str) else ""
+
+
+_LYING = 5
+"""From this orientation on a picture lies on its side."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.deep import decode_deep
@@ -29,6 +29,7 @@ from diffir_cli.imaging.profiled import cmyk_to_rgb
 from diffir_cli.imaging.raw import raw_error, starts_raw
 from diffir_cli.imaging.tiff_directory import TiffDirectory
 from diffir_cli.imaging.tiff_read import open_tiff, read_tiff, unreadable, unreadable_kind
+from diffir_cli.imaging.truncated import completed
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ def _decode(path: Path, data: bytes | None, deep: bool, max_pixels: int) -> Pict
         if layout is None:
             with tiff_errors(path, directory):
                 return _with_pillow(path, data, deep, max_pixels, directory)
-        _check_depth(path, 16 if layout.deep else 8, deep)
+        check_depth(path, 16 if layout.deep else 8, deep)
         picture = read_tiff(file, path, directory, layout)
     _warn_of_depth(path, picture)
     _warn_of_frames(path, directory.frames)
@@ -129,16 +130,16 @@ def _with_pillow(
         kind = image.format or ""
         # Once it is decoded, an image no longer tells.
         depth, grey_with_alpha = stored_depth(image), _is_grey_with_alpha(image)
-        _check_depth(path, depth, deep)
+        check_depth(path, depth, deep)
         frames = getattr(image, "n_frames", 1)
         upright = ImageOps.exif_transpose(image)
         if depth == 16 and kind == "PNG":
             assert data is not None
             icc = image.info.get("icc_profile")
             grey = image.mode.startswith("I;16") or grey_with_alpha
-            picture = Picture(
-                *decode_deep(data, path, image), grey, read_metadata(image, upright, icc)
-            )
+            whole = completed(data) if ImageFile.LOAD_TRUNCATED_IMAGES else data
+            planes = decode_deep(whole, path, image)
+            picture = Picture(*planes, grey, read_metadata(image, upright, icc))
         elif depth == 16 and kind == "TIFF":
             raise unreadable(path, f"16 bits per channel of mode {image.mode}")
         else:
@@ -174,8 +175,12 @@ def tiff_errors(path: Path, directory: TiffDirectory) -> Iterator[None]:
         raise unreadable_kind(path, directory) from error
 
 
-def _check_depth(path: Path, depth: int, deep: bool) -> None:
-    """Refuse more bits a channel than are kept."""
+def check_depth(path: Path, depth: int, deep: bool) -> None:
+    """Refuse more bits a channel than are kept: 16, or 8 where `deep` is false.
+
+    Raises:
+        InputError: when there are more.
+    """
     most = 16 if deep else 8
     if depth > most:
         raise InputError(

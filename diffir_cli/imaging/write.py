@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -15,7 +14,7 @@ from diffir_cli.imaging.fitting import fit_metadata
 from diffir_cli.imaging.formats import Format, format_of
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.tiff import LARGEST
-from diffir_cli.util.files import whole_file
+from diffir_cli.util.files import already_exists, check_new_file, is_taken_by_file, whole_file
 
 
 def check_target(path: Path, overwrite: bool, requested: str | None = None) -> Format:
@@ -32,33 +31,11 @@ def check_target(path: Path, overwrite: bool, requested: str | None = None) -> F
     Raises:
         InputError: when it has no known format, is a folder or exists, or its folder is missing.
     """
-    exists = _exists_already(path)
-    if exists and path.is_dir():
-        raise InputError(
-            f"{path} is a folder, not a file", f"name a file in it: {path / 'out.png'}"
-        )
-    if exists and path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a regular file", "name a file")
+    # First, since the name of a folder has no ending either.
+    is_taken_by_file(path)
     format_ = format_of(path, requested)
-    if not path.parent.is_dir():
-        raise InputError(
-            f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
-        )
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"no permission to write to {path.parent}", "name another folder")
-    if exists and not overwrite:
-        raise _taken(path)
+    check_new_file(path, overwrite)
     return format_
-
-
-def _exists_already(path: Path) -> bool:
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", "use a shorter name") from error
-    return True
 
 
 def check_fit(
@@ -167,7 +144,11 @@ def write_picture(
     Raises:
         InputError: when the target cannot be written or exists and may not be replaced.
     """
-    format_ = check_target(path, overwrite, format_.endings[0] if format_ else None)
+    if format_:
+        # Also under another ending: in place, a file keeps its name and its format.
+        check_new_file(path, overwrite)
+    else:
+        format_ = check_target(path, overwrite)
     picture = picture.for_format(format_)
     check_fit(path, picture.size, picture.alpha is not None, picture.deep, format_)
     check_metadata(path, format_, picture)
@@ -175,7 +156,7 @@ def write_picture(
         with whole_file(path, overwrite, settled) as file:
             _encode(picture, format_, file, path, quality, lossless)
     except FileExistsError as error:
-        raise _taken(path) from error
+        raise already_exists(path) from error
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}",
@@ -227,7 +208,3 @@ def _encode(
         raise InputError(
             f"cannot write {path} as {format_.name}: {error}", "write a PNG instead"
         ) from error
-
-
-def _taken(path: Path) -> InputError:
-    return InputError(f"{path} already exists", "add --overwrite to replace it")

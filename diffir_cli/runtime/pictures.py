@@ -16,6 +16,7 @@ from diffir_cli.models.progress import Progress, part_of
 from diffir_cli.options import AlphaMode, Precision
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.diffusion_fill import smooth_fill
+from diffir_cli.util.text import shown
 from diffir_cli.version import __version__
 from diffir_cli.weights.locate import WeightFile
 
@@ -143,7 +144,15 @@ def _is_grey(picture: Picture) -> bool:
 
 def provenance(weights: WeightFile, seed: int) -> str:
     """What a result says of how it was made."""
-    return f"diffir {__version__} ({weights.name}, sha256 {weights.sha256}, seed {seed})"
+    name = shown(weights.name)
+    return f"diffir {__version__} ({name}, sha256 {weights.sha256}, seed {seed})"
+
+
+def is_provenance(software: str, weights: WeightFile, seed: int) -> bool:
+    """Whether a picture says that these weights and this seed made it, in any version."""
+    return software.startswith("diffir ") and software.endswith(
+        f", sha256 {weights.sha256}, seed {seed})"
+    )
 
 
 def _through_network(

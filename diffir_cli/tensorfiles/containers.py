@@ -11,8 +11,10 @@ from __future__ import annotations
 import types
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -41,13 +43,27 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     # A safetensors file starts with the length of its JSON header, 8 bytes, and then the header.
     if start[8:9] == b"{":
         try:
-            with safe_open(path, framework="pt") as file:
+            with _readable(path) as name, safe_open(name, framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return tensors, dict(file.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
             raise _unreadable(path, error) from error
     content = _unpickle(path)
     return _select(path, content), _header_of_state(content)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """A name under which safetensors opens a file: it takes none that is no UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with TemporaryDirectory() as folder:
+            link = Path(folder) / "weights.safetensors"
+            link.symlink_to(path.absolute())
+            yield link
+    else:
+        yield path
 
 
 def parameter_names(path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -167,27 +168,55 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     Raises:
         InputError: when it is a folder or exists, or its folder is missing or closed.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a file", "name a file in it")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a regular file", "name a file")
+    taken = is_taken_by_file(path)
     if not path.parent.is_dir():
         raise InputError(
             f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
         )
-    if not os.access(path.parent, os.W_OK):
+    if not may_write(path.parent):
         raise InputError(f"no permission to write to {path.parent}", "name another folder")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} already exists", "add --overwrite to replace it")
+    if taken and not overwrite:
+        raise already_exists(path)
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this process may write into a folder, by all that it is allowed."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def is_taken_by_file(path: Path) -> bool:
+    """Whether a file, or a link that leads nowhere, has a name.
+
+    Raises:
+        InputError: when something else has it, or no file can.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        long = error.errno == errno.ENAMETOOLONG
+        hint = "use a shorter name" if long else "name another folder"
+        raise InputError(f"cannot write {path}: {error.strerror}", hint) from error
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file", "name a file in it")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file", "name a file")
+    return True
+
+
+def already_exists(path: Path) -> InputError:
+    """What is wrong with a name that is taken."""
+    return InputError(f"{path} already exists", "add --overwrite to replace it")
 
 
 def write_text(path: Path, text: str, overwrite: bool) -> None:
-    """Write a file of UTF-8 text, whole or not at all.
+    """Write a file of UTF-8 text, whole or not at all; bytes of names that are none are escaped.
 
     Raises:
         InputError: when it cannot be written, or exists and may not be replaced.
     """
-    write_report(path, text.encode("utf-8"), overwrite)
+    write_report(path, text.encode("utf-8", "backslashreplace"), overwrite)
 
 
 def write_report(path: Path, data: bytes, overwrite: bool) -> None:

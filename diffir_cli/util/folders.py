@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,20 +13,28 @@ import platformdirs
 
 def cache_folder() -> Path:
     """Downloaded weights: what can be had again."""
-    return _below("cache") or Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
+    return _folder("cache", platformdirs.user_cache_dir)
 
 
 def config_folder() -> Path:
     """Settings and pinned hashes: what a user has decided."""
-    return _below("config") or Path(platformdirs.user_config_dir(_NAME, appauthor=False))
+    return _folder("config", platformdirs.user_config_dir)
 
 
 def state_folder() -> Path:
     """Journals of runs whose results lie in object stores: what would be missed."""
-    return _below("state") or Path(platformdirs.user_state_dir(_NAME, appauthor=False))
+    return _folder("state", platformdirs.user_state_dir)
 
 
 _NAME = "diffir"
+
+
+def _folder(name: str, usual: Callable[..., str]) -> Path:
+    """Below `DIFFIR_HOME`, where the system says, or for a user without a home a temporary one."""
+    try:
+        return _below(name) or Path(usual(_NAME, appauthor=False))
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"{_NAME}-{os.getuid()}" / name
 
 
 def _below(name: str) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,7 +105,7 @@ def locked(place: Path, wait: bool = True) -> Iterator[None]:
         OSError: when the cache cannot be written.
     """
     # Beside the folders, since a lock must not be removed with what it protects.
-    name = hashlib.sha256(str(place.absolute()).encode("utf-8", "surrogateescape")).hexdigest()
+    name = hashlib.sha256(os.fsencode(place.absolute())).hexdigest()
     path = cache_folder() / "locks" / f"{name[:16]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)

@@ -1,0 +1,156 @@
+"""`diffir batch --in-place`: a picture is restored once, whatever its name and place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffir_cli.imaging import read_picture
+from tests.conftest import noise_image, run_cli
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one picture of 3×2 pixels."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    Image.fromarray(noise_image(2, 3)).save(folder / "a.png")
+    return folder
+
+
+def _moved(folder: Path) -> list[object]:
+    return [folder.rename(folder.with_name("q"))]
+
+
+def _renamed(folder: Path) -> list[object]:
+    (folder / "a.png").rename(folder / "other.png")
+    return [folder]
+
+
+def _copied(folder: Path) -> list[object]:
+    return [shutil.copytree(folder, folder.with_name("r"), copy_function=shutil.copyfile)]
+
+
+def _taken_out(folder: Path) -> list[object]:
+    (folder.parent / "out").mkdir()
+    return [shutil.copyfile(folder / "a.png", folder.parent / "out" / "b.png")]
+
+
+def _linked(folder: Path) -> list[object]:
+    (folder.parent / "link").symlink_to(folder)
+    (folder.parent / "c.png").symlink_to(folder / "a.png")
+    return [folder.parent / "link", folder.parent / "c.png"]
+
+
+def _mounted_elsewhere(folder: Path) -> list[object]:
+    (folder.parent / "mnt" / "disk").mkdir(parents=True)
+    return [folder.rename(folder.parent / "mnt" / "disk" / "p") / "a.png"]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda folder: [f"{folder}/../p"],
+        lambda folder: [os.path.relpath(folder)],
+        lambda folder: [folder / "*.png"],
+        lambda folder: [folder / "a.png", f"{folder}/./a.png"],
+        lambda folder: [folder.parent, "-r"],
+        _linked,
+        _moved,
+        _renamed,
+        _copied,
+        _taken_out,
+        _mounted_elsewhere,
+    ],
+)
+def test_a_result_is_not_restored_again_however_it_is_named(
+    again: Callable[[Path], list[object]], folder: Path, batch: Any
+) -> None:
+    assert batch(folder, "--in-place").exit_code == 0
+    result = batch(*again(folder), "--in-place")
+    assert result.exit_code == 0, result.output
+    assert "finished before" in result.stderr and "nothing to do" in result.stderr
+    for path in folder.parent.rglob("*.png"):
+        assert read_picture(path).size == (12, 8)
+
+
+def test_a_new_picture_under_an_old_name_is_restored(folder: Path, batch: Any) -> None:
+    original = (folder / "a.png").read_bytes()
+    assert batch(folder, "--in-place").exit_code == 0
+    Image.fromarray(noise_image(5, 4, seed=1)).save(folder / "a.png")
+    assert batch(folder, "--in-place").exit_code == 0
+    assert read_picture(folder / "a.png").size == (16, 20)
+    (folder / "a.png").write_bytes(original)
+    assert batch(folder, "--in-place").exit_code == 0
+    assert read_picture(folder / "a.png").size == (12, 8)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "avif"])
+def test_a_file_that_says_that_these_weights_made_it_is_finished(
+    ending: str, batch: Any, s2_file: Path, tmp_path: Path
+) -> None:
+    source, result = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
+    Image.fromarray(noise_image(8, 8)).save(source)
+    assert run_cli("restore", source, "-w", s2_file, "-o", result).exit_code == 0
+    before = result.read_bytes()
+    assert "1 picture was finished before" in batch(result, "--in-place").stderr
+    assert result.read_bytes() == before
+    assert batch(result, "--in-place", "--seed", 1).exit_code == 0
+    assert read_picture(result).size == (128, 128)
+    assert "nothing to do" in batch(result, "--in-place", "--seed", 1).stderr
+    assert batch(result, "--in-place").exit_code == 0
+    assert read_picture(result).size == (128, 128)
+
+
+def test_overwrite_restores_a_file_whatever_it_says_of_itself(
+    batch: Any, s2_file: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
+    result = tmp_path / "out.png"
+    assert run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", result).exit_code == 0
+    assert batch(result, "--in-place", "--on-exist", "overwrite").exit_code == 0
+    assert read_picture(result).size == (128, 128)
+
+
+@pytest.mark.parametrize("extra", [[], ["--workers", 2, "--threads", 1]])
+def test_all_names_of_one_file_are_one_picture(
+    extra: list[Any], folder: Path, batch: Any, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (folder / "b.png").hardlink_to(folder / "a.png")
+    (other / "c.png").hardlink_to(folder / "a.png")
+    (folder / "d.png").symlink_to("a.png")
+    how = ("--in-place", "--strip-metadata", *extra)
+    result = batch(folder, other, f"{folder}/../p/a.png", *how)
+    assert result.exit_code == 0, result.output
+    assert "1 picture to restore" in result.stderr
+    assert (folder / "a.png").samefile(folder / "b.png") and (folder / "d.png").is_symlink()
+    assert (folder / "a.png").samefile(other / "c.png")
+    assert read_picture(folder / "a.png").size == (12, 8)
+    for named in (folder, other):
+        assert "nothing to do" in batch(named, *how).stderr
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_names_of_a_file_that_a_run_does_not_know_are_reported(
+    folder: Path, batch: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "kept.png").hardlink_to(folder / "a.png")
+    assert batch(folder, "--in-place").exit_code == 0
+    assert "a.png has names elsewhere, which keep the old picture" in caplog.text
+    assert read_picture(tmp_path / "kept.png").size == (3, 2)
+
+
+def test_a_result_too_large_for_another_run_is_finished_all_the_same(
+    folder: Path, batch: Any
+) -> None:
+    assert batch(folder, "--in-place", "--max-pixels", 50).exit_code == 0
+    result = batch(folder, "--in-place", "--max-pixels", 50)
+    assert result.exit_code == 0 and "nothing to do" in result.stderr
