@@ -150,11 +150,15 @@ def test_the_plan_looks_at_masks(inpaint_file: Path, tmp_path: Path) -> None:
         assert run_cli(*how, "--task", "inpaint", *masks).exit_code == 3
 
 
-def test_weights_that_take_no_mask_are_refused_before_the_run(batch: Any, tmp_path: Path) -> None:
+def test_weights_that_need_a_mask_are_refused_before_the_run(
+    inpaint_file: Path, tmp_path: Path
+) -> None:
     _save(tmp_path / "in" / "a.png")
     for more in ([], ["--dry-run"]):
-        result = batch(tmp_path / "in", "-o", tmp_path / "out", "--mask", tmp_path, *more)
-        assert result.exit_code == 3 and "do not use a mask" in result.stderr
+        how = ("--task", "deblur", "-w", inpaint_file, *more)
+        result = run_cli("batch", tmp_path / "in", "-o", tmp_path / "out", *how)
+        assert result.exit_code == 4 and "needs a mask" in result.stderr
+        assert not (tmp_path / "out").exists()
 
 
 def _hole(path: Path, side: int = 3) -> Path:

@@ -18,7 +18,7 @@ from diffir_cli.batch.find import find_sources, fixed_part, of_shard, probe_all
 from diffir_cli.batch.journal import Journal, pull_journals, push_journal
 from diffir_cli.batch.lock import check_around, locked
 from diffir_cli.batch.masks import find_masks
-from diffir_cli.batch.naming import Naming, check_template
+from diffir_cli.batch.naming import Naming
 from diffir_cli.batch.plan import Job, plan_jobs
 from diffir_cli.batch.resume import Remaining, remaining, remaining_in_place
 from diffir_cli.batch.run import Pipeline
@@ -140,7 +140,6 @@ def make_plan(request: Request, restorer: ModelRunner | None = None, dry: bool =
     Raises:
         InputError: when there is nothing to restore, or something stands in the way.
     """
-    check_template(request.naming.template)
     found = find_sources(request.inputs, request.recursive, request.folder)
     pull_journals(request.place, request.home)
     journal = Journal(request.home, request.shard_name, heal=not dry)

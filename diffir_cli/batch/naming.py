@@ -75,7 +75,8 @@ class Naming:
         """The format of all results; None for that of each source.
 
         Raises:
-            InputError: when it cannot be written.
+            UsageError: when there is no such format.
+            MissingLibraryError: when its library is missing.
         """
         return format_of(Path("results"), self.format) if self.format else None
 

@@ -109,7 +109,6 @@ def batch(
     from diffir_cli.batch.cluster import Cluster
     from diffir_cli.batch.naming import Naming
     from diffir_cli.batch.work import Work
-    from diffir_cli.runtime.pictures import check_holes
 
     devices = tuple(device.split(","))
     work = Work(
@@ -128,7 +127,6 @@ def batch(
     # A machine that only hands out need not have the devices of those that compute.
     at_home = replace(work, device="cpu", precision=Precision.AUTO) if ray else work
     restorer = at_home.runner()
-    check_holes(restorer, bool(mask or mask_from_alpha), chosen.name)
     factor = outscale or restorer.info.scale
     chosen_policy = {overwrite: OnExist.OVERWRITE, skip_existing: OnExist.SKIP}.get(True, on_exist)
     request = Request(

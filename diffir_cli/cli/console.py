@@ -118,11 +118,6 @@ def set_log_level(quiet: bool, verbose: bool) -> None:
         logging.getLogger().setLevel(logging.ERROR if quiet else logging.INFO)
 
 
-def escape_text(text: str) -> str:
-    """A text of a user on one line, without what would move a terminal's cursor."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True, words: int = 1
 ) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import typer
 
-from diffir_cli.cli.console import escape_text
 from diffir_cli.errors import UsageError
 
 # Typer carries its own Click, so its class has no name that may be imported.
@@ -43,8 +42,8 @@ def explain(error: Any) -> UsageError:
     if match := re.match(r"Got unexpected extra argument\S* \((.*)\)", error.message, re.DOTALL):
         several = context.command.name == "restore"
         hint = "diffir batch takes several images" if several else _usage(context)
-        return UsageError(f"unexpected argument: {escape_text(match[1])}", hint)
-    return UsageError(escape_text(error.message.rstrip(".")), _help(context))
+        return UsageError(f"unexpected argument: {match[1]}", hint)
+    return UsageError(error.message.rstrip("."), _help(context))
 
 
 def _bad_value(error: Any, parameter: Any, context: Any) -> UsageError:
@@ -53,7 +52,7 @@ def _bad_value(error: Any, parameter: Any, context: Any) -> UsageError:
     kind = parameter.type_descriptor
     faults = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
     value = str(faults[0]["input"]) if faults else ""
-    found = f", not {escape_text(value)!r:.60}" if faults else ""
+    found = f", not {value!r:.60}" if faults else ""
     if kind.choices:
         choices = [str(getattr(one, "value", one)) for one in kind.choices]
         hint = _nearest(value, choices) or _help(context)
@@ -72,7 +71,7 @@ def _types(annotation: Any) -> list[Any]:
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], hint: str) -> UsageError:
-    return UsageError(f"no such {kind}: {escape_text(name)}", _nearest(name, known) or hint)
+    return UsageError(f"no such {kind}: {name}", _nearest(name, known) or hint)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
