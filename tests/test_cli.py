@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,21 @@ def test_help_is_sorted_into_panels_in_one_order() -> None:
         found = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
         assert found[1:] == [title for title in titles.split("|") if title != missing]
     assert "Options:" in run_cli("doctor", "--help").output
+
+
+def test_help_has_the_panels_of_the_page_of_commands() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text(encoding="utf-8")
+    for section in page.split("\n## diffir ")[1:]:
+        lines = run_cli(section.split("\n", 1)[0], "--help").output.splitlines()
+        found = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+        expected = re.findall(r"^\*\*(.*)\*\*$", section, re.MULTILINE)
+        assert [title for title in found if title != "Arguments"] == expected, section
+
+
+def test_help_names_arguments_without_types_of_python() -> None:
+    for command in ("restore", "batch", "evaluate", "download-weights", "train", "export"):
+        text = run_cli(command, "--help").output
+        assert "<path>" not in text and "<str>" not in text and "list[" not in text
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_every_task_is_trained_and_validated_in_both_stages(
             "validation.lq has no effect with holes",
         ),
         ({"validation": {"gt": "", "lq": "."}}, "validation.lq needs validation.gt"),
-        ({"loss": {"ipr": "l2"}}, "loss has an effect in stage 2 only"),
+        ({"loss": {"ipr": "l2"}}, "loss has an effect in stages 2 and 3 only"),
         ({"data": {"masks": ["narrow"]}}, "data.masks has an effect on holes only"),
         ({"data": {"progressive_at": [0.5, 0.7]}}, "must be equally long"),
         (

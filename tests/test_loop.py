@@ -272,6 +272,9 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
     again = run_cli("train", recipe, "--out", tmp_path / "run", "--set", "iterations=6")
     assert again.exit_code == 0
     assert "at iteration 4" in again.stderr and "done: 6 iterations" in again.stderr
+    limit = ("--set", "iterations=99999", "--set", f"max_minutes={1e-9}")
+    over = run_cli("train", recipe, "-o", tmp_path / "run", *limit)
+    assert "already finished; raise iterations or max_minutes" in over.stderr
     broken = run_cli("train", recipe, "--set", "data.patch=7")
     assert broken.exit_code == 6
     assert "data.patch must be a multiple of 8, not 7" in broken.stderr

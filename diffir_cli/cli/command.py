@@ -84,7 +84,12 @@ class Command(TyperCommand):
         for title, some in {"Arguments": arguments, **panels_of(options)}.items():
             if records := [record for one in some if (record := one.get_help_record(ctx))]:
                 with formatter.section(title):
-                    formatter.write_dl([(name, _in_words(text)) for name, text in records])
+                    formatter.write_dl([(_bare(name), _in_words(text)) for name, text in records])
+
+
+def _bare(name: str) -> str:
+    """The names of an argument or option without the type that Typer puts behind an argument's."""
+    return re.sub(r" <(path|str|list\[.*\])>$", "", name)
 
 
 def _in_words(text: str) -> str:

@@ -26,7 +26,11 @@ def convert(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Output file (.safetensors).", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Output file (.safetensors). Required.",
+            show_default=False,
         ),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store as fp16: half the size.")] = False,
@@ -34,7 +38,7 @@ def convert(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert a checkpoint to safetensors."""
+    """Convert a DiffIR checkpoint to safetensors."""
     target = output_file(output or target, ".safetensors", overwrite, source)
     if not source.exists():
         raise CheckpointError(f"no such file: {source}", "check its name")

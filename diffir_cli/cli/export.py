@@ -30,7 +30,11 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Output file (.onnx).", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Output file (.onnx). Required.",
+            show_default=False,
         ),
     ] = None,
     input_size: Annotated[

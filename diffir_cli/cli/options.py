@@ -78,7 +78,7 @@ Scale = Annotated[
         metavar="N",
         min=1,
         max=4,
-        help="Scale of the network: 1, 2 or 4. For the final size see --outscale.",
+        help="Scale of the network, not of the result: 1, 2 or 4.",
         rich_help_panel=panels.MODEL,
         show_default=False,
     ),
@@ -98,7 +98,7 @@ Offline = Annotated[
     bool,
     typer.Option(
         "--offline",
-        help="Never use the network: only weights on this machine.",
+        help="Download nothing: use only what is on this machine.",
         rich_help_panel=panels.MODEL,
     ),
 ]

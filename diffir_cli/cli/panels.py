@@ -15,7 +15,7 @@ MANY = "Many machines"
 MESSAGES = "Messages"
 _ORDER = (INPUT_OUTPUT, WEIGHTS, MODEL, INPAINTING, RESULT, MEASUREMENT, SPEED, MANY, MESSAGES)
 _FEW = 10
-"""Options up to which a command needs no panels."""
+"""Options, besides --help, up to which a command needs no panels."""
 
 
 def panels_of(options: list[Any]) -> dict[str, list[Any]]:
@@ -25,7 +25,7 @@ def panels_of(options: list[Any]) -> dict[str, list[Any]]:
         options: Of Typer, in the order of their declaration.
     """
     shown = [option for option in options if not option.hidden]
-    if len(shown) <= _FEW:
+    if sum(option.name != "help" for option in shown) <= _FEW:
         return {"Options": shown}
     # What has no panel, such as --help, is about messages.
     sorted_ = {

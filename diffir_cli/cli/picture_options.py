@@ -23,8 +23,8 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         rich_help_panel=panels.INPUT_OUTPUT,
-        help="Output file: .png, .jpg, .webp, .tif, .avif, .jxl or .bmp. - for stdout. Default: "
-        "beside the input, as photo_realsr_x4.jpg.",
+        help="Output file: .png, .jpg, .webp, .tif, .avif, .jxl, .heic or .bmp. - for stdout. "
+        "Default: beside the input, as photo_realsr_x4.jpg.",
         show_default=False,
     ),
 ]

@@ -49,8 +49,8 @@ def train(
     trainer = Trainer(chosen, output or Path("runs") / chosen.name, device)
     silent = quiet or json or not trainer.world.is_first
     if trainer.iteration and not silent:
-        over = trainer.iteration >= chosen.iterations
-        hint = ": already finished; raise iterations, or use another --output" if over else ""
+        over = trainer.share() >= 1
+        hint = ": already finished; raise iterations or max_minutes, or use another --output" * over
         print_message(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
     with _Bar(silent) as bar:
         result = trainer.fit(bar.show)

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 _SMALLER_BATCH = "give a smaller data.batch, data.patch or progressive_batch, or use more processes"
 _MORE_MEMORY = (
     "the same command goes on with more processes or on another device; smaller batches need "
-    "another --output, where stage 2 can begin with start = these weights"
+    "another --output and begin anew, from these weights if the recipe names them"
 )
 _ROLLBACKS_DECAY_AFTER = 4000
 """Iterations without a collapse that take back one return."""
@@ -96,9 +96,11 @@ class Trainer:
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
 
     Raises:
-        RecipeError: when the folder holds a run of another recipe.
+        RecipeError: when the folder holds a run of another recipe, the processes cannot share a
+            batch evenly, or nothing of a file that the recipe names fits.
         InputError: when a photo cannot be read, or the folder not be made.
-        CheckpointError: when the stage-1 weights do not fit, or the saved state is damaged.
+        CheckpointError: when a file that the recipe names does not fit, or the saved state is
+            damaged.
         DeviceError: when the machine cannot provide the device.
     """
 
@@ -146,7 +148,7 @@ class Trainer:
             reported, self.pixels = (time.monotonic(), self.iteration), 0
             while True:
                 self.seconds = time.monotonic() - started
-                share, stop = self.world.largest(self._share(), float(bool(stopped)))
+                share, stop = self.world.largest(self.share(), float(bool(stopped)))
                 finished = share >= 1
                 validate = finished or self._is_time(self.recipe.validation.every)
                 if self.losses and (validate or self._is_time(self.recipe.log_every)):
@@ -265,7 +267,8 @@ class Trainer:
     def _is_time(self, every: int) -> bool:
         return self.iteration % every == 0
 
-    def _share(self) -> float:
+    def share(self) -> float:
+        """How much of the schedule is done, of its iterations or of its time, in [0, 1]."""
         share = self.iteration / self.recipe.iterations
         if self.recipe.max_minutes:
             share = max(share, self.seconds / 60 / self.recipe.max_minutes)

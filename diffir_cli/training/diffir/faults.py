@@ -64,9 +64,9 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
 
 
 def _loss_faults(recipe: Recipe) -> Iterator[str]:
-    weights = {name: getattr(recipe.loss, name) for name in _IN_BOTH_STAGES}
+    weights = {name: getattr(recipe.loss, name) for name in _IN_ALL_STAGES}
     if recipe.stage == 1 and recipe.loss != LossRecipe(**weights):
-        yield f"loss has an effect in stage 2 only, but for {', '.join(_IN_BOTH_STAGES)}"
+        yield f"loss has an effect in stages 2 and 3 only, but for {', '.join(_IN_ALL_STAGES)}"
     if recipe.loss.optimization is Optimization.TRADITIONAL:
         for name in ("ipr_only", "variance_noise"):
             if getattr(recipe.loss, name):
@@ -108,4 +108,4 @@ def _discriminator_faults(recipe: Recipe) -> Iterator[str]:
                 )
 
 
-_IN_BOTH_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight", "soft_weight")
+_IN_ALL_STAGES = ("pixel", "known_weight", "hole_weight", "frequency_weight", "soft_weight")

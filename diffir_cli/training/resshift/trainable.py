@@ -166,12 +166,12 @@ def _denoiser(recipe: Recipe) -> SwinUNet:
         tensors = read_tensors(Path(recipe.start))[0]
         return load_denoiser(tensors, recipe.model, recipe.start).requires_grad_(True).train()
     network = SwinUNet(recipe.model)
-    initialise(network)
+    _initialise(network)
     return network
 
 
 @torch.no_grad()
-def initialise(network: SwinUNet) -> None:
+def _initialise(network: SwinUNet) -> None:
     """First weights with which every residual block is the identity and the output is zero.
 
     With a network that predicts the residual, the first x̂₀ is then y₀.
