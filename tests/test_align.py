@@ -45,7 +45,10 @@ def test_noise_is_not_taken_for_a_shift() -> None:
 def test_a_shift_of_what_lies_around_holes_is_refused(tmp_path: Path) -> None:
     arguments = "evaluate", "--task", "inpaint", "--gt", tmp_path, "--align", "4"
     result = run_cli(*arguments)
-    assert result.exit_code == 2 and "--align cannot be used with the protocol inpaint" in result.stderr
+    assert (
+        result.exit_code == 2
+        and "--align cannot be used with the protocol inpaint" in result.stderr
+    )
 
 
 def test_scores_at_the_best_shift_say_so_and_never_move_further(tmp_path: Path) -> None:
