@@ -329,6 +329,15 @@ def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("asked", [["--help"], ["restore", "--help"], ["--version"]])
+def test_help_that_stdout_cannot_take_is_one_error(asked: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = _run(*asked, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_stdout_is_one_error_and_the_picture_is_there(photo: Path, s2_file: Path) -> None:
     out = photo.with_name("out.png")
     with Path("/dev/full").open("w") as full:

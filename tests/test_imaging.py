@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,17 @@ def test_a_truncated_picture_is_refused(kind: str, share: float, tmp_path: Path)
     with pytest.raises(InputError) as caught:
         read_picture(path)
     assert str(path) in caught.value.message
+
+
+def test_a_sound_bmp_that_cannot_be_decoded_is_not_called_damaged(tmp_path: Path) -> None:
+    masks, pixels = struct.pack("<3I", 0xF00, 0xF0, 0xF), bytes(8 * 8 * 2)
+    header = struct.pack("<IiiHHII16x", 40, 8, 8, 1, 16, 3, len(pixels))
+    start = struct.pack("<2sIHHI", b"BM", 66 + len(pixels), 0, 0, 66)
+    (tmp_path / "in.bmp").write_bytes(start + header + masks + pixels)
+    with pytest.raises(InputError) as caught:
+        read_picture(tmp_path / "in.bmp")
+    assert "unsupported BMP bitfields" in caught.value.message
+    assert "damaged" not in caught.value.message
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, this is text", b"\x89PNG\r\n\x1a\n", b"II*\0"])

@@ -26,7 +26,13 @@ from diffir_cli.cli import (
     train,
 )
 from diffir_cli.cli.command import Command
-from diffir_cli.cli.console import ShownFormatter, print_message, print_text, take_any_text
+from diffir_cli.cli.console import (
+    ShownFormatter,
+    help_to_stdout,
+    print_message,
+    print_text,
+    take_any_text,
+)
 from diffir_cli.cli.usage import TyperUsageError, explain
 from diffir_cli.errors import DeviceError, DiffIRError, UsageError
 from diffir_cli.util.process import prepare_process
@@ -55,10 +61,13 @@ class _Group(TyperGroup):
         except typer.Abort:
             # Ctrl-C, or the end of stdin, at a question.
             code = _report(DiffIRError("interrupted"), INTERRUPTED)
+        except DiffIRError as error:
+            # Of `--help` and `--version`, which are printed before there is a command.
+            code = _report(error)
         sys.exit(code or 0)
 
     def make_context(self, *args: Any, **others: Any) -> Any:
-        with _pipes():
+        with _pipes(), help_to_stdout():
             return super().make_context(*args, **others)
 
     def invoke(self, ctx: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 from diffir_cli.cli.conflicts import check_conflicts
-from diffir_cli.cli.console import set_log_level
+from diffir_cli.cli.console import help_to_stdout, set_log_level
 from diffir_cli.cli.panels import panels_of
 from diffir_cli.cli.urls import refuse_url
 from diffir_cli.cli.usage import TyperUsageError
@@ -53,7 +53,8 @@ class Command(TyperCommand):
         known = {name for parameter in self.params for name in parameter.opts}
         typed = _canonical(args, known)
         try:
-            rest = super().parse_args(ctx, list(typed))
+            with help_to_stdout():
+                rest = super().parse_args(ctx, list(typed))
         except TyperUsageError as error:
             # Some do not say which command they belong to.
             vars(error)["ctx"] = ctx

@@ -78,6 +78,23 @@ def _writing(what: str, hint: str, needed: bool = True) -> Iterator[None]:
         raise DiffIRError(f"cannot write {what}: {error.strerror}", hint) from error
 
 
+@contextmanager
+def help_to_stdout() -> Iterator[None]:
+    """Word what goes wrong while arguments are read, where only `--help` writes.
+
+    Raises:
+        DiffIRError: when stdout cannot take the help.
+        BrokenPipeError: when nobody reads it.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with _writing("the help to stdout", "check where stdout goes"):
+            raise error
+
+
 def take_any_text() -> None:
     """Let stdout replace letters that it lacks, such as those of cp1252, where it would fail."""
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -64,6 +64,10 @@ def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[N
                 f"{LONGEST_TEXT >> 20} MiB",
                 "save it without its metadata with another program",
             ) from error
+        if str(error).startswith("Unsupported "):
+            raise InputError(
+                f"cannot read {path}: u{str(error)[1:]}", "save it as PNG with another program"
+            ) from error
         raise InputError(
             f"cannot read {path}: the file is damaged or incomplete ({error})",
             "copy or download it again, or save it as PNG with another program",
