@@ -152,9 +152,11 @@ def test_a_signal_while_a_result_is_written_leaves_nothing_behind(
     kind: str, tmp_path: Path
 ) -> None:
     program = (
-        "import sys, time, diffir_cli.util.files as files\n"
+        "import signal, sys, time, diffir_cli.util.files as files\n"
         "from pathlib import Path\n"
         "from diffir_cli.util.signals import end_in_order\n"
+        # Whoever runs the tests may have been started by nohup, which ignores it.
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "end_in_order()\n"
         "with files.whole_file(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half')\n"
