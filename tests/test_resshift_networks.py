@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.models.resshift import checkpoint
+from diffir_cli.models.resshift import checkpoint, inferred_config
 from diffir_cli.models.resshift.checkpoint import Component
 from diffir_cli.models.resshift.config import (
     BICUBIC_X4,
@@ -329,7 +329,7 @@ def test_a_file_shows_which_rule_its_masks_follow(model: ResShift, rule: MaskRul
             state[name] = 0.7 * state[name]  # as averaging of weights leaves it
     loaded = checkpoint.load_denoiser(state, NARROW)
     assert loaded.config.mask is rule
-    assert checkpoint.infer_config(NARROW, state).mask is rule
+    assert inferred_config.infer_config(NARROW, state).mask is rule
     assert checkpoint.load_denoiser(model.denoiser.state_dict(), NARROW).config.mask is NARROW.mask
 
 
@@ -386,7 +386,7 @@ def test_the_configuration_follows_from_names_and_shapes(config: ResShiftConfig)
         autoencoder = model.autoencoder.state_dict()
     else:
         base = replace(PIXELS, width=16, multipliers=(1,), blocks=(1,), heads=4, resolution=8)
-    assert checkpoint.infer_config(base, _official(model), autoencoder) == config
+    assert inferred_config.infer_config(base, _official(model), autoencoder) == config
 
 
 @pytest.mark.parametrize(
@@ -400,10 +400,10 @@ def test_the_configuration_follows_from_names_and_shapes(config: ResShiftConfig)
 )
 def test_official_names_and_shapes_show_the_task(name: str, expected: ResShiftConfig) -> None:
     state = _shapes_of(name)
-    assert checkpoint.infer_config(ResShiftConfig(), state) == expected
-    assert checkpoint.infer_config(FACE, state) == expected
+    assert inferred_config.infer_config(ResShiftConfig(), state) == expected
+    assert inferred_config.infer_config(FACE, state) == expected
     if expected is REALSR_V3:
-        assert checkpoint.infer_config(REALSR_V1, state) == REALSR_V1
+        assert inferred_config.infer_config(REALSR_V1, state) == REALSR_V1
 
 
 def _shapes_of(name: str) -> dict[str, Tensor]:
@@ -419,7 +419,7 @@ def test_the_face_autoencoder_is_known_by_its_shapes() -> None:
     state = {
         entry["key"]: torch.empty(entry["shape"], device="meta") for entry in keys("vq_f8_face512")
     }
-    found = checkpoint.infer_config(replace(REALSR_V3, scale=1), autoencoder=state)
+    found = inferred_config.infer_config(replace(REALSR_V3, scale=1), autoencoder=state)
     assert found == FACE
 
 
@@ -440,7 +440,7 @@ def test_a_file_that_is_cut_off_shows_no_configuration(model: ResShift) -> None:
     state = _official(model)
     del state["out.2.weight"]
     with pytest.raises(CheckpointError, match="does not show which ResShift network"):
-        checkpoint.infer_config(NARROW, state)
+        inferred_config.infer_config(NARROW, state)
 
 
 def test_infinite_numbers_and_missing_networks_are_refused(model: ResShift) -> None:
@@ -454,7 +454,7 @@ def test_infinite_numbers_and_missing_networks_are_refused(model: ResShift) -> N
 
 @pytest.mark.parametrize("name", ["unet_sr_x4", "unet_deblur", "unet_inpaint", "unet_faceir"])
 def test_official_names_of_the_denoiser_are_ours(name: str) -> None:
-    config = checkpoint.infer_config(ResShiftConfig(), _shapes_of(name))
+    config = inferred_config.infer_config(ResShiftConfig(), _shapes_of(name))
     with torch.device("meta"):
         ours = {key: list(value.shape) for key, value in SwinUNet(config).state_dict().items()}
     listed = keys(name)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from diffir_cli.models.resshift.checkpoint import (
     Component,
-    infer_config,
     load_autoencoder,
     load_denoiser,
     load_model,
@@ -18,6 +17,7 @@ from diffir_cli.models.resshift.checkpoint import (
 )
 from diffir_cli.models.resshift.config import REALSR_V3, MaskRule
 from diffir_cli.models.resshift.diffusion import ChainStep
+from diffir_cli.models.resshift.inferred_config import infer_config
 from diffir_cli.models.resshift.networks import SwinUNet, VQAutoencoder
 from tests.resshift_golden import arrays, cases, config_of, keys, lq_of, networks, official_state
 

@@ -256,7 +256,8 @@ def run_plan(
         stop: Set from outside to end the run after the pictures that are in a network.
         begin: Called with each job as it enters a network.
         done: Called with what became of each.
-        progress: Told how far the picture in the network is, where that is in this process.
+        progress: Called with the share of the current picture that is done, where this process
+            restores it.
 
     Raises:
         DiffIRError: when no process could begin.

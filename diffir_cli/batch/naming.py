@@ -67,7 +67,7 @@ class Naming:
         return str(path)
 
     def name_unprobed(self, item: Found) -> str:
-        """The same with its ending, told from the source's name alone."""
+        """The same with its ending, from the source's name alone."""
         ending = "." + self.format.removeprefix(".") if self.format else item.path.suffix
         return self.name(item) + ending.lower()
 

@@ -55,7 +55,7 @@ class Pipeline:
         stop: Once it is set, the picture in the network is finished and no other begun.
         begin: Called with each job as it enters the network.
         done: Called with what became of each, from the thread that runs.
-        progress: Told how far the picture in the network is; None for nobody.
+        progress: Called with the share of the current picture that is done, 0 to 1; optional.
     """
 
     def __init__(

@@ -173,7 +173,7 @@ def sweep(
 ) -> Iterator[Result]:
     """Measure growing sizes until a size would not end within the budget.
 
-    What a size will take is told from the one before, in proportion to the pixels.
+    What a size will take is estimated from the one before, in proportion to the pixels.
 
     Args:
         subject: The network.

@@ -15,7 +15,7 @@ class Progress:
     """Lines for people, without anything that moves."""
 
     share: Callable[[float], None] | None = None
-    """Told how far the current picture is; None where nothing moves."""
+    """Called with the share of the current picture that is done; None where there is no bar."""
 
     def current(self, name: str) -> None:
         """A picture enters the network."""
@@ -71,7 +71,7 @@ def restoring(text: str, quiet: bool) -> Iterator[Callable[[float], None] | None
     """A bar with the time left while the block runs, where stderr is a terminal.
 
     Yields:
-        What is told the share of the work that is done, 0 to 1; None where nothing is shown.
+        A function to call with the share of the work that is done, 0 to 1; None without a bar.
     """
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None

@@ -58,7 +58,7 @@ def _near_srgb(values: list[float]) -> Primaries:
 
 
 def colours_of_nclx(start: bytes, grey: bool) -> tuple[bytes | None, Cicp | None]:
-    """The same for an AVIF or HEIF, told from its first bytes."""
+    """The same for an AVIF or HEIF, from its first bytes."""
     place = start.find(b"colrnclx")
     if place < 0 or len(start) < place + 15:
         return None, None

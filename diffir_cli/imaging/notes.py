@@ -36,7 +36,7 @@ def with_notes(metadata: Metadata, image: Image.Image, data: bytes, grey: bool) 
     if kind == "PNG":
         chunks = scan_chunks(BytesIO(data))
         metadata = replace(metadata, texts=texts_of(image))
-        # What is told by numbers counts for more than a profile.
+        # Code points (cICP, nclx) take precedence over a profile.
         if metadata.icc is None or b"cICP" in chunks.contents:
             icc, cicp = colours_of_png(chunks.contents, grey)
             metadata = replace(metadata, icc=icc or metadata.icc, cicp=cicp)

@@ -5,7 +5,7 @@
     model = spandrel.ModelLoader().load_from_file("realsr-x4.pth")
 
 Our safetensors files are loaded, and the official ones that spandrel can open. It hands over
-tensors without the header of their file, so the configuration is told from their shapes.
+tensors without the header of their file, so the configuration is inferred from their shapes.
 """
 
 from __future__ import annotations

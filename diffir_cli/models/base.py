@@ -128,7 +128,7 @@ class RestorationModel(Protocol):
             seed: Where all noise comes from.
             truth: (1, 3, scale·H, scale·W) in [0, 1] where the network sees it.
             budget: Bytes that this may take on the device; None for no limit.
-            progress: Told how far this is; None for nobody.
+            progress: Called with the share that is done, 0 to 1; optional.
         """
 
     def restore(
@@ -140,7 +140,7 @@ class RestorationModel(Protocol):
             lq: (1, C, h, w), cut from `context.lq`.
             window: Where it was cut.
             context: What `context` gave for the image.
-            progress: Told how far this is; None for nobody.
+            progress: Called with the share that is done, 0 to 1; optional.
         """
 
     def memory(self, width: int, height: int) -> int:

@@ -54,7 +54,7 @@ def restore_picture(
         alpha: What becomes of transparency.
         software: What made the result, for the file.
         strength: Share of the network in the result; the rest is the picture, resized.
-        progress: Told how far this is; None for nobody.
+        progress: Called with the share that is done, 0 to 1; optional.
 
     Raises:
         DeviceError: when the picture does not fit into memory.

@@ -136,7 +136,7 @@ class ModelRunner:
                 result is `lq` to the bit.
             strength: Share of the network in the result, 0 to 1; the rest is `lq`, resized by
                 Lanczos.
-            progress: Told how far this is; None for nobody.
+            progress: Called with the share that is done, 0 to 1; optional.
 
         Returns:
             The image, rounded or truncated as `info.rounds` says. Fractions are neither.

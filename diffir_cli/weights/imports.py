@@ -123,7 +123,7 @@ def _files_of(spec: WeightSpec) -> str:
 
 
 def recognise(source: Path, registry: Path | None = None) -> WeightSpec:
-    """The entry that a checkpoint is of, told from its hash, its name or its network.
+    """The entry that a checkpoint belongs to, by its hash, its name or its network.
 
     Raises:
         WeightsError: when it is of none, or could be of several.

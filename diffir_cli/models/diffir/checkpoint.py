@@ -42,7 +42,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     """Parameters under the names of `diffir_cli.models.diffir.networks`, float32."""
     stage: int
-    """1 or 2, told from the names."""
+    """1 or 2, inferred from the names."""
     config: ModelConfig
     """From the file's header if it has one, else inferred from names and shapes."""
     metadata: dict[str, str]

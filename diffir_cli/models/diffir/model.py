@@ -100,7 +100,7 @@ class DiffIRModel:
             seed: Where x_T comes from.
             truth: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network.
             budget: Bytes that this may take; None for no limit.
-            progress: Told how far this is; None for nobody.
+            progress: Called with the share that is done, 0 to 1; optional.
 
         Raises:
             DeviceError: when memory does not suffice for the prior.

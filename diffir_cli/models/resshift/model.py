@@ -20,7 +20,6 @@ from diffir_cli.models.progress import Progress
 from diffir_cli.models.resshift import cost as counted
 from diffir_cli.models.resshift.checkpoint import (
     Component,
-    infer_config,
     load_autoencoder,
     load_denoiser,
     load_model,
@@ -28,6 +27,7 @@ from diffir_cli.models.resshift.checkpoint import (
 )
 from diffir_cli.models.resshift.checkpoint import recognise as recognise_state
 from diffir_cli.models.resshift.config import REALSR_V3, ResShiftConfig
+from diffir_cli.models.resshift.inferred_config import infer_config
 from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.models.resshift.networks.resshift import with_mask
 from diffir_cli.models.resshift.progress import reporting

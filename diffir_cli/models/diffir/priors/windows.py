@@ -55,7 +55,7 @@ def with_prior_if_read(
         config: Of the network.
         lq: (1, 3, H, W) in [0, 1] on the CPU; (1, 4, H, W) with a mask; (1, 6, H, W) with a prior.
         budget: Bytes that this may take; None for no limit.
-        progress: Told how far this is; None for nobody.
+        progress: Called with the share that is done, 0 to 1; optional.
 
     Returns:
         (1, in_channels, H, W): the same, or with its deconvolution prior behind it.
@@ -71,7 +71,7 @@ def with_prior(lq: Tensor, threads: int | None = None, progress: Progress | None
     Args:
         lq: (1, 3, H, W) in [0, 1], on the CPU.
         threads: Windows at a time; as many as torch has threads if None.
-        progress: Told after each window how far this is; None for nobody.
+        progress: Called after each window with the share that is done; optional.
 
     Returns:
         (1, 6, H, W).

@@ -30,7 +30,7 @@ def condition(
         cpen: The plain module.
         pixels: (1, C, h, w) unshuffled pixels.
         elements: How many numbers its widest feature may have at a time, halo apart.
-        progress: Told after each strip how far this is; None for nobody.
+        progress: Called after each strip with the share that is done; optional.
 
     Returns:
         (1, 4C').

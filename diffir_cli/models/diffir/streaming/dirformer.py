@@ -37,7 +37,7 @@ class StreamingDIRformer:
         dirformer: The plain module; its weights are used where they are.
         dtype: Number format of the feature maps.
         elements: How many numbers of a feature, pixels times channels, are worked on at a time.
-        progress: Told after each strip how far an image is; None for nobody.
+        progress: Called after each strip with the share of the image that is done; optional.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class StreamingDIRformer:
             run(stages, height, strip, advance)
 
     def _advance(self, row: float) -> Callable[[int], None] | None:
-        """What adds rows of so many products to those that are done, where somebody is told."""
+        """A function that adds rows of so many products to those done; None without progress."""
         meter = self._meter
         return None if meter is None else lambda rows: meter.add(rows * row)
 
