@@ -198,11 +198,12 @@ def test_the_need_of_a_run_is_predicted_within_a_quarter(
     command = [sys.executable, "-c", _MEASURE, name, str(width), str(height)]
     config = read_registry()[name].model
     predicted = needed_bytes(config, width, height, Engine.STREAMING, strip=3 * 2**18)
-    for _ in range(3):
+    for _ in range(5):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         measured = int(done.stdout)
-        # Beside other work the allocator sometimes keeps more than is in use, never less.
-        if predicted / measured >= 0.75:
+        # Beside other work the allocator sometimes keeps more than is in use: of the run, or of the
+        # small one before it, which then counts for less.
+        if 0.75 <= predicted / measured <= 1.25:
             break
     assert 0.75 <= predicted / measured <= 1.25, (predicted / 2**20, measured / 2**20)
 
