@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffir_cli.imaging import Picture, picture_from
-from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, Task
+from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, RunOptions, Task
 from diffir_cli.runtime.loading import load_runner
 from diffir_cli.runtime.pictures import provenance, restore_picture
 from diffir_cli.weights.locate import WeightFile, locate_weights
@@ -60,11 +60,16 @@ class Restorer:
         tile_overlap: int = 32,
         threads: int | None = None,
     ) -> None:
-        task, limits = Task(task), MemoryLimits(max_memory, tile, tile_overlap)
-        chosen = locate_weights(weights, task)
-        self.network = load_runner(
-            chosen, task, device, Precision(precision), threads, Engine(engine), limits
+        task = Task(task)
+        options = RunOptions(
+            device,
+            Precision(precision),
+            Engine(engine),
+            MemoryLimits(max_memory, tile, tile_overlap),
+            threads=threads,
         )
+        chosen = locate_weights(weights, task)
+        self.network = load_runner(chosen, task, options)
         self.weights: WeightFile = chosen
         """What it restores with."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -103,3 +103,22 @@ class MemoryLimits:
 
 
 _SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a network is run; what is done with a picture beside is `PictureOptions`."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N`, `xpu`, `xpu:N` or `mps`."""
+    precision: Precision = Precision.AUTO
+    """Number format of the network. `auto` is bf16 where the device multiplies in it, on a CPU for
+    pictures of 8 bits only."""
+    engine: Engine = Engine.STREAMING
+    """How the network is executed."""
+    limits: MemoryLimits = field(default_factory=MemoryLimits)
+    """Of memory and tiles."""
+    color_fix: ColorFix = ColorFix.AUTO
+    """Where the colours of results come from."""
+    threads: int | None = None
+    """CPU threads of torch in the whole process; None leaves them as they are."""

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--part", type=int, default=20, help="pictures in a turn")
     options = parser.parse_args()
-    work = Work(options.task, locate_weights(None, options.task), PictureOptions(), device="cpu")
+    work = Work(options.task, locate_weights(None, options.task), PictureOptions()).on("cpu")
     runner = work.runner()
     paths = list_pictures(options.folder)
     bare: list[float] = []

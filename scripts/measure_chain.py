@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from diffir_cli.degradations.apply import degraded
 from diffir_cli.degradations.kinds import Degradation
@@ -22,7 +21,7 @@ from diffir_cli.models.resshift.config import ResShiftConfig
 from diffir_cli.models.resshift.diffusion import spaced_timesteps
 from diffir_cli.models.resshift.model import FAMILY, ResShiftModel
 from diffir_cli.models.resshift.networks import ResShift
-from diffir_cli.options import Precision
+from diffir_cli.options import Precision, RunOptions
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.tensorfiles.containers import read_tensors
 from diffir_cli.training.data import load_photos
@@ -73,9 +72,8 @@ def _measure(
 ) -> tuple[float, float, float]:
     """PSNR, SSIM, and the root mean squared distance of two seeds in levels of 255."""
     denoiser = load_denoiser(read_tensors(weights)[0], config, str(weights))
-    runner = ModelRunner(
-        ResShiftModel(ResShift(denoiser, None)), torch.device("cpu"), Precision.FP32
-    )
+    options = RunOptions("cpu", Precision.FP32)
+    runner = ModelRunner(ResShiftModel(ResShift(denoiser, None)), options)
     scores, similarities, spreads = [], [], []
     for lq, gt in pairs:
         results = [runner.restore(lq, seed=seed) for seed in range(SEEDS)]

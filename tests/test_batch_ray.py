@@ -25,7 +25,7 @@ from diffir_cli.batch.naming import Naming
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.imaging.source import PictureOptions
-from diffir_cli.options import Task
+from diffir_cli.options import RunOptions, Task
 from diffir_cli.weights.locate import locate_weights
 from tests.batch_helpers import BUCKET, objects, tree
 from tests.conftest import noise_image, run_cli, store_environment
@@ -185,7 +185,9 @@ def run(crowd: Path, s2_file: Path, tmp_path: Path) -> Run:
     for path in sorted(crowd.iterdir())[4:]:
         path.unlink()
     weights = locate_weights(str(s2_file), Task.SR)
-    work = DeadlyWork(Task.SR, weights, PictureOptions(), device="cpu", threads=1, deaths=tmp_path)
+    work = DeadlyWork(
+        Task.SR, weights, PictureOptions(), RunOptions("cpu", threads=1), deaths=tmp_path
+    )
     naming = Naming("{stem}", Task.SR, "tiny", 4)
     (tmp_path / "out").mkdir()
     plan = make_plan(Request((str(crowd),), tmp_path / "out", naming, work))

@@ -65,7 +65,7 @@ def test_a_case_that_the_machine_cannot_run_does_not_stop_the_others(
     real = ModelRunner.run
 
     def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
-        if self.engine is Engine.REFERENCE:
+        if self.options.engine is Engine.REFERENCE:
             raise DeviceError("no room")
         return real(self, *args, **others)
 
@@ -95,9 +95,9 @@ def test_a_fault_in_a_turn_or_in_the_parts_costs_no_more_than_that(
     calls: list[Engine] = []
 
     def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
-        calls.append(self.engine)
+        calls.append(self.options.engine)
         # Behind the warm-up.
-        if self.engine is Engine.REFERENCE and calls.count(Engine.REFERENCE) > 1:
+        if self.options.engine is Engine.REFERENCE and calls.count(Engine.REFERENCE) > 1:
             raise error
         return real(self, *args, **others)
 

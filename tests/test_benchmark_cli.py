@@ -260,7 +260,7 @@ def test_a_case_that_fails_is_an_error_behind_the_others(
     real = ModelRunner.run
 
     def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
-        if self.engine is Engine.REFERENCE:
+        if self.options.engine is Engine.REFERENCE:
             raise DeviceError("no room")
         return real(self, *args, **others)
 

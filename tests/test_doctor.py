@@ -151,7 +151,7 @@ def test_a_number_format_that_computes_nonsense_is_a_failure(
 
 def test_precisions_are_tried_and_not_only_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(self: ModelRunner, *_args: object) -> None:
-        raise RuntimeError(f"no kernel for {self.precision.value}")
+        raise RuntimeError(f"no kernel for {self.options.precision.value}")
 
     monkeypatch.setattr(ModelRunner, "run", run)
     found = tried("precisions", "x", lambda: doctor_checks.check_precision("cpu", Precision.BF16))

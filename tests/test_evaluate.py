@@ -126,7 +126,7 @@ def test_what_is_measured_is_what_the_network_restores_from_the_seed(
         return float(found["methods"][s2_file.name]["images"][1]["psnr"])
 
     gt = read_picture(photos / "1.png").rgb
-    restorer = runner_of(s2, torch.device("cpu"), Precision.FP32)
+    restorer = runner_of(s2, "cpu", Precision.FP32)
     for seed in (0, 7):
         hq = restorer.restore(reduce_bicubic(gt, 4), seed)
         expected = psnr(luma(shave(hq, 4)), luma(shave(gt, 4)))

@@ -24,7 +24,7 @@ from diffir_cli.models.diffir.networks import DiffIRS2, DIRformer
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer
 from diffir_cli.models.progress import Meter, counted, part_of
 from diffir_cli.models.resshift.model import FAMILY
-from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision
+from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.runtime.pictures import restore_picture
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.weights.registry import read_registry
@@ -51,7 +51,7 @@ def test_shares_grow_evenly_and_change_no_pixel(
     if kind == "diffir":
         runner = runner_of(s2, "cpu", Precision.FP32, limits=limits)
     else:
-        runner = ModelRunner(FAMILY.build(NARROW), "cpu", Precision.FP32, limits=limits)
+        runner = ModelRunner(FAMILY.build(NARROW), RunOptions("cpu", Precision.FP32, limits=limits))
     lq = noise_image(64, 100)
     results: list[Any] = []
     seen = _shares(lambda progress: results.append(runner.run(lq, progress=progress)))
@@ -90,7 +90,7 @@ def test_windows_of_the_deconvolution_prior_are_reported() -> None:
 def test_a_network_that_fills_holes_and_the_plain_modules_report_too(s2: DiffIRS2) -> None:
     mask = np.zeros((40, 30), bool)
     mask[10:20, 5:9] = True
-    filling = ModelRunner(FAMILY.build(FILLING), "cpu", Precision.FP32)
+    filling = ModelRunner(FAMILY.build(FILLING), RunOptions("cpu", Precision.FP32))
     _shares(lambda progress: filling.run(noise_image(40, 30), mask=mask, progress=progress))
     plain = runner_of(s2, "cpu", Precision.FP32, engine=Engine.REFERENCE)
     _shares(lambda progress: plain.run(noise_image(16, 16), progress=progress))
@@ -153,7 +153,9 @@ def test_hooks_are_gone_behind_the_work_even_if_it_fails() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ModelRunner(model, "cpu", Precision.FP32).run(noise_image(16, 16), progress=stop)
+        ModelRunner(model, RunOptions("cpu", Precision.FP32)).run(
+            noise_image(16, 16), progress=stop
+        )
     assert not any(module._forward_hooks for module in model.network.modules())
 
 

@@ -20,7 +20,7 @@ from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models.base import Window
 from diffir_cli.models.resshift.config import ResShiftConfig
 from diffir_cli.models.resshift.model import FAMILY, ResShiftModel
-from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
+from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, RunOptions, Task
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.files import file_sha256
@@ -100,7 +100,7 @@ def registry(tmp_path: Path, home: Path) -> Path:  # noqa: ARG001
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (17, 16), (64, 48)])
 def test_an_image_of_any_size_is_restored(size: tuple[int, int], model: ResShiftModel) -> None:
-    found = ModelRunner(model, "cpu", Precision.FP32).run(noise_image(*size))
+    found = ModelRunner(model, RunOptions("cpu", Precision.FP32)).run(noise_image(*size))
     assert found.pixels.shape == (4 * size[0], 4 * size[1], 3) and not found.tile
 
 
@@ -134,7 +134,7 @@ def test_tiles_agree_with_the_whole_where_they_overlap(
     monkeypatch.setattr(model.network, "forward", network)
     lq = smooth_image(128, 160)
     results = [
-        ModelRunner(model, "cpu", Precision.FP32, limits=MemoryLimits(0, tile)).run(lq)
+        ModelRunner(model, RunOptions("cpu", Precision.FP32, limits=MemoryLimits(0, tile))).run(lq)
         for tile in (0, 64, 96)
     ]
     assert [result.tile for result in results] == [0, 64, 96]
@@ -146,7 +146,7 @@ def test_what_overflows_in_half_precision_is_done_again_in_fp32(
     model: ResShiftModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lq = noise_image(16, 16)
-    expected = ModelRunner(model, "cpu", Precision.FP32).run(lq)
+    expected = ModelRunner(model, RunOptions("cpu", Precision.FP32)).run(lq)
     real = ResShiftModel.restore
 
     def overflow(self: ResShiftModel, *args: Any) -> torch.Tensor:
@@ -154,7 +154,7 @@ def test_what_overflows_in_half_precision_is_done_again_in_fp32(
         return hq if self.dtype is torch.float32 else hq * torch.inf
 
     monkeypatch.setattr(ResShiftModel, "restore", overflow)
-    found = ModelRunner(model, "cpu", Precision.BF16).run(lq)
+    found = ModelRunner(model, RunOptions("cpu", Precision.BF16)).run(lq)
     assert found.redone == 1 and np.array_equal(found.pixels, expected.pixels)
 
 
@@ -170,7 +170,7 @@ def test_bf16_is_near_fp32_and_leaves_the_fp32_weights_alone(model: ResShiftMode
 
 
 def test_outside_a_mask_the_result_is_the_input_to_the_bit() -> None:
-    runner = ModelRunner(FAMILY.build(FILLING), "cpu", Precision.FP32)
+    runner = ModelRunner(FAMILY.build(FILLING), RunOptions("cpu", Precision.FP32))
     lq, mask = noise_image(40, 30), np.zeros((40, 30), bool)
     mask[10:20, 5:9] = True
     found = runner.run(lq, mask=mask).pixels
@@ -178,7 +178,7 @@ def test_outside_a_mask_the_result_is_the_input_to_the_bit() -> None:
 
 
 def test_the_network_sees_no_pixel_of_a_hole() -> None:
-    runner = ModelRunner(FAMILY.build(FILLING), "cpu", Precision.FP32)
+    runner = ModelRunner(FAMILY.build(FILLING), RunOptions("cpu", Precision.FP32))
     mask = np.zeros((20, 20), bool)
     mask[5:15, 5:15] = True
     lq = noise_image(20, 20)
@@ -277,7 +277,7 @@ def test_a_network_for_aligned_faces_says_so_of_other_pictures(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = replace(NARROW, scale=1, resolution=128)
-    runner = ModelRunner(FAMILY.build(config), "cpu", Precision.FP32)
+    runner = ModelRunner(FAMILY.build(config), RunOptions("cpu", Precision.FP32))
     assert runner.info.tasks == {Task.FACE}
     runner.run(noise_image(20, 24))
     assert "made for aligned crops of 512×512 pixels, not for 24×20" in caplog.text
@@ -332,7 +332,7 @@ def test_a_file_that_cannot_be_had_leaves_the_model_missing_and_is_named(
 
 
 def test_levels_in_holes_are_rounded_and_not_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = ModelRunner(FAMILY.build(FILLING), "cpu", Precision.FP32)
+    runner = ModelRunner(FAMILY.build(FILLING), RunOptions("cpu", Precision.FP32))
     level = torch.full((1, 3, 8, 8), 99.7 / 255)
     monkeypatch.setattr(runner, "_run", lambda *_args: (level.clone(), 0, 0))
     found = runner.run(noise_image(8, 8), mask=np.ones((8, 8), bool)).pixels
@@ -341,7 +341,9 @@ def test_levels_in_holes_are_rounded_and_not_truncated(monkeypatch: pytest.Monke
 
 def test_colours_cannot_be_fixed_in_holes() -> None:
     with pytest.raises(WeightsError, match="a hole has no colours of the input"):
-        ModelRunner(FAMILY.build(FILLING), "cpu", Precision.FP32, color_fix=ColorFix.WAVELET)
+        ModelRunner(
+            FAMILY.build(FILLING), RunOptions("cpu", Precision.FP32, color_fix=ColorFix.WAVELET)
+        )
 
 
 def test_what_is_there_of_a_model_can_be_removed(registry: Path, home: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.diffir.checkpoint import load_model, save_weights
 from diffir_cli.models.diffir.networks import DiffIRS1
-from diffir_cli.options import Engine, Task
+from diffir_cli.options import Engine, RunOptions, Task
 from diffir_cli.runtime.loading import load_runner
 from diffir_cli.weights.locate import locate_weights
 from diffir_cli.weights.registry import read_registry
@@ -65,7 +65,9 @@ def test_our_files_give_the_pictures_that_they_give_here(name: str, loader: Any)
     image = torch.from_numpy(lq.astype(np.float32) / 255).permute(2, 0, 1)[None]
     mask = np.zeros((height, width), np.bool_)
     mask[5:15, 20:30] = True
-    here = load_runner(locate_weights(name, spec.task), spec.task, "cpu", engine=Engine.REFERENCE)
+    here = load_runner(
+        locate_weights(name, spec.task), spec.task, RunOptions("cpu", engine=Engine.REFERENCE)
+    )
     if spec.task is Task.INPAINT:
         hq = model(image, torch.from_numpy(mask)[None, None].float())
         expected = here.restore(lq.astype(np.float32) / 255, mask=mask)

@@ -161,7 +161,7 @@ def test_no_other_error_is_taken_for_a_lack_of_memory(
 _MEASURE = """
 import sys, dataclasses, torch
 torch.set_num_threads(2)
-from diffir_cli.options import Engine, Precision
+from diffir_cli.options import Engine, Precision, RunOptions
 from diffir_cli.models.families import find_family
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.weights.registry import read_registry
@@ -170,7 +170,7 @@ name, width, height = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 config = dataclasses.replace(
     read_registry()[name].model, num_blocks=(1, 1, 1, 1), refinement_blocks=1, cpen_blocks=1
 )
-restorer = ModelRunner(find_family("diffir").build(config), "cpu", Precision.FP32)
+restorer = ModelRunner(find_family("diffir").build(config), RunOptions("cpu", Precision.FP32))
 lq = np.zeros((height, width, 3), np.uint8)
 mask = np.ones((height, width), bool) if config.in_channels == 4 else None
 small = None if mask is None else mask[:64, :64]
@@ -211,7 +211,7 @@ def test_the_need_of_a_run_is_predicted_within_a_quarter(
 _MEASURE_FINISH = """
 import sys, dataclasses, torch
 torch.set_num_threads(2)
-from diffir_cli.options import ColorFix, Precision
+from diffir_cli.options import ColorFix, Precision, RunOptions
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.models.families import find_family
 from tests.conftest import TINY
@@ -219,7 +219,7 @@ import numpy as np
 strength, fix, kind = float(sys.argv[1]), ColorFix(sys.argv[2]), sys.argv[3]
 width, height = 800, 600
 network = find_family("diffir").build(TINY)
-runner = ModelRunner(network, "cpu", Precision.FP32, color_fix=fix)
+runner = ModelRunner(network, RunOptions("cpu", Precision.FP32, color_fix=fix))
 lq = np.zeros((height, width, 3), kind)
 runner.run(lq[:64, :64], strength=strength)
 

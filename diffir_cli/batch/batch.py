@@ -174,15 +174,17 @@ def make_plan(request: Request, restorer: ModelRunner | None = None, dry: bool =
         return Plan(_within_memory(left, restorer, picture_options.strength), journal)
     if dry:
         _check_writable(request)
-    how = request.work.digest(), request.work.weights.sha256, request.on_exist
+    work = request.work
     is_there = _listed(request.folder)
-    left = remaining(jobs, journal.records, *how, is_there)
+    left = remaining(
+        jobs, journal.records, work.digest(), work.weights.sha256, request.on_exist, is_there
+    )
     return Plan(_within_memory(left, restorer, picture_options.strength), journal)
 
 
 def _within_memory(left: Remaining, restorer: ModelRunner | None, strength: float) -> Remaining:
     """The same, with what goes beyond a limit of memory known to fail."""
-    if restorer is None or not restorer.limits.max_memory:
+    if restorer is None or not restorer.options.limits.max_memory:
         return left
     faults: dict[tuple[int, int, bool], str] = {}
     for job in left.todo:
@@ -280,11 +282,11 @@ def run_plan(
         if request.cluster:
             run_on_ray(todo, work, request.cluster, stop, finished)
         elif request.devices:
-            works = [replace(work, device=device) for device in request.devices]
+            works = [work.on(device) for device in request.devices]
             WorkerPool(works, request.helpers, stop).run(iter(todo), begin, finished)
         else:
-            how = work, restorer, request.helpers, stop, begin, finished
-            Pipeline(*how, progress).run(iter(todo))
+            pipeline = Pipeline(work, restorer, request.helpers, stop, begin, finished, progress)
+            pipeline.run(iter(todo))
     finally:
         _clean(todo, request)
         _push(todo, work, request)

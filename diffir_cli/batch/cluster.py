@@ -69,7 +69,7 @@ def run_on_ray(
         DeviceError: when the cluster cannot be reached.
     """
     ray = _connected(cluster.address)
-    cpus = work.threads or 1
+    cpus = work.run_options.threads or 1
     share: dict[str, Any] = {"num_gpus": cluster.gpus} if cluster.gpus else {}
     share["num_cpus"] = cpus
     _check_room(ray, cluster.gpus, cpus)

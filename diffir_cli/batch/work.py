@@ -23,7 +23,7 @@ from diffir_cli.imaging import Picture, encode_picture, write_picture
 from diffir_cli.imaging.opening import decode_errors
 from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
 from diffir_cli.models.progress import Progress
-from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, Task
+from diffir_cli.options import ColorFix, RunOptions, Task
 from diffir_cli.runtime.loading import load_runner
 from diffir_cli.runtime.pictures import RestoredPicture, check_holes, restore_source
 from diffir_cli.runtime.runner import ModelRunner
@@ -41,16 +41,8 @@ class Work:
     """What they are restored with."""
     picture_options: PictureOptions
     """What else is done with them."""
-    device: str = "auto"
-    """Where the network runs."""
-    precision: Precision = Precision.AUTO
-    """Number format of the DIRformer."""
-    engine: Engine = Engine.STREAMING
-    """How the network is executed."""
-    limits: MemoryLimits = field(default_factory=MemoryLimits)
-    """Of memory and tiles."""
-    threads: int | None = None
-    """CPU threads of a process; None leaves torch's choice."""
+    run_options: RunOptions = field(default_factory=RunOptions)
+    """How the network is run."""
     quality: int | None = None
     """Of lossy formats."""
     lossless: bool = False
@@ -59,8 +51,6 @@ class Work:
     """Where finished files are noted; None for nowhere."""
     in_place: bool = False
     """Whether each file is noted beside itself instead, so that it is known whatever is named."""
-    color_fix: ColorFix = ColorFix.AUTO
-    """Where the colours of results come from."""
     owner: str = ""
     """Whose unfinished files are; empty for this process."""
 
@@ -71,15 +61,12 @@ class Work:
             WeightsError: when the weights cannot be used for the task.
             DeviceError: when the machine cannot provide device or precision.
         """
-        return load_runner(
-            self.weights,
-            self.task,
-            self.device,
-            self.precision,
-            self.threads,
-            self.engine,
-            self.limits,
-            color_fix=self.color_fix,
+        return load_runner(self.weights, self.task, self.run_options)
+
+    def on(self, device: str) -> Work:
+        """The same on another device."""
+        return dataclasses.replace(
+            self, run_options=dataclasses.replace(self.run_options, device=device)
         )
 
     def note(self, job: Job, record: Record) -> None:
@@ -103,20 +90,21 @@ class Work:
             if chosen[name] == getattr(PictureOptions(), name):
                 # Left out by default, so that results of earlier versions are still known.
                 del chosen[name]
+        run = self.run_options
         # How much memory a run may take does not decide over a pixel.
-        limits = dataclasses.replace(self.limits, max_memory=0)
+        limits = dataclasses.replace(run.limits, max_memory=0)
         values: dict[str, Any] = {
             "treatment": chosen,
             "task": self.task,
-            "precision": self.precision,
-            "engine": self.engine,
+            "precision": run.precision,
+            "engine": run.engine,
             "limits": dataclasses.astuple(limits),
             "quality": self.quality,
             "lossless": self.lossless,
         }
-        if self.color_fix is not ColorFix.AUTO:
+        if run.color_fix is not ColorFix.AUTO:
             # Left out by default, so that results of earlier versions are still known.
-            values["color_fix"] = self.color_fix
+            values["color_fix"] = run.color_fix
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
@@ -175,7 +163,7 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
         DeviceError: when one of its size needs more than the limit of memory.
     """
     # Without a limit what counts is what is free once the picture before it is done.
-    if all(job.size) and work.limits.max_memory:
+    if all(job.size) and work.run_options.limits.max_memory:
         runner.plan(*job.size, job.deep, work.picture_options.strength)
     started = time.monotonic()
     # Hashed and decoded from the same bytes, even if the file changes meanwhile.
@@ -270,8 +258,7 @@ def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) 
             work.note(job, _finished_record(record, temporary, passed()))
 
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    how = job.overwrite, work.quality, work.lossless, job.format
-    write_picture(result, job.target, *how, settled=note)
+    write_picture(result, job.target, job.overwrite, work.quality, work.lossless, job.format, note)
     _link(job, work)
     return passed()
 

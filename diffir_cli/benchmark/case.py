@@ -8,7 +8,7 @@ from typing import Any
 
 from diffir_cli.benchmark.subject import Subject
 from diffir_cli.models.base import RestorationModel
-from diffir_cli.options import Engine, Precision
+from diffir_cli.options import Engine, Precision, RunOptions
 from diffir_cli.runtime.runner import ModelRunner
 
 
@@ -45,7 +45,8 @@ class Case:
             CheckpointError: when its file does not fit.
         """
         model = model or self.subject.build()
-        return ModelRunner(model, self.device, self.variant.precision, self.variant.engine)
+        options = RunOptions(self.device, self.variant.precision, self.variant.engine)
+        return ModelRunner(model, options)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold."""

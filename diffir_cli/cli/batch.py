@@ -9,7 +9,7 @@ import typer
 from diffir_cli.cli import batch_options, options, picture_options
 from diffir_cli.cli.batch_console import Reporter, show_plan
 from diffir_cli.cli.batch_run import run_batch
-from diffir_cli.cli.option_values import limits_of
+from diffir_cli.cli.option_values import read_run_options
 from diffir_cli.cli.output_files import check_reports
 from diffir_cli.cli.weights import located, task_for
 from diffir_cli.options import AlphaMode, ColorFix, Engine, OnExist, Precision, Task
@@ -68,11 +68,11 @@ def batch(
     json: options.Json = False,
     no_progress: batch_options.NoProgress = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
+    verbose: options.Verbose = False,
 ) -> None:
     """Restore many images. Run the same command again to resume."""
     task = task_for(context, task, weights, registry)
-    limits = limits_of(context, max_memory, tile, tile_overlap)
+    run_options = read_run_options(context)
     from diffir_cli.batch.stores import check_results_place, parse_place
 
     if suffix:
@@ -81,23 +81,7 @@ def batch(
     if folder is not None:
         check_results_place(folder)
     part = batch_options.check_options(context, folder, in_place, shard)
-    settings = picture_options.read_options(
-        context,
-        task=task,
-        seed=seed,
-        alpha=alpha,
-        background=background,
-        outscale=outscale,
-        size=size,
-        long_side=long_side,
-        strength=strength,
-        mask_invert=mask_invert,
-        mask_dilate=mask_dilate,
-        mask_from_alpha=mask_from_alpha,
-        max_pixels=max_pixels,
-        allow_truncated=allow_truncated,
-        strip_metadata=strip_metadata,
-    )
+    settings = picture_options.read_options(context, task)
     from diffir_cli.batch.find import check_inputs
 
     check_reports({"report": report}, overwrite=True)
@@ -111,21 +95,11 @@ def batch(
     from diffir_cli.batch.work import Work
 
     devices = tuple(device.split(","))
-    work = Work(
-        task,
-        chosen,
-        settings,
-        devices[0],
-        precision,
-        engine,
-        limits,
-        threads,
-        quality,
-        lossless,
-        color_fix=color_fix,
-    )
+    run_options = replace(run_options, device=devices[0])
+    work = Work(task, chosen, settings, run_options, quality, lossless)
     # A machine that only hands out need not have the devices of those that compute.
-    at_home = replace(work, device="cpu", precision=Precision.AUTO) if ray else work
+    here = replace(run_options, device="cpu", precision=Precision.AUTO) if ray else run_options
+    at_home = replace(work, run_options=here)
     restorer = at_home.runner()
     factor = outscale or restorer.info.scale
     chosen_policy = {overwrite: OnExist.OVERWRITE, skip_existing: OnExist.SKIP}.get(True, on_exist)

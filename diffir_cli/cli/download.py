@@ -34,7 +34,7 @@ def download_weights(
     offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
+    verbose: options.Verbose = False,
 ) -> None:
     """Download, list, verify, import and remove weights."""
     download_options.check_options(context)

@@ -9,7 +9,7 @@ import typer
 
 from diffir_cli.cli import evaluate_console, evaluate_options, options, output_files
 from diffir_cli.cli.console import print_message, working
-from diffir_cli.cli.option_values import limits_of
+from diffir_cli.cli.option_values import read_run_options
 from diffir_cli.cli.weights import located, task_for
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
@@ -52,7 +52,7 @@ def evaluate(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
+    verbose: options.Verbose = False,
 ) -> None:
     """Measure quality: of finished results, or restore first.
 
@@ -63,7 +63,7 @@ def evaluate(
     task = task_for(context, task, weights, registry)
     name = protocol or ProtocolName(task.value)
     fills = results is None and task is Task.INPAINT
-    limits = limits_of(context, max_memory, tile, tile_overlap)
+    run_options = read_run_options(context)
     evaluate_options.check_options(context, task, name)
     files = {"csv": csv, "markdown": markdown, "report": report}
     output_files.check_reports(files, overwrite)
@@ -85,17 +85,7 @@ def evaluate(
     if results is None:
         from diffir_cli.runtime.loading import load_runner
 
-        runner = load_runner(
-            chosen,
-            task,
-            device,
-            precision,
-            threads,
-            engine,
-            limits,
-            any_stage=True,
-            color_fix=color_fix,
-        )
+        runner = load_runner(chosen, task, run_options, any_stage=True)
         used = {
             "weights": {"name": chosen.name, "sha256": chosen.sha256},
             "engine": engine.value,

@@ -65,7 +65,7 @@ def export(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
+    verbose: options.Verbose = False,
 ) -> None:
     """Write a network as ONNX, compared with torch.
 

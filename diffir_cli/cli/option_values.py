@@ -13,23 +13,25 @@ import typer
 from diffir_cli.benchmark.sizes import LARGEST, Size
 from diffir_cli.cli.conflicts import exclude_with
 from diffir_cli.errors import UsageError
-from diffir_cli.options import Engine, MemoryLimits, Precision
+from diffir_cli.options import Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.util.byte_sizes import parse_bytes
 
 _Named = TypeVar("_Named", Engine, Precision)
 
 
-def limits_of(
-    context: typer.Context, max_memory: str, tile: str, tile_overlap: int
-) -> MemoryLimits:
-    """Limits of memory and tiles from the options of a command.
+def read_run_options(context: typer.Context) -> RunOptions:
+    """How a network is run, from the options of a command.
 
     Raises:
         UsageError: when one of them cannot be understood.
     """
+    given = context.params
+    tile, overlap = given["tile"], given["tile_overlap"]
     if tile == "off":
         exclude_with(context, "--tile off", "tile_overlap")
-    return MemoryLimits(parse_size(max_memory), parse_tile(tile, tile_overlap), tile_overlap)
+    limits = MemoryLimits(parse_size(given["max_memory"]), parse_tile(tile, overlap), overlap)
+    names = ("device", "precision", "engine", "color_fix", "threads")
+    return RunOptions(limits=limits, **{name: given[name] for name in names})
 
 
 def parse_size(text: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -195,17 +195,7 @@ StripMetadata = Annotated[
 ]
 
 
-def read_options(
-    context: typer.Context,
-    *,
-    task: Task,
-    background: str | None,
-    max_pixels: int | None,
-    alpha: AlphaMode,
-    size: str | None,
-    long_side: int | None,
-    **others: Any,
-) -> PictureOptions:
+def read_options(context: typer.Context, task: Task) -> PictureOptions:
     """What is done with each picture, from the options of a command.
 
     Raises:
@@ -216,16 +206,31 @@ def read_options(
     from diffir_cli.imaging.source import PictureOptions
 
     _check_mask(context, task)
-    if alpha is AlphaMode.DROP:
+    given = context.params
+    if given["alpha"] is AlphaMode.DROP:
         exclude_with(context, "--alpha drop", "background")
+    background, size = given["background"], given["size"]
     return PictureOptions(
         background=None if background is None else _parse_colour(background),
-        max_pixels=max_pixels or MAX_PIXELS,
-        alpha=alpha,
+        max_pixels=given["max_pixels"] or MAX_PIXELS,
         size=_parse_result_size(size) if size else (0, 0),
-        long_side=long_side or 0,
-        **others,
+        long_side=given["long_side"] or 0,
+        **{name: given[name] for name in _AS_GIVEN},
     )
+
+
+_AS_GIVEN = (
+    "seed",
+    "alpha",
+    "outscale",
+    "strength",
+    "mask_invert",
+    "mask_dilate",
+    "mask_from_alpha",
+    "allow_truncated",
+    "strip_metadata",
+)
+"""Options whose values are those of the fields of `PictureOptions` of the same name."""
 
 
 def _check_mask(context: typer.Context, task: Task) -> None:

@@ -13,7 +13,7 @@ import typer
 from diffir_cli.cli import options, picture_options
 from diffir_cli.cli.conflicts import exclude_with
 from diffir_cli.cli.console import print_json, print_message, write_stdout
-from diffir_cli.cli.option_values import limits_of
+from diffir_cli.cli.option_values import read_run_options
 from diffir_cli.cli.progress import restoring
 from diffir_cli.cli.weights import located, task_for
 from diffir_cli.errors import InputError, UsageError
@@ -71,7 +71,7 @@ def restore(
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,  # noqa: ARG001 (Command reads it)
+    verbose: options.Verbose = False,
 ) -> None:
     """Restore one image."""
     from diffir_cli.imaging import check_coding, check_fit, format_like, write_picture
@@ -82,24 +82,8 @@ def restore(
     started = time.monotonic()
     # Whatever can be refused is refused before the slow part: a typo costs nothing.
     task = task_for(context, task, weights, registry)
-    limits = limits_of(context, max_memory, tile, tile_overlap)
-    settings = picture_options.read_options(
-        context,
-        task=task,
-        seed=seed,
-        alpha=alpha,
-        background=background,
-        outscale=outscale,
-        size=size,
-        long_side=long_side,
-        strength=strength,
-        mask_invert=mask_invert,
-        mask_dilate=mask_dilate,
-        mask_from_alpha=mask_from_alpha,
-        max_pixels=max_pixels,
-        allow_truncated=allow_truncated,
-        strip_metadata=strip_metadata,
-    )
+    run_options = read_run_options(context)
+    settings = picture_options.read_options(context, task)
     if output is None:
         target, format_ = None, _named_format(source, format_name)
     else:
@@ -128,9 +112,7 @@ def restore(
         from diffir_cli.runtime.loading import load_runner
         from diffir_cli.runtime.pictures import check_holes, restore_source
 
-        runner = load_runner(
-            chosen, task, device, precision, threads, engine, limits, color_fix=color_fix
-        )
+        runner = load_runner(chosen, task, run_options)
         check_holes(runner, mask is not None or mask_from_alpha, chosen.name)
         if target is None:
             target = _beside(source, task, runner.info.scale, format_, overwrite)

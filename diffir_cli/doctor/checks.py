@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from diffir_cli.doctor.check import Check, Found, State, tried
 from diffir_cli.errors import DeviceError
 from diffir_cli.models.diffir.config import ModelConfig, Tail
-from diffir_cli.options import Precision
+from diffir_cli.options import Precision, RunOptions
 from diffir_cli.weights.registry import WeightSpec, read_registry
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ def check_precision(device: str, precision: Precision) -> Found:
         torch.manual_seed(0)
         model = find_family("diffir").build(_TINY)
     lq = _picture(32)
-    found = ModelRunner(copy.deepcopy(model), device, precision).run(lq)
+    found = ModelRunner(copy.deepcopy(model), RunOptions(device, precision)).run(lq)
     hq = found.pixels
-    expected = ModelRunner(model, "cpu", Precision.FP32).restore(lq)
+    expected = ModelRunner(model, RunOptions("cpu", Precision.FP32)).restore(lq)
     off = np.abs(hq.astype(np.float32) - expected).max()
     if off > _NEAR:
         return State.FAILED, f"the result is up to {off:.0f} levels of 255 from that of the CPU"

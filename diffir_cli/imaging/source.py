@@ -121,8 +121,8 @@ def read_source(
         picture = replace(picture, alpha=None)
     if mask is None:
         return Source(picture)
-    how = picture_options.mask_invert, picture_options.mask_dilate, limits
-    return Source(picture, read_mask(mask, picture.size, *how, mask_data))
+    invert, dilate = picture_options.mask_invert, picture_options.mask_dilate
+    return Source(picture, read_mask(mask, picture.size, invert, dilate, limits, mask_data))
 
 
 def check_source(

@@ -22,7 +22,7 @@ from torch import Tensor
 from diffir_cli.errors import DeviceError, WeightsError
 from diffir_cli.models.base import Context, ModelInfo, RestorationModel, Window
 from diffir_cli.models.progress import Progress, part_of
-from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
+from diffir_cli.options import ColorFix, Precision, RunOptions
 from diffir_cli.runtime.blend import blend
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
@@ -57,42 +57,29 @@ class ModelRunner:
 
     Args:
         model: The network; it is moved to the device.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
-        precision: Number format of the network. `auto` is bf16 where the device multiplies in it,
-            on a CPU for pictures of 8 bits only.
-        engine: How it is executed.
-        limits: Of memory and tiles; None for none but what is free.
-        color_fix: Where the colours of results come from.
+        options: How it is run; None for the defaults. `threads` is the affair of whoever owns the
+            process.
 
     Raises:
         DeviceError: when the machine cannot provide device or precision.
         WeightsError: when colours are to be fixed by a network that fills holes.
     """
 
-    def __init__(
-        self,
-        model: RestorationModel,
-        device: str | torch.device = "auto",
-        precision: Precision = Precision.AUTO,
-        engine: Engine = Engine.STREAMING,
-        limits: MemoryLimits | None = None,
-        color_fix: ColorFix = ColorFix.AUTO,
-    ) -> None:
-        self.device = device if isinstance(device, torch.device) else choose_device(device)
-        self.precision, self.engine = precision, engine
+    def __init__(self, model: RestorationModel, options: RunOptions | None = None) -> None:
+        self.options = options = options or RunOptions()
+        self.device = choose_device(options.device)
         # Refused here already, and not with the first image.
-        choose_precision(precision, self.device)
-        self.limits = limits or MemoryLimits()
-        self.model = model.to(self.device, torch.float32, engine)
-        if color_fix is ColorFix.AUTO:
+        choose_precision(options.precision, self.device)
+        self.model = model.to(self.device, torch.float32, options.engine)
+        self.color_fix = options.color_fix
+        if self.color_fix is ColorFix.AUTO:
             # A hole has no colours that could be kept.
             shifted = model.info.latent and not model.info.takes_mask
-            color_fix = ColorFix.WAVELET if shifted else ColorFix.NONE
-        elif model.info.takes_mask and color_fix is not ColorFix.NONE:
+            self.color_fix = ColorFix.WAVELET if shifted else ColorFix.NONE
+        elif model.info.takes_mask and self.color_fix is not ColorFix.NONE:
             raise WeightsError(
                 "a hole has no colours of the input", "leave --color-fix out, or say none"
             )
-        self.color_fix = color_fix
         self._models = {torch.float32: self.model}
         # Plans are made by the threads that read, beside the one that restores.
         self._lock = threading.Lock()
@@ -104,7 +91,7 @@ class ModelRunner:
 
     def precision_for(self, deep: bool = False) -> Precision:
         """The number format for pictures of 8 bits a channel, or of more."""
-        return choose_precision(self.precision, self.device, deep)
+        return choose_precision(self.options.precision, self.device, deep)
 
     def restore(
         self,
@@ -191,7 +178,7 @@ class ModelRunner:
             DeviceError: when it does not fit into memory.
         """
         model, finish = self._model(self.precision_for(deep)), Finish(strength, self.color_fix)
-        return plan_run(model, width, height, self.device, self.limits, finish)
+        return plan_run(model, width, height, self.device, self.options.limits, finish)
 
     @torch.inference_mode()
     def run_tensor(self, lq: Tensor, seed: int = 0, truth: Tensor | None = None) -> Tensor:
@@ -212,7 +199,7 @@ class ModelRunner:
         dtype = dtype_of(precision)
         with self._lock:
             if dtype not in self._models:
-                self._models[dtype] = self.model.to(self.device, dtype, self.engine)
+                self._models[dtype] = self.model.to(self.device, dtype, self.options.engine)
             return self._models[dtype]
 
     def _run(
@@ -227,7 +214,7 @@ class ModelRunner:
         """(1, 3, scale·H, scale·W) in float32, the side of the tiles, and how many were redone."""
         height, width = lq.shape[-2:]
         model = self._model(precision)
-        plan = plan_run(model, width, height, self.device, self.limits, finish)
+        plan = plan_run(model, width, height, self.device, self.options.limits, finish)
         _log.info(
             "%d×%d pixels need about %d MiB on %s in %s",
             *(width, height, plan.needed >> 20, self.device, precision.value),
@@ -293,7 +280,7 @@ class _Windows:
         if runner.device.type == "cuda":
             torch.cuda.empty_cache()
         tile = max(height, width) // 2 // multiple * multiple
-        if tile < max(2 * runner.limits.overlap, multiple):
+        if tile < max(2 * runner.options.limits.overlap, multiple):
             raise DeviceError(
                 f"{runner.device} ran out of memory at {width}×{height} pixels",
                 "use a smaller --tile",
@@ -307,7 +294,7 @@ class _Windows:
         """By overlapping tiles, the result in a file where it is a large part of what is free."""
         _log.info("tiles of %d pixels", tile)
         self.tile = tile
-        limits, info = self.runner.limits, self.runner.info
+        limits, info = self.runner.options.limits, self.runner.info
         available = limits.max_memory or available_bytes(torch.device("cpu"))
         bound = math.inf if available is None else CANVAS_SHARE * available
         overlap = min(limits.overlap, tile // 2)

@@ -13,7 +13,7 @@ from diffir_cli.degradations.apply import degraded
 from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.models.base import RestorationModel
-from diffir_cli.options import Precision
+from diffir_cli.options import Precision, RunOptions
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.training.data import load_pairs, load_photos
 from diffir_cli.training.recipe import Recipe
@@ -60,7 +60,7 @@ class Validation:
 
     def psnr(self, model: RestorationModel, device: torch.device) -> float:
         """Mean PSNR in dB of 8-bit results, seed 0."""
-        runner = ModelRunner(model, device, Precision.FP32)
+        runner = ModelRunner(model, RunOptions(str(device), Precision.FP32))
         scores = []
         for lq, gt in self.pairs:
             truth = gt if runner.info.needs_truth else None
