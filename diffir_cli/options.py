@@ -37,6 +37,8 @@ class Engine(StrEnum):
     """In strips: fast, and with little more memory than its feature maps."""
     REFERENCE = "reference"
     """The plain modules, whole: what training uses."""
+    OPENVINO = "openvino"
+    """A program of OpenVINO, whole: on CPUs, and on GPUs of Intel as `xpu`."""
 
 
 class AlphaMode(StrEnum):

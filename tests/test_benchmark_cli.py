@@ -200,7 +200,7 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
         (["--sweep", "256..128"], "--sweep must go from small to large"),
         (["--sweep", "8..16", "--input-size", "8x8"], "--sweep cannot be used with --input-size"),
         (["--sweep", "8..16", "--no-subprocess"], "--sweep cannot be used with --no-subprocess"),
-        (["--engine", "streaming,fast"], "must be one of streaming, reference, not 'fast'"),
+        (["--engine", "streaming,fast"], "one of streaming, reference, openvino, not 'fast'"),
         (["--precision", "fp8"], "--precision must be one of auto, fp32"),
         (["--task", "sr", "--all"], "--task cannot be used with --all"),
         (["--budget", "5"], "--budget needs --sweep"),

@@ -10,7 +10,7 @@ import typer
 from diffir_cli.cli import panels
 from diffir_cli.cli.conflicts import exclude, exclude_with, refuse, require
 from diffir_cli.errors import UsageError
-from diffir_cli.options import Task
+from diffir_cli.options import Engine, Task
 
 OfTask = Annotated[
     Task | None,
@@ -106,7 +106,7 @@ Engines = Annotated[
     list[str] | None,
     typer.Option(
         "--engine",
-        metavar="streaming|reference",
+        metavar="|".join(Engine),
         rich_help_panel=panels.SPEED,
         help="Engines to compare in alternating runs, comma-separated or repeated.",
         show_default=False,

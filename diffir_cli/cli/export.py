@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,7 @@ from diffir_cli.cli.weights import located
 from diffir_cli.errors import UsageError
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.options import Task
+from diffir_cli.util.extras import require_extra
 
 if TYPE_CHECKING:
     from diffir_cli.weights.locate import WeightFile
@@ -78,7 +78,7 @@ def export(
 
     given = _parse_size(input_size)
     target = output_file(output or target, ".onnx", overwrite)
-    _check_extra()
+    require_extra("onnx", "onnx", "onnxscript", "onnxruntime")
     spec = read_registry(registry).get(weights)
     # The task of a file matters only to what it is used for.
     chosen = located(weights, spec.task if spec else Task.SR, registry, offline, quiet or json)
@@ -148,14 +148,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if "," in text:
         raise UsageError(f"--input-size takes one size, not {text!r:.40}", "write 256x256")
     return parse_sizes([text])[0]
-
-
-def _check_extra() -> None:
-    from diffir_cli.errors import MissingLibraryError
-
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        if util.find_spec(name) is None:
-            raise MissingLibraryError(f"{name} is not installed", "pip install 'diffir-cli[onnx]'")
 
 
 def _check_size(

@@ -10,6 +10,7 @@ import typer
 from diffir_cli.cli import panels
 from diffir_cli.errors import UsageError
 from diffir_cli.options import DEVICE_NAME, ColorFix, Engine, Precision, Task
+from diffir_cli.util.extras import require_extra
 
 
 def _names_of_weights(incomplete: str) -> list[str]:
@@ -32,6 +33,13 @@ def _check_device(value: str) -> str:
 def _check_devices(value: str) -> str:
     for name in value.split(","):
         _check_device(name)
+    return value
+
+
+def _check_engine(value: Engine) -> Engine:
+    """Refuse an engine that is not installed, before torch is loaded."""
+    if value is Engine.OPENVINO:
+        require_extra("openvino", "openvino")
     return value
 
 
@@ -139,7 +147,9 @@ EngineName = Annotated[
     Engine,
     typer.Option(
         "--engine",
-        help="streaming: in strips, less memory. reference: the plain network. Same result.",
+        callback=_check_engine,
+        help="streaming: in strips, less memory. reference: the plain network. openvino: for "
+        "Intel GPUs (-d xpu) and small images. Same result.",
         rich_help_panel=panels.SPEED,
     ),
 ]

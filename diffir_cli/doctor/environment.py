@@ -37,6 +37,7 @@ EXTRAS = {
     "gdrive": ("gdown",),
     "gs": ("upath", "gcsfs"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
     "peers": ("openvino", "onnx", "onnxscript", "onnxruntime"),
     "plot": ("matplotlib",),
     "ray": ("ray",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.cost import Cost, ModulePart
 from diffir_cli.models.progress import Progress
-from diffir_cli.options import Engine, Precision, Task
+from diffir_cli.options import Engine, Task
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +55,8 @@ class ModelInfo:
     """Side of the square crops, such as aligned faces, that it was made for; 0 for any picture."""
     uncounted: str = ""
     """What of its work is no part of its Mult-Adds."""
-    precisions: frozenset[Precision] = frozenset(Precision)
-    """Number formats that it can compute in."""
+    engines: frozenset[Engine] = frozenset({Engine.STREAMING, Engine.REFERENCE})
+    """How it can be executed."""
     context_share: float = 0.0
     """Of the time that an image takes, about how much its context takes."""
 

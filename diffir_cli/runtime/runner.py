@@ -22,7 +22,7 @@ from torch import Tensor
 from diffir_cli.errors import DeviceError, WeightsError
 from diffir_cli.models.base import Context, ModelInfo, RestorationModel, Window
 from diffir_cli.models.progress import Progress, part_of
-from diffir_cli.options import ColorFix, Precision, RunOptions
+from diffir_cli.options import ColorFix, Engine, Precision, RunOptions
 from diffir_cli.runtime.blend import blend
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
@@ -30,6 +30,7 @@ from diffir_cli.runtime.image_tensor import KINDS, to_tensor, white_level
 from diffir_cli.runtime.memory import CANVAS_SHARE, STRIP_ROWS, Finish, Plan, plan_run
 from diffir_cli.util.device_copy import to_host
 from diffir_cli.util.device_memory import available_bytes
+from diffir_cli.util.openvino_programs import openvino_device
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
 from diffir_cli.util.tiling import blended, tile_places
 
@@ -61,13 +62,21 @@ class ModelRunner:
             process.
 
     Raises:
-        DeviceError: when the machine cannot provide device or precision.
+        DeviceError: when the machine cannot provide device or precision, or the network cannot be
+            executed so.
+        MissingLibraryError: when the engine is not installed.
         WeightsError: when colours are to be fixed by a network that fills holes.
     """
 
     def __init__(self, model: RestorationModel, options: RunOptions | None = None) -> None:
         self.options = options = options or RunOptions()
-        self.device = choose_device(options.device)
+        if options.engine not in model.info.engines:
+            raise DeviceError(
+                f"{model.info.family} networks do not run with --engine {options.engine.value}",
+                "leave --engine out",
+            )
+        on_openvino = options.engine is Engine.OPENVINO
+        self.device = (openvino_device if on_openvino else choose_device)(options.device)
         # Refused here already, and not with the first image.
         choose_precision(options.precision, self.device)
         self.model = model.to(self.device, torch.float32, options.engine)

@@ -12,7 +12,8 @@ def available_bytes(device: torch.device) -> int | None:
     """Memory that can still be taken on a device; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if device.type == "xpu":
+    # Without it OpenVINO runs there, mostly on GPUs that share the memory of the system.
+    if device.type == "xpu" and torch.xpu.is_available():
         total = int(torch.xpu.get_device_properties(device).total_memory)
         return total - torch.xpu.memory_reserved(device)
     if device.type == "mps":

@@ -10,6 +10,12 @@ _PLAIN_MAPS = {Tail.CONV: 42, Tail.SHUFFLE_ONCE: 42, Tail.SHUFFLE_TWO: 42, Tail.
 measured on a CPU in fp32: 28 to 41 with the small tails, 85 to 99 with the one whose last maps have
 16 times the pixels."""
 
+_PROGRAM_MAPS = {Tail.CONV: 24, Tail.SHUFFLE_ONCE: 34, Tail.SHUFFLE_TWO: 25, Tail.SHUFFLE: 72}
+"""The same in a program of OpenVINO, in its number format."""
+
+_PROGRAM_BASE = 2**24
+"""Bytes that a program takes in any case, beside its weights."""
+
 _STREAMED_MAPS = 3.5
 """Feature maps of `dim` channels that are alive between strips at the worst moment: the skip of
 level 1, the twice as wide map that it is copied into, and level 2 half as large as one."""
@@ -51,6 +57,8 @@ def needed_bytes(
     images = 4 * wide * high * (2 * config.in_channels + out * config.scale**2)
     if engine is Engine.REFERENCE:
         return feature * 4 * _PLAIN_MAPS[config.tail] + images
+    if engine is Engine.OPENVINO:
+        return feature * itemsize * _PROGRAM_MAPS[config.tail] + _PROGRAM_BASE + images
     # A strip is one row at least, which of a wide image may be more than a strip's numbers.
     row = wide // config.unshuffle * config.dim
     return round(

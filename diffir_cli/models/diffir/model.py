@@ -34,6 +34,7 @@ from diffir_cli.models.diffir.module_parts import module_parts
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
 from diffir_cli.models.diffir.official_names import is_known, stage_of
+from diffir_cli.models.diffir.openvino_dirformer import OpenVinoDIRformer
 from diffir_cli.models.diffir.priors.windows import prior_bytes, with_prior_if_read
 from diffir_cli.models.diffir.streaming.condition import condition
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
@@ -68,6 +69,7 @@ class DiffIRModel:
         network: The plain modules, in eval mode.
         engine: How they are executed.
         dtype: Number format of the DIRformer; CPEN and the denoiser always compute in fp32.
+        program: The DIRformer where OpenVINO executes it; torch then computes on the CPU.
     """
 
     def __init__(
@@ -75,13 +77,19 @@ class DiffIRModel:
         network: DiffIRS1 | DiffIRS2,
         engine: Engine = Engine.STREAMING,
         dtype: torch.dtype = torch.float32,
+        program: OpenVinoDIRformer | None = None,
     ) -> None:
         self.network, self.engine, self.dtype = network, engine, dtype
+        self.program = program
         self.config: ModelConfig = network.config
         self.info = info_of(network.config, isinstance(network, DiffIRS1))
 
     def to(self, device: torch.device, dtype: torch.dtype, engine: Engine) -> DiffIRModel:
         """The same weights on a device, in a number format, executed in one way."""
+        if engine is Engine.OPENVINO:
+            # The program is converted once for all number formats.
+            program = self.program or OpenVinoDIRformer(self.network.dirformer, device)
+            return DiffIRModel(self.network.eval(), engine, dtype, program)
         return DiffIRModel(self.network.to(device).eval(), engine, dtype)
 
     def context(
@@ -138,6 +146,8 @@ class DiffIRModel:
             RuntimeError: when strips do.
         """
         dirformer, ipr = self.network.dirformer, context.ipr
+        if self.program:
+            return self.program(lq, ipr, self.dtype)
         if self.engine is Engine.REFERENCE:
             hq = unless_out_of_memory(partial(self._whole, lq, ipr))
             if hq is None:
@@ -289,6 +299,7 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         # As the released inpainting code does.
         rounds=config.in_channels != 4,
         uncounted="the deconvolution" if config.in_channels == 6 else "",
+        engines=frozenset(Engine),
         context_share=0.6 if config.in_channels == 6 else 0.1,
     )
 
