@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from diffir_cli.cli.conflicts import check_conflicts
 from diffir_cli.cli.console import help_to_stdout, set_log_level
@@ -55,7 +55,7 @@ class Command(TyperCommand):
         known = {
             name: not (option.is_flag or option.count)
             for option in self.get_params(ctx)
-            if option.param_type_name == "option"
+            if isinstance(option, TyperOption)
             for name in (*option.opts, *option.secondary_opts)
         }
         typed = _canonical(args, known)
