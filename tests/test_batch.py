@@ -122,7 +122,17 @@ def test_two_sources_of_one_result_are_refused_with_both_named(
     result = batch(folder, "-o", tmp_path / "out", *extra)
     assert result.exit_code == 3
     assert all(name in result.stderr for name in names) and "would both become" in result.stderr
-    assert tree(tmp_path / "out") == {}
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_batch_leaves_a_folder_as_it_was(album: Path, batch: Any, tmp_path: Path) -> None:
+    """An empty folder stays and no lock does; missing folders above it are missing again."""
+    out = tmp_path / "out"
+    out.mkdir()
+    assert batch(album, album / "below", "-o", out).exit_code == 3
+    assert list(out.iterdir()) == []
+    assert batch(album, album / "below", "-o", tmp_path / "new" / "out").exit_code == 3
+    assert not (tmp_path / "new").exists()
 
 
 def test_same_names_of_two_folders_are_refused_unless_the_tree_is_kept(

@@ -89,6 +89,29 @@ def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_fil
 
 
 @pytest.mark.parametrize(
+    "before", [["-o"], ["--output"], ["-qo"], ["-v", "--output"], ["--overwrite", "-o"]]
+)
+@pytest.mark.parametrize("name", ["--half", "--model_path.png", "-i", "-n.png"])
+def test_a_value_that_looks_like_another_name_of_an_option_stays_a_value(
+    before: list[str], name: str, photo: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    result = run_cli("restore", photo, "-w", s2_file, "-f", "png", *before, name)
+    assert result.exit_code == 0, result.output
+    assert photo.with_name(name).exists()
+
+
+@pytest.mark.parametrize("name", ["--half", "-i", "--model_path", "--input=a"])
+def test_nothing_behind_two_hyphens_is_another_name_of_an_option(
+    name: str, photo: Path, s2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    photo.rename(name)
+    result = run_cli("restore", "-o", "out.png", "-w", s2_file, "--", name)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message", "hint"),
     [
         (["absent.png", "-o", "out.png"], 3, "no such file: absent.png", "check the name"),

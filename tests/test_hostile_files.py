@@ -146,7 +146,7 @@ def test_a_compressed_file_is_refused_before_it_grows(tmp_path: Path) -> None:
 
 
 def test_a_pickle_with_a_huge_memo_index_takes_no_memory(tmp_path: Path) -> None:
-    # PROTO 2, a name that forces the second unpickler, LONG_BINPUT at 2³² − 1.
+    # PROTO 2, a name that is not known, LONG_BINPUT at 2³² − 1.
     evil = b"\x80\x02cvanished\nThing\nr\xff\xff\xff\xff."
     with zipfile.ZipFile(tmp_path / "net.pth", "w") as file:
         file.writestr("net/data.pkl", evil)
@@ -285,6 +285,15 @@ def _refused_with(path: Path) -> tuple[str, int]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     message, taken = done.stdout.splitlines()
     return message, int(taken)
+
+
+@pytest.mark.parametrize("name", ["builtins\nbytearray", "torch\nFloatTensor", "torch\nTensor"])
+def test_a_length_without_content_takes_no_memory(name: str, tmp_path: Path) -> None:
+    # Called with 2³¹ − 1.
+    _pickled(tmp_path / "net.pth", b"\x80\x02c" + name.encode() + b"\nJ\xff\xff\xff\x7f\x85R.")
+    message, taken = _refused_with(tmp_path / "net.pth")
+    assert "not a dict of tensors" in message
+    assert taken < 100_000
 
 
 def test_many_views_of_few_numbers_take_no_memory(tmp_path: Path) -> None:

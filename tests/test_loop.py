@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,22 @@ def test_a_report_has_the_lq_pixels_of_crops_that_a_second_takes(
     for report in reports:
         crops = report.pixels_per_second / report.per_second
         assert crops == pytest.approx(4 * 8 * 8)
+
+
+@pytest.mark.usefixtures("curves")
+def test_a_run_that_fails_ends_its_thread_and_draws_its_curves(
+    photos: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(make_recipe(photos), tmp_path / "run", "cpu")
+    before = threading.active_count()
+
+    def fail(progress: Progress) -> None:
+        if progress.iteration == 8:
+            assert threading.active_count() == before + 1
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        trainer.fit(fail)
+    assert threading.active_count() == before
+    curves = tmp_path / "run" / "curves.png"
+    assert curves.stat().st_mtime_ns >= (tmp_path / "run" / "log.csv").stat().st_mtime_ns

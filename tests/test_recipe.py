@@ -283,3 +283,39 @@ def test_names_of_weights_that_are_not_at_hand_are_faults_of_a_recipe(
 def test_states_of_earlier_versions_held_something_in_empty_lists() -> None:
     data = json.loads(digest(Recipe())["data"])
     assert data["pairs_lq"] == [""] and data["progressive_at"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"optimizer": {"milestones": "5"}}, 'optimizer.milestones must be a list such as ["5"]'),
+        ({"data": {"progressive_patch": 8}}, "data.progressive_patch must be a list such as [8]"),
+        ({"data": {"progressive_at": ["a"]}}, "data.progressive_at must be a number, not 'a'"),
+        ({"data": {"degradation": "holes!"}}, "data.degradation must be one of"),
+        ({"data": {"pairs_share": 2.0}}, "data.pairs_share"),
+        ({"data": {"frames_share": 2.0}}, "data.frames_share"),
+        ({"data": {"tran": []}}, "data.tran is no field, did you mean 'train'?"),
+        ({"data": {"batch": 0}}, "data.batch must lie between"),
+        ({"optimizer": {"schedule": "step", "milestones": [9, 0], "factors": [1.0]}}, "optimizer."),
+        ({"data": {"train": ["/no", "/where"]}}, "data.train names missing folders: /no, /where"),
+        ({"init": "sr-x4"}, "init cannot be used"),
+        ({"model": {"dim": "wide"}}, "model.dim must be a whole number, not 'wide'"),
+        ({"model": 5}, "model must be a table, not 5"),
+        ({"data": 5}, "data must be a table, not 5"),
+        ({"optimizer": 5}, "optimizer must be a table, not 5"),
+    ],
+)
+def test_a_field_has_one_fault(
+    photos: Path,
+    changes: dict[str, object],
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path))
+    with pytest.raises(RecipeError) as caught:
+        make_recipe(photos, **changes)
+    faults = caught.value.faults
+    fields = [text.split(" ")[0].rstrip(",") for text in faults]
+    assert len(fields) == len(set(fields)), faults
+    assert any(text.startswith(fault) for text in faults), faults

@@ -87,7 +87,7 @@ def test_the_users_registry_comes_before_ours(
         ({"file": ".bashrc"}, "bare name"),
         ({"urls": ["file:///etc/passwd"]}, "must begin with"),
         ({"urls": ["ftp://example.org/x"]}, "must begin with"),
-        ({"urls": "https://example.org"}, "list of texts"),
+        ({"urls": "https://example.org"}, "urls must be a list such as"),
         ({"sha256": "abc"}, "64 digits"),
         ({"size": -1}, "negative"),
         ({"size": "large"}, "whole number"),
@@ -100,7 +100,7 @@ def test_the_users_registry_comes_before_ours(
         ({"urls": ["GDRIVE:abc"]}, "must begin with"),
         ({"urls": ["gdrive-folder:abc"]}, "gdrive-folder:ID/NAME"),
         ({"component": "autoencoder"}, "alone is no 'autoencoder'"),
-        ({"colour": "red"}, "no field 'colour'"),
+        ({"colour": "red"}, "colour is no field"),
     ],
 )
 def test_a_registry_with_a_fault_is_refused(
@@ -112,6 +112,21 @@ def test_a_registry_with_a_fault_is_refused(
     assert result.exit_code == 4
     assert wording in result.stderr
     assert "[tiny]" in result.stderr
+
+
+def test_every_fault_of_an_entry_is_reported_at_once(tiny: ModelConfig, tmp_path: Path) -> None:
+    registry = tmp_path / "registry.toml"
+    text = entry(tiny, size="large", accept=1, fiel="tiny.pth", task="denoise")
+    registry.write_text(text.replace("\ndim = ", "\ndims = "), encoding="utf-8")
+    stderr = download("--list", "--registry", registry).stderr
+    for fault in (
+        "size must be a whole number, not 'large'",
+        "accept must be true or false, not 1",
+        "fiel is no field, did you mean 'file'?",
+        "task must be one of sr, ",
+        "model: dims is no field, did you mean 'dim'?",
+    ):
+        assert fault in stderr, stderr
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "Tiny", "", "nul", "a."])

@@ -301,8 +301,8 @@ def test_a_configuration_survives_a_table(name: str) -> None:
         ({"resolution": 20}, "resolution 20 cannot be halved 3 times"),
         ({"latent": False}, "scale 4 does not fit"),
         ({"mask": "swin"}, "mask must be one of legacy, standard"),
-        ({"depth": 2}, "no field 'depth'"),
-        ({"kappa": "2"}, "kappa must be float"),
+        ({"depth": 2}, "depth is no field, did you mean 'width'"),
+        ({"kappa": "2"}, "kappa must be a number, not '2'"),
     ],
 )
 def test_a_configuration_out_of_range_is_refused(change: dict[str, object], fault: str) -> None:

@@ -186,7 +186,7 @@ def test_what_was_trained_restores_pictures_and_goes_on(photos: Path, tmp_path: 
         ({"autoencoder": "x.pth"}, "autoencoder names neither a file nor known weights: x.pth"),
         ({"model": {"latent": True, "unshuffle": 1}}, "autoencoder must name the weights that"),
         ({"model": {"takes_mask": True}}, "data.degradation bicubic does not go with a model"),
-        ({"model": {"kapa": 1.0}}, "model.no field 'kapa', did you mean 'kappa'?"),
+        ({"model": {"kapa": 1.0}}, "model.kapa is no field, did you mean 'kappa'?"),
         ({"data": {"patch": 12}}, "data.patch must be a multiple of 8"),
         ({"family": "gan"}, "family must be one of diffir, resshift, not 'gan'"),
     ],

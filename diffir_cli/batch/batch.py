@@ -38,7 +38,7 @@ from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import make_folder, may_write, this_process
+from diffir_cli.util.files import may_write, new_folder, this_process
 
 _log = logging.getLogger(__name__)
 
@@ -121,8 +121,7 @@ def results_locked(request: Request) -> Iterator[None]:
     Raises:
         InputError: when it cannot be made or written into, or another run holds it.
     """
-    make_folder(request.home)
-    with locked(request.home, request.shard_name, request.place):
+    with new_folder(request.home), locked(request.home, request.shard_name, request.place):
         # A store that takes nothing is found out before anything is computed.
         if is_remote(request.place):
             push_journal(request.place, Journal(request.home, request.shard_name).path)

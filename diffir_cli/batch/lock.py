@@ -7,19 +7,17 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from diffir_cli.errors import InputError
+from diffir_cli.util.lock import locked_file
 
 
 @contextmanager
 def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterator[None]:
-    """Hold a folder while the block runs.
-
-    The lock belongs to the process and not to its file, so that a run which was killed leaves none.
+    """Hold a folder while the block runs; a block that fails leaves no file of a new lock.
 
     Args:
         folder: Where results are written.
@@ -29,31 +27,31 @@ def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterato
     Raises:
         InputError: when another run holds it, or the folder takes no files.
     """
-    suffix = f"-{shard}" if shard else ""
-    path, owner = folder / f".diffir-lock{suffix}", folder / f".diffir-owner{suffix}.json"
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"another run is writing into {called or folder}: {_described(owner)}",
-            "wait for it, or name another folder",
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {folder}: {error.strerror}", "name another folder"
-        ) from error
-    try:
-        _check_others(folder, path, not shard, called or folder)
-        with suppress(OSError):
-            who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-            owner.write_text(json.dumps(who), encoding="utf-8")
-        yield
-    finally:
-        # Before the lock is given back, lest another run's is removed; the lock's own file stays.
-        with suppress(OSError):
-            owner.unlink(missing_ok=True)
-        lock.release()
+    called = called or folder
+    path = folder / (f".diffir-lock-{shard}" if shard else ".diffir-lock")
+    owner, is_new = _owner_of(path), not path.exists()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(path, partial(_refuse, called, owner)))
+        except OSError as error:
+            raise InputError(
+                f"cannot write into {folder}: {error.strerror}", "name another folder"
+            ) from error
+        try:
+            _check_others(folder, path, not shard, called)
+            with suppress(OSError):
+                who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+                owner.write_text(json.dumps(who), encoding="utf-8")
+            yield
+        except BaseException:
+            if is_new:
+                with suppress(OSError):
+                    path.unlink()
+            raise
+        finally:
+            # Before the lock is given back, lest another run's is removed.
+            with suppress(OSError):
+                owner.unlink(missing_ok=True)
 
 
 def check_around(folders: Iterable[Path], home: Path) -> None:
@@ -84,16 +82,20 @@ def _check_others(folder: Path, own: Path | None, undivided: bool, called: Path)
     for other in others:
         if other == own or not other.exists():
             continue
-        probe = FileLock(other)
-        try:
-            probe.acquire(timeout=0)
-        except Timeout:
-            owner = other.with_name(other.name.replace("lock", "owner") + ".json")
-            raise InputError(
-                f"another run is writing into {called}: {_described(owner)}",
-                "wait for it, or name another folder",
-            ) from None
-        probe.release()
+        with locked_file(other, partial(_refuse, called, _owner_of(other))):
+            pass
+
+
+def _owner_of(lock: Path) -> Path:
+    """The file that says who has a lock."""
+    return lock.with_name(lock.name.replace("lock", "owner") + ".json")
+
+
+def _refuse(called: Path, owner: Path) -> None:
+    raise InputError(
+        f"another run is writing into {called}: {_described(owner)}",
+        "wait for it, or name another folder",
+    )
 
 
 def _described(owner: Path) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from diffir_cli.cli.conflicts import check_conflicts
 from diffir_cli.cli.console import help_to_stdout, set_log_level
@@ -50,7 +52,12 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read arguments in which other names are replaced."""
-        known = {name for parameter in self.params for name in parameter.opts}
+        known = {
+            name: not (option.is_flag or option.count)
+            for option in self.get_params(ctx)
+            if isinstance(option, TyperOption)
+            for name in (*option.opts, *option.secondary_opts)
+        }
         typed = _canonical(args, known)
         try:
             with help_to_stdout():
@@ -99,23 +106,41 @@ def _in_words(text: str) -> str:
     return re.sub(r"x>=([\d.]+)", r"at least \1", text)
 
 
-def _canonical(args: list[str], known: set[str]) -> list[str]:
-    """Arguments with aliases and underscores replaced where the command has the option meant."""
+def _canonical(args: list[str], known: Mapping[str, bool]) -> list[str]:
+    """Arguments in which options have the names that the command knows; values stay as they are.
+
+    Args:
+        args: What was typed.
+        known: Whether an option takes a value, by all names of the command's options.
+    """
     result: list[str] = []
-    for place, arg in enumerate(args):
-        if arg == "--":
-            return result + args[place:]
-        name, equals, value = arg.partition("=")
-        if not name.startswith("-") or name in known:
-            result.append(arg)
-            continue
-        if name.startswith("--"):
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            return [*result, word, *words]
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name not in known:
             name = name.replace("_", "-")
-        if name in _ALIASES and name not in known:
-            name = _ALIASES[name]
-            if not name:
-                result += [value] if equals else []
-                continue
-        option = name.partition("=")[0]
-        result.append(name + equals + value if option in known else arg)
+        alias = _ALIASES.get(name) if name not in known else None
+        if alias == "":
+            result += [value] if equals else islice(words, 1)
+            continue
+        renamed = (alias or name) + equals + value
+        option = renamed.partition("=")[0]
+        result.append(renamed if option in known else word)
+        if _wants_value(result[-1], known):
+            result += islice(words, 1)
     return result
+
+
+def _wants_value(word: str, known: Mapping[str, bool]) -> bool:
+    """Whether the next word is the value of this one: an option, or letters of several."""
+    if word in known:
+        return known[word]
+    if word.startswith("--") or not word.startswith("-"):
+        return False
+    # The first letter that takes a value takes the rest of the word, unless it is the last one.
+    for place, letter in enumerate(word[1:], 2):
+        if known.get(f"-{letter}"):
+            return place == len(word)
+    return False

@@ -1,9 +1,8 @@
 """Weights files to named tensors, whatever wraps them, without running any pickle.
 
-A pickle may name any function and have it called, so a weights file from the net is a program. Here
-it goes through an unpickler in which every name but torch's tensor builders stands for an object
-that does nothing (`tensorfiles/unpickler.py`); and what a file holds must not take much more room
-than itself.
+A pickle may name any function and have it called, so a weights file from the net is a program. It
+goes through an unpickler of this package alone (`tensorfiles/unpickler.py`, which says why torch's
+own restricted one is not used); and what a file holds must not take much more room than itself.
 """
 
 from __future__ import annotations

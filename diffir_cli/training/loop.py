@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -143,6 +144,16 @@ class Trainer:
             DiffIRError: when the loss collapses again and again; the last good state is kept.
             DeviceError: when a batch does not fit into memory.
         """
+        with ExitStack() as stack:
+            # A rollback begins another log.
+            stack.callback(lambda: self.log.close())
+            stack.callback(self.crops.close)
+            finished = self._train(report)
+        self.world.leave()
+        return Result(self.weights, self.kept, self.seconds / 60, finished)
+
+    def _train(self, report: Callable[[Progress], None]) -> bool:
+        """Iterate to the end of the schedule or a signal; whether it was the end."""
         with stop_signals() as stopped:
             started = time.monotonic() - self.seconds
             reported, self.pixels = (time.monotonic(), self.iteration), 0
@@ -168,7 +179,7 @@ class Trainer:
                     if (stop or finished) and not calm:
                         self._report_rise(finished)
                 if stop or finished:
-                    break
+                    return finished
                 terms = self._iterate(share)
                 if self.guard.has_collapsed(self._judged(terms, share)):
                     self._return(sum(terms.values()))
@@ -176,10 +187,6 @@ class Trainer:
                 else:
                     self.losses.append(sum(terms.values()))
                     self._decay_rollbacks()
-        self.crops.close()
-        self.log.close()
-        self.world.leave()
-        return Result(self.weights, self.kept, self.seconds / 60, finished)
 
     def save(self) -> None:
         """Write the averaged weights, then the state; each is there whole or not at all."""

@@ -35,10 +35,11 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
         ("validation.gt", (recipe.validation.gt,)),
         ("validation.lq", (recipe.validation.lq,)),
     ):
-        for folder in filter(None, folders):
-            if not Path(folder).is_dir():
-                less = "; or set data.pairs_share=0" * field_name.startswith("data.pairs")
-                yield f"{field_name} names a missing folder: {folder}{less}"
+        missing = [folder for folder in folders if folder and not Path(folder).is_dir()]
+        if missing:
+            what = "a missing folder" if len(missing) == 1 else "missing folders"
+            less = "; or set data.pairs_share=0" * field_name.startswith("data.pairs")
+            yield f"{field_name} names {what}: {', '.join(missing)}{less}"
     if recipe.perceptual.weights and not Path(recipe.perceptual.weights).is_file():
         yield f"perceptual.weights names a missing file: {recipe.perceptual.weights}"
     for name in ("optimizer", "adversarial"):

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from diffir_cli.errors import RecipeError, WeightsError
 from diffir_cli.models.families import DEFAULT_FAMILY, FAMILIES, config_type
-from diffir_cli.training.recipe import (
-    AdversarialRecipe,
-    DataRecipe,
-    DistillRecipe,
-    LossRecipe,
-    OptimizerRecipe,
-    PerceptualRecipe,
-    Recipe,
-    ValidationRecipe,
-)
+from diffir_cli.training.recipe import DistillRecipe, Recipe
 from diffir_cli.training.recipe_faults import forgotten_schedule, recipe_faults
 from diffir_cli.util.tables import parse_table
 from diffir_cli.weights.locate import locate_weights
 from diffir_cli.weights.registry import read_registry
 
 _TABLES = {
-    "data": DataRecipe,
-    "optimizer": OptimizerRecipe,
-    "loss": LossRecipe,
-    "adversarial": AdversarialRecipe,
-    "perceptual": PerceptualRecipe,
-    "distill": DistillRecipe,
-    "validation": ValidationRecipe,
+    name: kind
+    for name, kind in get_type_hints(Recipe).items()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
-
-
 _COMPONENTS = {"init": "model", "start": "denoiser", "autoencoder": "autoencoder"}
 """Fields that name weights, and which file of a network of several files they mean."""
 _RENAMED = {
@@ -84,14 +71,18 @@ def parse_recipe(
         registry: The user's own registry of weights; None for that of the environment.
 
     Raises:
-        RecipeError: with every fault.
+        RecipeError: with every fault, one for each field.
     """
     found = list(faults)
     values = _with_new_names(values)
-    parsed: dict[str, Any] = {}
     family = values.get("family", DEFAULT_FAMILY)
-    known = family if family in FAMILIES else DEFAULT_FAMILY
-    for name, kind in {"model": config_type(known), **_TABLES}.items():
+    kinds: dict[str, type] = {
+        **_TABLES,
+        "model": config_type(family if family in FAMILIES else DEFAULT_FAMILY),
+    }
+    parsed, more = parse_table(Recipe, {k: v for k, v in values.items() if k not in kinds})
+    found += more
+    for name, kind in kinds.items():
         table = values.get(name, {})
         if not isinstance(table, Mapping):
             found.append(f"{name} must be a table, not {table!r}")
@@ -102,14 +93,9 @@ def parse_recipe(
         except ValueError as error:
             inner.append(str(error))
         found += [f"{name}.{fault}" for fault in inner]
-        found += forgotten_schedule(table) if kind is OptimizerRecipe else []
-    top, more = parse_table(
-        Recipe, {k: v for k, v in values.items() if k not in ("model", *_TABLES)}
-    )
-    found += more
-    for name in _COMPONENTS:
+    for name, component in _COMPONENTS.items():
         try:
-            top[name] = _weights_file(top.get(name, ""), registry, _COMPONENTS[name])
+            parsed[name] = _weights_file(parsed.get(name, ""), registry, component)
         except WeightsError as error:
             found.append(f"{name} cannot be used: {error}; {error.hint}")
     if distill := parsed.get("distill"):
@@ -118,12 +104,28 @@ def parse_recipe(
         except WeightsError as error:
             found.append(f"distill.weights cannot be used: {error}; {error.hint}")
     # What did parse is judged too, beside the defaults of what did not.
-    recipe = Recipe(**top, **parsed)
-    spoilt = {fault.split(" ", 1)[0] for fault in found}
-    found += [fault for fault in recipe_faults(recipe) if fault.split(" ", 1)[0] not in spoilt]
-    if found:
+    recipe = Recipe(**parsed)
+    unread = {_field_of(fault) for fault in found}
+    judged = [*recipe_faults(recipe)]
+    if "optimizer" not in unread:
+        judged += forgotten_schedule(values.get("optimizer", {}))
+    found += [fault for fault in judged if not unread & _mentioned(fault)]
+    if found := list({_field_of(fault): fault for fault in reversed(found)}.values())[::-1]:
         raise RecipeError(source, found)
     return recipe
+
+
+def _field_of(fault: str) -> str:
+    """The field that a fault is about; of what is no field all of it."""
+    return fault.split(" ", 1)[0].rstrip(",") if not fault.startswith("cannot set") else fault
+
+
+def _mentioned(fault: str) -> set[str]:
+    """The fields that a fault names, of which the first has its table before it."""
+    first = _field_of(fault)
+    table = first.rpartition(".")[0]
+    words = re.findall(r"[\w.]+", fault)
+    return {first, *(word for word in words if "." in word), *(f"{table}.{word}" for word in words)}
 
 
 def _with_new_names(values: Mapping[str, Any]) -> dict[str, Any]:

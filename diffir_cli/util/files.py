@@ -152,6 +152,24 @@ def make_folder(path: Path) -> None:
         ) from error
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make a folder for a block; when the block fails, those that were made and are empty go again.
+
+    Raises:
+        InputError: when it cannot be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
 def file_sha256(path: Path) -> str:
     """Hash of a file.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -23,29 +23,40 @@ class Table:
         """A configuration from a TOML or JSON table; fields left out keep their defaults.
 
         Raises:
-            ValueError: when a field is unknown, of the wrong type or out of range.
+            ValueError: when it is no table, or a field is unknown or has a value that it cannot
+                have.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"it must be a table, not {values!r}")
         parsed, faults = parse_table(cls, values)
         if faults:
             raise ValueError("; ".join(faults))
         return cls(**parsed)
 
 
-def parse_table(kind: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def parse_table(
+    kind: type, values: Mapping[str, Any], without: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """Arguments for a dataclass from a TOML or JSON table, and what is wrong with the table.
 
-    Enumerations are given by value, tuples as lists.
+    Args:
+        kind: The dataclass. Its enumerations are given by value, its tuples as lists.
+        values: The table.
+        without: Fields that a table may not have.
+
+    Returns:
+        What could be read, and a sentence for each other field that begins with its name.
     """
     hints = get_type_hints(kind)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    fields = [field.name for field in dataclasses.fields(kind) if field.name not in without]
     parsed, faults = {}, []
     for name, value in values.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, 1)
-            faults.append(f"no field {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+            faults.append(f"{name} is no field" + (f", did you mean {near[0]!r}?" if near else ""))
             continue
         try:
-            parsed[name] = _parse(value, fields[name])
+            parsed[name] = _parse(value, hints[name])
         except ValueError as error:
             faults.append(f"{name} {error}")
     return parsed, faults
@@ -73,5 +84,8 @@ def _parse(value: Any, kind: Any) -> Any:
     if kind is float and type(value) in (int, float):
         return float(value)
     if type(value) is not kind:
-        raise ValueError(f"must be {kind.__name__}, not {value!r}")
+        raise ValueError(f"must be {_IN_WORDS[kind]}, not {value!r}")
     return value
+
+
+_IN_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from diffir_cli.errors import ChecksumError, WeightsError
 from diffir_cli.util.files import file_sha256
 from diffir_cli.util.folders import cache_folder
+from diffir_cli.util.lock import locked_file
 from diffir_cli.weights.policy import IMPORTED, PUBLISHED, pinned, pins_file
 from diffir_cli.weights.registry import WeightSpec
 
@@ -104,24 +103,16 @@ def locked(place: Path, wait: bool = True) -> Iterator[None]:
         WeightsError: when another process has it and nobody waits.
         OSError: when the cache cannot be written.
     """
+
+    def report() -> None:
+        if not wait:
+            raise WeightsError(f"another process is using {place}", "wait for it, or end it")
+        _log.warning("another process is using %s: waiting for it", place.name)
+
     # Beside the folders, since a lock must not be removed with what it protects.
     name = hashlib.sha256(os.fsencode(place.absolute())).hexdigest()
-    path = cache_folder() / "locks" / f"{name[:16]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if not wait:
-            raise WeightsError(
-                f"another process is using {place}", "wait for it, or end it"
-            ) from None
-        _log.warning("another process is using %s: waiting for it", place.name)
-        lock.acquire()
-    try:
+    with locked_file(cache_folder() / "locks" / f"{name[:16]}.lock", report):
         yield
-    finally:
-        lock.release()
 
 
 def check_installed(spec: WeightSpec, found: Installed) -> str:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-
-from filelock import FileLock
 
 from diffir_cli.errors import WeightsError
 from diffir_cli.util.files import write_atomically
 from diffir_cli.util.folders import config_folder
+from diffir_cli.util.lock import locked_file
 
 PUBLISHED, IMPORTED = "published", "imported"
 """The file as its authors published it, and what was made of it here."""
@@ -83,16 +81,22 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _note(path: Path, name: str, values: Mapping[str, str]) -> None:
-    with _held(path):
-        entries = _read(path)
-        entries.setdefault(name, {}).update(values)
-        entries[name]["since"] = time.strftime("%Y-%m-%d")
-        lines = []
-        for title, fields in sorted(entries.items()):
-            lines.append(f'["{title}"]')
-            lines += [f'{field} = "{_escaped(text)}"' for field, text in fields.items()]
-            lines.append("")
-        write_atomically(path, "\n".join(lines).encode())
+    try:
+        with locked_file(path.with_suffix(".lock")):
+            entries = _read(path)
+            entries.setdefault(name, {}).update(values)
+            entries[name]["since"] = time.strftime("%Y-%m-%d")
+            lines = []
+            for title, fields in sorted(entries.items()):
+                lines.append(f'["{title}"]')
+                lines += [f'{field} = "{_escaped(text)}"' for field, text in fields.items()]
+                lines.append("")
+            write_atomically(path, "\n".join(lines).encode())
+    except OSError as error:
+        raise WeightsError(
+            f"cannot write {path}: {error.strerror or error}",
+            "set DIFFIR_HOME to a folder that can be written",
+        ) from error
 
 
 def _escaped(text: str) -> str:
@@ -100,17 +104,3 @@ def _escaped(text: str) -> str:
         f"\\U{ord(letter):08x}" if letter in '"\\' or not letter.isprintable() else letter
         for letter in text
     )
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold a file against other processes while it is read and written again."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            yield
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write {path}: {error.strerror or error}",
-            "set DIFFIR_HOME to a folder that can be written",
-        ) from error

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from diffir_cli.errors import WeightsError
 from diffir_cli.models.families import DEFAULT_FAMILY, config_of, teachers_of
 from diffir_cli.options import Task
+from diffir_cli.util.tables import parse_table
 
 _PACKAGE = Path(__file__).parents[1]
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -141,18 +142,12 @@ def _user_entries(path: Path) -> dict[str, WeightSpec]:
             found[name] = _parse(name, entry, str(path))
             for part in (found[name], *found[name].files):
                 _check_entry(part)
-        except KeyError as error:
-            raise _faulty(path, name, f"it lacks {error.args[0]!r}") from error
-        except (ValueError, TypeError, AttributeError) as error:
-            raise _faulty(path, name, str(error)) from error
+        except ValueError as error:
+            raise WeightsError(
+                f"the entry [{name}] of the registry {path} has a fault: {error}",
+                "compare it with those of weights.toml",
+            ) from error
     return found
-
-
-def _faulty(path: Path, name: str, fault: str) -> WeightsError:
-    return WeightsError(
-        f"the entry [{name}] of the registry {path} has a fault: {fault}",
-        "compare it with those of weights.toml",
-    )
 
 
 def _check_entry(spec: WeightSpec) -> None:
@@ -231,106 +226,81 @@ def default_weights(task: Task, scale: int | None = None, extra: Path | None = N
     )
 
 
-def _parse(name: str, entry: Mapping[str, Any], registry: str = "") -> WeightSpec:
+def _parse(name: str, entry: Any, registry: str = "") -> WeightSpec:
     """An entry of a registry.
 
     Raises:
-        KeyError: when it lacks a field.
-        ValueError: when a field has a wrong value, TypeError when it is of a wrong kind.
+        ValueError: with what is wrong with it.
     """
     if not isinstance(entry, dict):
-        raise TypeError("it is no table")
-    if unknown := entry.keys() - _FIELDS:
-        raise ValueError(f"it has no field {min(unknown)!r}")
-    family = entry.get("family", DEFAULT_FAMILY)
-    model = config_of(family, entry["model"])
+        raise ValueError("it is no table")
     tables = entry.get("files", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise TypeError("its files must be tables")
+        raise ValueError("its files must be tables")
+    plain = {key: value for key, value in entry.items() if key not in _TABLES}
+    fields, faults = parse_table(WeightSpec, plain, _NOT_IN_ENTRIES)
+    faults += _lacking(entry, _NEEDED if tables else (*_NEEDED, "file"))
+    family = fields.get("family", DEFAULT_FAMILY)
+    try:
+        model = config_of(family, entry.get("model", {}))
+    except ValueError as error:
+        faults.append(f"model: {error}")
+    if faults:
+        raise ValueError("; ".join(faults))
     if tables:
         if "file" in entry:
             raise ValueError("it has both a file and files")
-        if sorted(table.get("component", "") for table in tables) != sorted(model.components):
+        if sorted(str(table.get("component")) for table in tables) != sorted(model.components):
             parts = ", ".join(model.components)
             raise ValueError(f"its files must be one for each component: {parts}")
-        sizes = [table.get("size", 0) for table in tables]
-        entry = {**entry, "file": "", "size": sum(sizes) if all(sizes) else 0}
     elif len(model.components) > 1:
         raise ValueError(f"this network of family {family!r} needs files")
-    component = entry.get("component", model.components[0])
+    component = fields.setdefault("component", model.components[0])
     if component not in (model.components[0], *teachers_of(family)):
         raise ValueError(f"a file of family {family!r} alone is no {component!r}")
-    texts = {key: _text(entry, key) for key in ("summary", "license", "source", "file")}
-    urls = entry.get("urls", [])
-    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        raise TypeError("its urls must be a list of texts")
-    for key in ("embedded", "accept"):
-        if not isinstance(entry.get(key, False), bool):
-            raise TypeError(f"its {key} must be true or false")
-    for key in ("size", "scale"):
-        if type(entry.get(key, 0)) is not int:
-            raise TypeError(f"its {key} must be a whole number")
+    training = entry.get("training", {})
     spec = WeightSpec(
-        name=name,
-        task=Task(entry["task"]),
-        scale=entry["scale"],
-        model=model,
-        family=family,
-        registry=registry,
-        component=component,
-        size=entry.get("size", 0),
-        sha256=str(entry.get("sha256", "unpinned")),
-        urls=tuple(urls),
-        embedded=entry.get("embedded", False),
-        accept=entry.get("accept", False),
-        training=entry.get("training", {}),
-        summary=texts["summary"],
-        license=texts["license"],
-        source=texts["source"],
-        file=texts["file"],
+        name=name, model=model, registry=registry, training=training, **{"file": "", **fields}
     )
-    return dataclasses.replace(spec, files=tuple(_parse_file(spec, table) for table in tables))
+    if not tables:
+        return spec
+    files = tuple(_parse_file(spec, table) for table in tables)
+    sizes = [part.size for part in files]
+    return dataclasses.replace(spec, files=files, size=sum(sizes) if all(sizes) else 0)
 
 
 def _parse_file(spec: WeightSpec, table: Mapping[str, Any]) -> WeightSpec:
     """The entry of one file of a network that consists of several.
 
     Raises:
-        KeyError: when it lacks a field.
-        ValueError: when a field has a wrong value, TypeError when it is of a wrong kind.
+        ValueError: with what is wrong with it.
     """
-    if unknown := table.keys() - _FILE_FIELDS:
-        raise ValueError(f"its files have no field {min(unknown)!r}")
-    file, sha256 = _text(table, "file"), str(table.get("sha256", "unpinned"))
-    urls = tuple(table.get("urls", []))
+    fields, faults = parse_table(WeightSpec, table, _NOT_IN_FILES)
+    if faults := [*faults, *_lacking(table, ("file",))]:
+        raise ValueError("in its files " + "; ".join(faults))
+    file, urls = Path(fields["file"]), fields.get("urls", ())
     # What tells one file from another: its hash, or where it comes from until that is known.
-    identity = (
-        sha256 if sha256 != "unpinned" else hashlib.sha256(" ".join(urls).encode()).hexdigest()
-    )
-    stem = re.sub(r"[^a-z0-9]+", "-", Path(file).stem.lower()).strip("-") or "file"
-    return dataclasses.replace(
-        spec,
-        name=f"{stem[:60]}-{identity[:8]}",
-        owner=spec.name,
-        component=_text(table, "component"),
-        file=file,
-        size=table.get("size", 0),
-        sha256=sha256,
-        urls=urls,
-        source=str(table.get("source", spec.source)),
-        license=str(table.get("license", spec.license)),
-    )
+    identity = fields.setdefault("sha256", "unpinned")
+    if identity == "unpinned":
+        identity = hashlib.sha256(" ".join(urls).encode()).hexdigest()
+    stem = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-") or "file"
+    own = {"size": 0, "urls": (), **fields}
+    return dataclasses.replace(spec, name=f"{stem[:60]}-{identity[:8]}", owner=spec.name, **own)
 
 
-_FIELDS = frozenset(one.name for one in dataclasses.fields(WeightSpec)) - {
-    "name",
-    "registry",
-    "owner",
+def _lacking(table: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    return [f"it lacks {name!r}" for name in names if name not in table]
+
+
+_NEEDED = ("task", "scale", "summary", "license", "source", "model")
+_TABLES = {"model", "files", "training"}
+_NOT_IN_ENTRIES = {"name", "registry", "owner"}
+_NOT_IN_FILES = {one.name for one in dataclasses.fields(WeightSpec)} - {
+    "component",
+    "file",
+    "size",
+    "sha256",
+    "urls",
+    "source",
+    "license",
 }
-_FILE_FIELDS = {"component", "file", "size", "sha256", "urls", "source", "license"}
-
-
-def _text(entry: Mapping[str, Any], key: str) -> str:
-    if not isinstance(entry[key], str):
-        raise TypeError(f"its {key} must be a text")
-    return str(entry[key])
