@@ -48,8 +48,8 @@ def main() -> None:
     """Train what is not trained yet, print a table, draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", type=Path, nargs="+", help="Folders to train on, then held out.")
-    parser.add_argument("--iterations", type=int, default=400, help="Of each training.")
-    parser.add_argument("--count", type=int, default=8, help="Number of photos held out.")
+    parser.add_argument("--iterations", type=int, default=250, help="Of each training.")
+    parser.add_argument("--count", type=int, default=4, help="Number of photos held out.")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads.")
     parser.add_argument("--output", type=Path, default=Path("runs/schedules"), help="Folder.")
     parser.add_argument("--plot", type=Path, help="PNG for the PSNR as curves.")
@@ -63,9 +63,11 @@ def main() -> None:
     for name, differing in SCHEDULES.items():
         weights = _trained(name, PAPER | differing, train, asked.iterations, asked.output)
         config = FAMILY.load({"denoiser": weights}).config
-        found[name] = {1.0: [], 0.0: []}
+        # One step draws no noise but the first.
+        alone = (1, *measure(weights, last_steps(config, 1, 1.0), pairs, seeds=1)[:2])
+        found[name] = {1.0: [alone], 0.0: [alone]}
         for stochasticity, curve in found[name].items():
-            for count in (count for count in COUNTS if count <= config.steps):
+            for count in (count for count in COUNTS[1:] if count <= config.steps):
                 chain = last_steps(config, count, stochasticity)
                 curve.append((count, *measure(weights, chain, pairs, seeds=1)[:2]))
             cells = [f"{score:.2f} / {similarity:.4f}" for _, score, similarity in curve]
