@@ -26,8 +26,10 @@ from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.tensorfiles.containers import read_tensors
 from diffir_cli.training.data import load_photos
 
-SEEDS = 2
 BORDER = 4
+
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+"""Degraded and sharp photos, (H, W, 3), uint8."""
 
 
 def main() -> None:
@@ -39,25 +41,16 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="PNG for the same as curves.")
     asked = parser.parse_args()
     config: ResShiftConfig = FAMILY.load({"denoiser": asked.weights}).config
-    pairs = []
-    for number, photo in enumerate(load_photos([str(asked.photos)], asked.count)):
-        height, width = (side // config.scale * config.scale for side in photo.shape[:2])
-        gt = photo[:height, :width]
-        rng = np.random.default_rng([0, number])
-        pairs.append((degraded(gt, Degradation.REALWORLD, config.scale, rng), gt))
+    pairs = degraded_pairs(asked.photos, asked.count, config.scale)
     curves: dict[float, list[tuple[int, float]]] = {}
     print("| steps | t | s | PSNR | SSIM | spread of seeds |")
     print("|---:|---|---:|---:|---:|---:|")
     for count in range(1, config.steps + 1):
-        # The last step is needed: the chain begins with its noise.
-        chosen = tuple(
-            config.steps - 1 - t for t in reversed(spaced_timesteps(config.steps, count))
-        )
         for stochasticity in (1.0, 0.0):
-            chain = replace(config, timesteps=chosen, stochasticity=stochasticity)
-            score, similarity, spread = _measure(asked.weights, chain, pairs)
+            chain = last_steps(config, count, stochasticity)
+            score, similarity, spread = measure(asked.weights, chain, pairs)
             curves.setdefault(stochasticity, []).append((count, score))
-            steps = " ".join(str(t) for t in reversed(chosen))
+            steps = " ".join(str(t) for t in reversed(chain.timesteps))
             print(
                 f"| {count} | {steps} | {stochasticity:g} | {score:.2f} | {similarity:.4f} "
                 f"| {spread:.2f} |",
@@ -67,8 +60,26 @@ def main() -> None:
         _plot(curves, asked.plot)
 
 
-def _measure(
-    weights: Path, config: ResShiftConfig, pairs: list[tuple[np.ndarray, np.ndarray]]
+def degraded_pairs(photos: Path, count: int, scale: int, largest: int = 2**16) -> Pairs:
+    """Degraded and sharp versions of the first photos of a folder, by seed, cut to a size."""
+    pairs = []
+    for number, photo in enumerate(load_photos([str(photos)], count)):
+        height, width = (min(side, largest) // scale * scale for side in photo.shape[:2])
+        gt = photo[:height, :width]
+        rng = np.random.default_rng([0, number])
+        pairs.append((degraded(gt, Degradation.REALWORLD, scale, rng), gt))
+    return pairs
+
+
+def last_steps(config: ResShiftConfig, count: int, stochasticity: float) -> ResShiftConfig:
+    """A model with a chain of so many steps, the last of the schedule among them."""
+    # It is needed: the chain begins with its noise.
+    chosen = tuple(config.steps - 1 - t for t in reversed(spaced_timesteps(config.steps, count)))
+    return replace(config, timesteps=chosen, stochasticity=stochasticity)
+
+
+def measure(
+    weights: Path, config: ResShiftConfig, pairs: Pairs, seeds: int = 2
 ) -> tuple[float, float, float]:
     """PSNR, SSIM, and the root mean squared distance of two seeds in levels of 255."""
     denoiser = load_denoiser(read_tensors(weights)[0], config, str(weights))
@@ -76,12 +87,12 @@ def _measure(
     runner = ModelRunner(ResShiftModel(ResShift(denoiser, None)), options)
     scores, similarities, spreads = [], [], []
     for lq, gt in pairs:
-        results = [runner.restore(lq, seed=seed) for seed in range(SEEDS)]
+        results = [runner.restore(lq, seed=seed) for seed in range(seeds)]
         for hq in results:
             first, second = luma(shave(hq, BORDER)), luma(shave(gt, BORDER))
             scores.append(psnr(first, second))
             similarities.append(ssim(first, second))
-        one, other = (result.astype(np.float64) for result in results)
+        one, other = (results[index].astype(np.float64) for index in (0, -1))
         spreads.append(float(np.sqrt(np.mean((one - other) ** 2))))
     return (
         sum(scores) / len(scores),

@@ -113,8 +113,17 @@ class ToyFamily:
     def fits(self, component: str, path: Path, config: Any) -> bool:
         return True
 
+    def config_of(self, component: str, path: Path, known: Sequence[ToyConfig]) -> ToyConfig:
+        return known[0]
+
     def rewrite(
-        self, component: str, source: Path, target: Path, config: Any, metadata: Mapping[str, str]
+        self,
+        component: str,
+        source: Path,
+        target: Path,
+        config: Any,
+        metadata: Mapping[str, str],
+        half: bool = False,
     ) -> None:
         self.check(component, source, config)
         save_file(load_file(source), target, dict(metadata))
@@ -218,6 +227,14 @@ def test_batch_evaluate_benchmark_and_doctor_work_with_the_family(
     assert "toy-a" in run("doctor", "--registry", installed).output
     cost = run("benchmark", "-w", "toy-a", *chosen, "--cost-only", "--input-size", "16x16")
     assert cost.exit_code == 0, cost.output
+
+
+def test_a_file_of_the_family_is_converted(toy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    done = run("convert", tmp_path / "offset.safetensors", "-o", out, "--registry", toy)
+    assert done.exit_code == 0, done.output
+    assert "toy offset, 1 parameters" in done.output
+    assert load_file(out)["offset.weight"].item() == 0.125
 
 
 def test_one_file_of_several_is_refused_with_what_is_missing(toy: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,10 +27,37 @@ from diffir_cli.models.resshift.diffusion import (
     sample,
     spaced_timesteps,
 )
-from tests.resshift_golden import arrays
+from tests.resshift_golden import OWN, arrays
 
 SCHEDULES = {"s15_k2": REALSR_V1, "s4_k2": REALSR_V3}
 PIXELS = ResShiftConfig(latent=False, scale=1, unshuffle=4)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_schedule_has_the_official_constants(name: str) -> None:
+    official = json.loads((OWN / "schedules.json").read_text())[name]
+    names = {
+        "T": "steps",
+        "min_noise_level": "min_noise_level",
+        "kappa": "kappa",
+        "etas_end": "sqrt_eta_end",
+        "power": "power",
+    }
+    known = {
+        "realsr v1": "realsr-v1",
+        "realsr v2": "realsr-v2",
+        "realsr v3": "realsr-v3",
+        "bicsr x4": "bicubic-x4",
+        "inpaint_imagenet": "inpaint-imagenet",
+        "inpaint_face": "inpaint-face",
+        "faceir": "face-512",
+        "realsr x2 config (no weights released)": "realsr-x2",
+    }
+    for used_by in official["used_by"]:
+        config = RELEASED[known[used_by]]
+        assert {key: getattr(config, field) for key, field in names.items()} == {
+            key: official[key] for key in names
+        }
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -49,12 +77,17 @@ def test_the_schedule_equals_the_official_one_in_double_precision(name: str) -> 
         "posterior_mean_coef_xt": [schedule.posterior_coefficients(step)[0] for step in steps],
         "posterior_mean_coef_x0": [schedule.posterior_coefficients(step)[1] for step in steps],
         "posterior_variance": [schedule.posterior_variance(step) for step in steps],
+        # The first one is 0, and never used.
+        "posterior_log_variance_clipped": [
+            math.log(schedule.posterior_variance(max(step, 1))) for step in steps
+        ],
         "marginal_std": [schedule.noise_std(step) for step in steps],
         "input_scale_std": [schedule.input_divisor(step) for step in steps],
         "prior_std": [schedule.noise_std(schedule.steps - 1)],
     }
+    assert found.keys() == golden.keys()
     for key, values in found.items():
-        assert list(values) == pytest.approx(golden[key], rel=0, abs=4e-15), key
+        assert list(values) == pytest.approx(golden[key], rel=0, abs=1e-14), key
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -33,26 +34,34 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            "-w",
+            metavar="NAME",
+            help="Registry entry that the file belongs to, if the file does not show it: needed "
+            "for renamed ResShift denoisers.",
+            show_default=False,
+        ),
+    ] = None,
+    registry: options.Registry = None,
     half: Annotated[bool, typer.Option("--half", help="Store as fp16: half the size.")] = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert a DiffIR checkpoint to safetensors."""
+    """Convert a checkpoint of any family to safetensors."""
     target = output_file(output or target, ".safetensors", overwrite, source)
     if not source.exists():
         raise CheckpointError(f"no such file: {source}", "check its name")
 
-    from diffir_cli.models.diffir.checkpoint import load_checkpoint, rebuild, save_weights
-    from diffir_cli.weights.imports import describe
+    from diffir_cli.weights.convert import convert_weights
 
-    checkpoint = load_checkpoint(source)
-    model = rebuild(checkpoint)
-    save_weights(target, model, describe(source, checkpoint), half)
-    count = sum(parameter.numel() for parameter in model.parameters())
+    done = convert_weights(source, target, half, weights, registry)
     size = target.stat().st_size
     if json:
-        found = {"stage": checkpoint.stage, "parameters": count, "bytes": size}
-        print_json({"input": str(source), "output": str(target), **found})
+        print_json({"input": str(source), "output": str(target), **asdict(done), "bytes": size})
     elif not quiet:
-        print_message(f"{target}: stage {checkpoint.stage}, {count:,} parameters, {size:,} bytes")
+        what = f"{done.family} {done.component}, {done.parameters:,} parameters"
+        print_message(f"{target}: {what}, {size:,} bytes")

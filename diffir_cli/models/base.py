@@ -196,12 +196,33 @@ class ModelFamily(Protocol):
         target: Path,
         config: Any,
         metadata: Mapping[str, str],
+        half: bool = False,
     ) -> None:
         """Write a file that holds a component of a network again, as safetensors.
+
+        Args:
+            component: What it holds.
+            source: The file.
+            target: The new file; replaced atomically if it exists.
+            config: What the network looks like.
+            metadata: Further entries of the header.
+            half: Store fp16 instead of fp32.
 
         Raises:
             CheckpointError: when it cannot be read or trusted, holds something else, or the target
                 cannot be written.
+        """
+
+    def config_of(self, component: str, path: Path, known: Sequence[Any]) -> Any:
+        """The configuration of the network that a file holds a component of.
+
+        Args:
+            component: What it holds.
+            path: The file.
+            known: Configurations of networks that it may be of, for what a file does not show.
+
+        Raises:
+            CheckpointError: when it cannot be read or trusted, or the configuration remains open.
         """
 
     def recognise(self, names: Sequence[str]) -> str | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from diffir_cli.errors import ChecksumError, InputError, WeightsError
-from diffir_cli.models.diffir.checkpoint import Checkpoint
 from diffir_cli.models.families import find_family
 from diffir_cli.models.families import recognise as recognise_names
 from diffir_cli.tensorfiles.containers import parameter_names
@@ -82,23 +83,32 @@ def _check_file(source: Path) -> None:
         raise InputError(f"no such file: {source}", "check its name")
 
 
-def describe(source: Path, checkpoint: Checkpoint) -> dict[str, str]:
-    """What the header of a converted checkpoint says of where it comes from.
+def describe(source: Path, config: Any, header: Mapping[str, str]) -> dict[str, str]:
+    """What the header of a converted file says of where it comes from.
 
     Name, licence and source are the registry's where the file is the one that it promises; the task
     also where only one has such networks.
+
+    Args:
+        source: The file.
+        config: What its network looks like.
+        header: What the file says of itself, which is kept.
 
     Raises:
         WeightsError: when the file cannot be read.
     """
     sha256 = weights_sha256(source)
-    found = {**checkpoint.metadata, "source_file": source.name, "source_sha256": sha256}
+    found = {**header, "source_file": source.name, "source_sha256": sha256}
     specs = [spec for spec in read_registry().values() if not spec.embedded]
-    for spec in specs:
-        if promised_sha256(spec) == sha256:
-            known = {"name": spec.name, "license": spec.license, "source": spec.source}
-            return {**known, "task": spec.task.value, **found}
-    tasks = {spec.task for spec in specs if spec.model == checkpoint.config}
+    for part in (part for spec in specs for part in spec.parts):
+        if promised_sha256(part) == sha256:
+            known = {
+                "name": part.owner or part.name,
+                "license": part.license,
+                "source": part.source,
+            }
+            return {**known, "task": part.task.value, **found}
+    tasks = {spec.task for spec in specs if spec.model == config}
     return {"task": tasks.pop().value, **found} if len(tasks) == 1 else found
 
 

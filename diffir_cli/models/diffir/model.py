@@ -224,6 +224,7 @@ class DiffIRFamily:
         target: Path,
         config: ModelConfig,
         metadata: Mapping[str, str],
+        half: bool = False,
     ) -> None:
         """Write a network again as safetensors, with its configuration in the header.
 
@@ -231,7 +232,16 @@ class DiffIRFamily:
             CheckpointError: when the source does not hold one of the stage, or the target cannot be
                 written.
         """
-        save_weights(target, _of_stage(component, source, config), metadata)
+        save_weights(target, _of_stage(component, source, config), metadata, half)
+
+    def config_of(self, component: str, path: Path, known: Sequence[ModelConfig]) -> ModelConfig:
+        """The configuration of the network in a file, which header or shapes show.
+
+        Raises:
+            CheckpointError: when it cannot be read or trusted.
+        """
+        del component, known
+        return load_checkpoint(path).config
 
     def recognise(self, names: Sequence[str]) -> str | None:
         """`model` or `stage1` where parameters have these names."""

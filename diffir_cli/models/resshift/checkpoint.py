@@ -7,7 +7,7 @@ wrappers leave are removed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.models.resshift.config import ResShiftConfig
+from diffir_cli.models.resshift.config import REALSR_V3, ResShiftConfig
 from diffir_cli.models.resshift.inferred_config import (
     StateDict,
+    infer_config,
     mask_rule,
     shapes_of,
     split_buffers,
@@ -94,6 +95,50 @@ def load_autoencoder(
         CheckpointError: when it does not fit the configuration or cannot be trusted.
     """
     return _fill(VQAutoencoder, config, without_prefixes(state), source)
+
+
+def choose_config(
+    component: Component,
+    state: StateDict,
+    known: Iterable[ResShiftConfig],
+    source: str = "the file",
+) -> ResShiftConfig:
+    """The configuration of a model of which only tensors are there.
+
+    Those of an autoencoder show all that matters. Those of a denoiser do not show its schedule, so
+    that only one of `known` may fit.
+
+    Args:
+        component: Which network it is.
+        state: Official names, with or without prefixes and buffers.
+        known: What the model may be.
+        source: What messages call the file.
+
+    Raises:
+        CheckpointError: when the network is not whole or cannot be trusted, or several of `known`
+            fit a denoiser, or none.
+    """
+    fitting = [config for config in dict.fromkeys(known) if _fits(component, state, config)]
+    if component is Component.AUTOENCODER:
+        return fitting[0] if fitting else infer_config(REALSR_V3, autoencoder=state, source=source)
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        # A damaged file has a fault that can be named.
+        load_denoiser(state, infer_config(REALSR_V3, denoiser=state, source=source), source)
+    raise CheckpointError(
+        f"{source} does not show in which steps its denoiser works"
+        + (": networks of several models have these shapes" if fitting else ""),
+        "name the entry of the registry that it belongs to: --weights NAME",
+    )
+
+
+def _fits(component: Component, state: StateDict, config: ResShiftConfig) -> bool:
+    try:
+        (load_denoiser if component is Component.DENOISER else load_autoencoder)(state, config)
+    except CheckpointError:
+        return False
+    return True
 
 
 def load_model(

@@ -20,6 +20,7 @@ from diffir_cli.models.progress import Progress
 from diffir_cli.models.resshift import cost as counted
 from diffir_cli.models.resshift.checkpoint import (
     Component,
+    choose_config,
     load_autoencoder,
     load_denoiser,
     load_model,
@@ -229,6 +230,7 @@ class ResShiftFamily:
         target: Path,
         config: ResShiftConfig,
         metadata: Mapping[str, str],
+        half: bool = False,
     ) -> None:
         """Write a component again as safetensors, with its configuration in the header.
 
@@ -237,7 +239,21 @@ class ResShiftFamily:
         """
         network = _component(component, source, config)
         own = getattr(network, "config", config)
-        save_component(Component(component), target, network, own, metadata)
+        save_component(Component(component), target, network, own, metadata, half)
+
+    def config_of(
+        self, component: str, path: Path, known: Sequence[ResShiftConfig]
+    ) -> ResShiftConfig:
+        """The configuration of the model in a file: its header's, or one of `known`.
+
+        Raises:
+            CheckpointError: when the file cannot be read or trusted, or leaves the configuration of
+                a denoiser open.
+        """
+        tensors, metadata = read_tensors(path)
+        if "config" in metadata:
+            return _config_of(path, metadata["config"])
+        return choose_config(Component(component), tensors, known, str(path))
 
     def info(self, config: ResShiftConfig) -> ModelInfo:
         """What may be asked of a model of a configuration."""
