@@ -31,6 +31,7 @@ from diffir_cli.training.recipe import (
     LossRecipe,
     OptimizerRecipe,
 )
+from diffir_cli.training.run_folder import run_folder
 from diffir_cli.training.schedule import learning_rate
 from diffir_cli.training.trainable import Noise
 from diffir_cli.training.validate import Validation
@@ -279,6 +280,19 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
     broken = run_cli("train", recipe, "--set", "data.patch=7")
     assert broken.exit_code == 6
     assert "data.patch must be a multiple of 8, not 7" in broken.stderr
+
+
+def test_two_trainings_cannot_share_a_folder(photos: Path, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "tiny.toml", tmp_path / "run"
+    recipe.write_text(
+        f"name = 'tiny'\niterations = 1\n[model]\n{to_toml(TINY.to_dict())}\n"
+        f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 2\n"
+    )
+    with run_folder(out):
+        refused = run_cli("train", recipe, "-o", out, "-d", "cpu")
+    assert refused.exit_code == 3 and f"another training runs in {out}" in refused.stderr
+    assert list(out.iterdir()) == []
+    assert run_cli("train", recipe, "-o", out, "-d", "cpu").exit_code == 0
 
 
 def test_a_report_has_the_lq_pixels_of_crops_that_a_second_takes(

@@ -43,17 +43,20 @@ def train(
     import torch
 
     from diffir_cli.training.loop import Trainer
+    from diffir_cli.training.run_folder import run_folder
 
     if threads is not None:
         torch.set_num_threads(threads)
-    trainer = Trainer(chosen, output or Path("runs") / chosen.name, device)
-    silent = quiet or json or not trainer.world.is_first
-    if trainer.iteration and not silent:
-        over = trainer.share() >= 1
-        hint = ": already finished; raise iterations or max_minutes, or use another --output" * over
-        print_message(f"continuing {trainer.out} at iteration {trainer.iteration}{hint}")
-    with _Bar(silent) as bar:
-        result = trainer.fit(bar.show)
+    out = output or Path("runs") / chosen.name
+    with run_folder(out):
+        trainer = Trainer(chosen, out, device)
+        silent = quiet or json or not trainer.world.is_first
+        if trainer.iteration and not silent:
+            over = trainer.share() >= 1
+            hint = ": already finished; raise iterations or max_minutes, or use another --output"
+            print_message(f"continuing {out} at iteration {trainer.iteration}{hint * over}")
+        with _Bar(silent) as bar:
+            result = trainer.fit(bar.show)
     if not silent:
         state = "done" if result.finished else "stopped; run the same command again to resume"
         print_message(
