@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffir_cli.benchmark.timing import peak, seconds
 from diffir_cli.models.diffir.networks import DIRformer
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer
+from diffir_cli.runtime.clock import peak, seconds
 from diffir_cli.weights.registry import read_registry
 
 WORK = (

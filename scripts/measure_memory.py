@@ -11,8 +11,8 @@ import argparse
 from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.memory import peak_of
 from diffir_cli.benchmark.subject import subjects_of
-from diffir_cli.benchmark.timing import seconds
 from diffir_cli.options import Engine, Precision
+from diffir_cli.runtime.clock import seconds
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import torch
 from typer.testing import Result as Outcome
 
 from diffir_cli.benchmark import run as running
-from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.machine import Machine
 from diffir_cli.benchmark.run import PeakRates, Result, Settings
@@ -19,6 +18,7 @@ from diffir_cli.benchmark.subject import Subject, subjects_of
 from diffir_cli.benchmark.timing import Timing
 from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.options import Engine, Precision
+from diffir_cli.runtime import clock
 from tests.conftest import run_cli
 
 CPU = torch.device("cpu")

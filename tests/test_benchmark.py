@@ -29,7 +29,7 @@ from diffir_cli.benchmark.run import PeakRates, Result, Settings
 from diffir_cli.benchmark.sizes import sweep_sizes
 from diffir_cli.benchmark.subject import Subject, subjects_of
 from diffir_cli.benchmark.subprocess_run import measure_in_subprocess
-from diffir_cli.benchmark.timing import Timing, seconds
+from diffir_cli.benchmark.timing import Timing
 from diffir_cli.errors import DeviceError, DiffIRError, WeightsError
 from diffir_cli.models.cost import ModulePart
 from diffir_cli.models.diffir.config import ModelConfig
@@ -37,6 +37,7 @@ from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.models.diffir.memory import needed_bytes
 from diffir_cli.models.families import find_family
 from diffir_cli.options import Engine, Precision
+from diffir_cli.runtime.clock import seconds
 from diffir_cli.runtime.runner import ModelRunner, Restored
 from diffir_cli.weights.registry import find_weights
 from tests.benchmark_helpers import CPU, REFERENCE, STREAMING, settings_of

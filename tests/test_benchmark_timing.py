@@ -11,7 +11,6 @@ import torch
 
 from diffir_cli.benchmark import machine as machines
 from diffir_cli.benchmark import run as running
-from diffir_cli.benchmark import timing as clock
 from diffir_cli.benchmark.machine import (
     describe_machine,
     gpu_driver,
@@ -19,8 +18,10 @@ from diffir_cli.benchmark.machine import (
     parse_cpu_quota,
 )
 from diffir_cli.benchmark.run import PeakRates
-from diffir_cli.benchmark.timing import Ratio, Timing, by_turns, peak, seconds
+from diffir_cli.benchmark.timing import Ratio, Timing, by_turns
 from diffir_cli.options import Precision
+from diffir_cli.runtime import clock
+from diffir_cli.runtime.clock import peak, seconds
 from tests.benchmark_helpers import CPU
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.degradations.bicubic import bicubic_pair
 from diffir_cli.evaluation.metrics import luma, psnr, shave
@@ -303,6 +304,30 @@ def test_a_report_has_the_lq_pixels_of_crops_that_a_second_takes(
     for report in reports:
         crops = report.pixels_per_second / report.per_second
         assert crops == pytest.approx(4 * 8 * 8)
+
+
+def test_the_flops_of_a_report_are_three_times_those_of_a_forward_pass(
+    photos: Path, tmp_path: Path
+) -> None:
+    reports: list[Progress] = []
+    trainer = Trainer(make_recipe(photos), tmp_path / "run", "cpu")
+    with FlopCounterMode(display=False) as counter:
+        trainer.trainable.losses(trainer.crops.batch(0, 8, 4), Noise(0, 4), 0)
+    forward = counter.get_total_flops() / (4 * 8 * 8)
+    trainer.fit(reports.append)
+    for report in reports:
+        each = report.flops_per_second / report.pixels_per_second
+        assert each == pytest.approx(3 * forward)
+
+
+def test_a_step_that_is_counted_learns_what_others_learn(photos: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, counted in (("one", None), ("other", 1.0)):
+        trainer = Trainer(make_recipe(photos), tmp_path / name, "cpu")
+        trainer.flops_per_pixel = counted
+        trainer.fit()
+        weights.append(torch.cat([one.flatten() for one in trainer.parameters]))
+    assert torch.equal(*weights)
 
 
 @pytest.mark.usefixtures("curves")

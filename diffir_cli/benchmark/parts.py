@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffir_cli.benchmark.timing import settle
 from diffir_cli.models.base import RestorationModel
 from diffir_cli.models.cost import ModulePart
 from diffir_cli.models.families import find_family
+from diffir_cli.runtime.clock import settle
 from diffir_cli.runtime.runner import ModelRunner
 
 

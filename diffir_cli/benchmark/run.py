@@ -16,11 +16,12 @@ from diffir_cli.benchmark.parts import time_parts
 from diffir_cli.benchmark.sizes import Size
 from diffir_cli.benchmark.subject import Subject
 from diffir_cli.benchmark.subprocess_run import SubprocessResult, measure_in_subprocess
-from diffir_cli.benchmark.timing import FAULTS, Call, Ratio, Timing, by_turns, peak
+from diffir_cli.benchmark.timing import FAULTS, Ratio, Timing, by_turns
 from diffir_cli.errors import DiffIRError
 from diffir_cli.models.base import ModelInfo, RestorationModel
 from diffir_cli.models.cost import Cost, ModulePart
 from diffir_cli.options import Engine, Precision
+from diffir_cli.runtime.clock import Call, peak
 from diffir_cli.runtime.runner import Restored
 
 Report = Callable[[str], None]

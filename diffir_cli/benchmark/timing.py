@@ -1,4 +1,4 @@
-"""Seconds of calls: on the clock of the device, by turns, with a spread.
+"""Seconds of calls by turns, with a spread.
 
 Calls that are to be compared are made by turns, A B A B, so that what slows a machine down for a
 while slows all of them, and their ratio is taken turn by turn.
@@ -7,7 +7,6 @@ while slows all of them, and their ratio is taken turn by turn.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +14,7 @@ import numpy as np
 import torch
 
 from diffir_cli.errors import DiffIRError
-from diffir_cli.options import Precision
-from diffir_cli.runtime.device import dtype_of, tf32
-
-Call = Callable[[], object]
+from diffir_cli.runtime.clock import Call, seconds
 
 FAULTS = (DiffIRError, RuntimeError, MemoryError)
 """What a network may raise that cannot be run here: no reason to lose the figures of others."""
@@ -28,9 +24,6 @@ FEW = 20
 
 NOISY = 0.2
 """Spread from which a figure is not worth citing."""
-
-_CPU_SIDE, _GPU_SIDE = 2048, 8192
-"""Side of the matrices whose product is taken for the peak."""
 
 
 @dataclass(frozen=True)
@@ -82,38 +75,6 @@ class Ratio:
         return cls(statistics.median(ratios), min(ratios), max(ratios))
 
 
-def seconds(run: Call, device: torch.device | None = None) -> float:
-    """How long one call takes: by CUDA's own events there, else by the clock on the wall."""
-    if device is not None and device.type == "cuda":
-        return _by_events(run, device)
-    settle(device)
-    started = time.perf_counter()
-    run()
-    settle(device)
-    return time.perf_counter() - started
-
-
-def _by_events(run: Call, device: torch.device) -> float:
-    with torch.cuda.device(device):
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        first.record()
-        run()
-        last.record()
-        last.synchronize()
-        return first.elapsed_time(last) / 1000
-
-
-def settle(device: torch.device | None) -> None:
-    """Wait until a device that works on its own has done what it was given."""
-    if device is None or device.type == "cpu":
-        return
-    if device.type == "mps":
-        torch.mps.synchronize()
-    else:
-        (torch.cuda if device.type == "cuda" else torch.xpu).synchronize(device)
-
-
 def by_turns(
     calls: Sequence[Call],
     repeats: int,
@@ -145,20 +106,3 @@ def by_turns(
             except FAULTS as error:
                 raised[place] = error
     return [raised.get(place) or Timing(tuple(taken)) for place, taken in enumerate(times)]
-
-
-def peak(
-    device: torch.device, precision: Precision = Precision.FP32, side: int | None = None
-) -> float:
-    """FLOP/s of a product of two square matrices, the best of five: what no network can exceed.
-
-    Args:
-        device: Where it is computed.
-        precision: In which format.
-        side: Of the matrices; by default large enough for the device.
-    """
-    side = side or (_CPU_SIDE if device.type == "cpu" else _GPU_SIDE)
-    one = torch.rand(side, side, device=device).to(dtype_of(precision))
-    with torch.inference_mode(), tf32(precision is Precision.TF32):
-        _, *times = (seconds(lambda: one @ one, device) for _ in range(6))
-    return 2 * side**3 / min(times)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,7 @@ def train(
 
     import torch
 
+    from diffir_cli.runtime import clock
     from diffir_cli.training.loop import Trainer
     from diffir_cli.training.run_folder import run_folder
 
@@ -55,7 +58,11 @@ def train(
             over = trainer.share() >= 1
             hint = ": already finished; raise iterations or max_minutes, or use another --output"
             print_message(f"continuing {out} at iteration {trainer.iteration}{hint * over}")
-        with _Bar(silent) as bar:
+
+        def peak() -> float:
+            return clock.peak(trainer.world.device, chosen.precision)
+
+        with _Bar(silent, peak) as bar:
             result = trainer.fit(bar.show)
     if not silent:
         state = "done" if result.finished else "stopped; run the same command again to resume"
@@ -78,10 +85,12 @@ def train(
 class _Bar:
     """A progress bar on a terminal, a line for each report elsewhere."""
 
-    def __init__(self, silent: bool) -> None:
+    def __init__(self, silent: bool, peak: Callable[[], float]) -> None:
         from tqdm import tqdm
 
         self.silent = silent
+        # Measured when it is first shown, by then with all threads awake.
+        self.peak = cache(peak)
         # A run limited in time ends before its last iteration, so the bar counts shares of the run.
         self.bar = tqdm(
             total=100,
@@ -103,7 +112,9 @@ class _Bar:
         text = f"iteration {progress.iteration}, loss {progress.loss:.5f}"
         if progress.per_second:
             thousands = progress.pixels_per_second / 1000
+            share = progress.flops_per_second / self.peak()
             text += f", {progress.per_second:.2f} it/s, {thousands:.1f}k LQ pixels/s"
+            text += f" ({share:.0%} of peak)"
         if progress.psnr is not None:
             text += f", {progress.psnr:.2f} dB"
         if self.bar.disable:

@@ -11,8 +11,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.errors import DiffIRError, RecipeError
 from diffir_cli.runtime.device import choose_device
@@ -70,6 +71,9 @@ class Progress:
     """Iterations a second since the last report."""
     pixels_per_second: float
     """LQ pixels of crops a second since the last report."""
+    flops_per_second: float
+    """FLOPs of forward and backward passes a second since then: those of convolutions and matrix
+    products, three times the forward pass."""
     psnr: float | None = None
     """Validation PSNR in dB, when it was just measured."""
 
@@ -125,6 +129,7 @@ class Trainer:
         self.returned, self.rolled_back_at = 0, 0
         self.losses: list[float] = []
         self.pixels = 0
+        self.flops_per_pixel: float | None = None
         self.digest = identity(recipe)
         if has_learnt(self._state):
             self._resume()
@@ -165,7 +170,9 @@ class Trainer:
                 if self.losses and (validate or self._is_time(self.recipe.log_every)):
                     now = time.monotonic()
                     took = max(now - reported[0], 1e-9)
-                    speed = (self.iteration - reported[1]) / took, self.pixels / took
+                    pixels = self.pixels / took
+                    flops = pixels * (self.flops_per_pixel or 0.0)
+                    speed = (self.iteration - reported[1]) / took, pixels, flops
                     psnr = self._validate() if validate else None
                     loss = sum(self.losses) / len(self.losses)
                     self._record(Progress(self.iteration, share, loss, *speed, psnr), report)
@@ -310,9 +317,11 @@ class Trainer:
         optimizer = self.recipe.optimizer
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self._lr_factor
-        losses = self.trainable.losses(batch, self._noise(size), self.iteration)
-        terms = torch.stack(list(losses.values()))
         self.optimizer.zero_grad(set_to_none=True)
+        pixels = size * batch.lq.shape[2] * batch.lq.shape[3]
+        with self._counted(pixels):
+            losses = self.trainable.losses(batch, self._noise(size), self.iteration)
+        terms = torch.stack(list(losses.values()))
         terms.sum().backward()
         policy = self.world.average_gradients(self.parameters, terms.detach())
         norm = nn.utils.clip_grad_norm_(self.parameters, optimizer.clip)
@@ -324,8 +333,19 @@ class Trainer:
             return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
-        self.pixels += size * batch.lq.shape[2] * batch.lq.shape[3]
+        self.pixels += pixels
         return dict(zip(losses, policy, strict=True))
+
+    @contextmanager
+    def _counted(self, pixels: int) -> Iterator[None]:
+        """Count the FLOPs of the first forward pass over so many LQ pixels."""
+        if self.flops_per_pixel is not None:
+            yield
+            return
+        with FlopCounterMode(display=False) as counter:
+            yield
+        # The backward pass takes twice as many; torch does not count those of grouped convolutions.
+        self.flops_per_pixel = 3 * counter.get_total_flops() / pixels
 
     def _batch(self, patch: int, size: int) -> Batch:
         return self.crops.batch(self.iteration, patch, size).to(self.world.device)
