@@ -18,7 +18,6 @@ OfTask = Annotated[
         "--task",
         rich_help_panel=panels.MODEL,
         help="Measure the embedded weights of this task. Default: sr.",
-        show_default=False,
     ),
 ]
 Weights = Annotated[
@@ -29,7 +28,6 @@ Weights = Annotated[
         metavar="NAME|FILE",
         rich_help_panel=panels.MODEL,
         help="Weights: names or files, comma-separated or repeated. Random if not installed.",
-        show_default=False,
     ),
 ]
 All = Annotated[
@@ -45,7 +43,6 @@ Sizes = Annotated[
         metavar="WxH",
         rich_help_panel=panels.MEASUREMENT,
         help="Input sizes in pixels, comma-separated or repeated. Default: 256x256.",
-        show_default=False,
     ),
 ]
 Sweep = Annotated[
@@ -55,7 +52,6 @@ Sweep = Annotated[
         metavar="FIRST..LAST",
         rich_help_panel=panels.MEASUREMENT,
         help="Square inputs with doubling sides, until --budget is spent.",
-        show_default=False,
     ),
 ]
 Budget = Annotated[
@@ -99,7 +95,6 @@ Precisions = Annotated[
         metavar="auto|fp32|…",
         rich_help_panel=panels.SPEED,
         help="Number formats to compare in alternating runs, comma-separated or repeated.",
-        show_default=False,
     ),
 ]
 Engines = Annotated[
@@ -109,7 +104,6 @@ Engines = Annotated[
         metavar="streaming|reference",
         rich_help_panel=panels.SPEED,
         help="Engines to compare in alternating runs, comma-separated or repeated.",
-        show_default=False,
     ),
 ]
 Repeats = Annotated[
@@ -138,7 +132,6 @@ Plot = Annotated[
         metavar="FILE",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Write a PNG plot of latency over size.",
-        show_default=False,
     ),
 ]
 Scores = Annotated[
@@ -148,7 +141,6 @@ Scores = Annotated[
         metavar="FILE",
         rich_help_panel=panels.MEASUREMENT,
         help="Add a plot of quality over cost: JSON printed by diffir evaluate --json.",
-        show_default=False,
     ),
 ]
 Compare = Annotated[
@@ -158,7 +150,6 @@ Compare = Annotated[
         metavar="FILE",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Compare with JSON of an earlier run. Exit code 1 if this run is worse.",
-        show_default=False,
     ),
 ]
 Tolerance = Annotated[

@@ -21,7 +21,6 @@ OfTask = Annotated[
         "--task",
         rich_help_panel=panels.WEIGHTS,
         help="All weights of this task.",
-        show_default=False,
     ),
 ]
 All = Annotated[
@@ -60,7 +59,6 @@ From = Annotated[
         metavar="FILE",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Install a checkpoint that you downloaded by hand.",
-        show_default=False,
     ),
 ]
 Folder = Annotated[
@@ -71,7 +69,6 @@ Folder = Annotated[
         metavar="DIR",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Download to this folder instead of the cache.",
-        show_default=False,
     ),
 ]
 AcceptLicense = Annotated[
@@ -81,7 +78,6 @@ AcceptLicense = Annotated[
         metavar="NAME",
         rich_help_panel=panels.WEIGHTS,
         help="Accept the licence of these weights.",
-        show_default=False,
     ),
 ]
 

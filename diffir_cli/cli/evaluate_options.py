@@ -15,9 +15,7 @@ from diffir_cli.options import Task
 
 Results = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="RESULTS", help="Finished results (file or folder).", show_default=False
-    ),
+    typer.Argument(metavar="RESULTS", help="Finished results (file or folder)."),
 ]
 TaskName = Annotated[
     Task,
@@ -28,9 +26,7 @@ TaskName = Annotated[
         show_default=False,
     ),
 ]
-Truth = Annotated[
-    Path | None, typer.Argument(metavar="GT", help="Their ground truth.", show_default=False)
-]
+Truth = Annotated[Path | None, typer.Argument(metavar="GT", help="Their ground truth.")]
 Sharp = Annotated[
     Path | None,
     typer.Option(
@@ -38,7 +34,6 @@ Sharp = Annotated[
         metavar="DIR",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Ground-truth images.",
-        show_default=False,
     ),
 ]
 Degraded = Annotated[
@@ -48,7 +43,6 @@ Degraded = Annotated[
         metavar="DIR",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Degraded images to restore, paired by name. Optional for sr (made by bicubic).",
-        show_default=False,
     ),
 ]
 Masks = Annotated[
@@ -58,7 +52,6 @@ Masks = Annotated[
         metavar="DIR",
         rich_help_panel=panels.INPAINTING,
         help="Masks for inpainting: white = fill.",
-        show_default=False,
     ),
 ]
 Protocol = Annotated[
@@ -67,7 +60,6 @@ Protocol = Annotated[
         "--protocol",
         rich_help_panel=panels.MEASUREMENT,
         help="Conventions of the metrics. Default: those of the task.",
-        show_default=False,
     ),
 ]
 Baselines = Annotated[
@@ -77,7 +69,6 @@ Baselines = Annotated[
         metavar="|".join(Baseline),
         rich_help_panel=panels.MEASUREMENT,
         help="Baseline to compare with. Repeatable. Default: depends on the task.",
-        show_default=False,
     ),
 ]
 Metrics = Annotated[
@@ -87,7 +78,6 @@ Metrics = Annotated[
         metavar="|".join(Metric),
         rich_help_panel=panels.MEASUREMENT,
         help="Additional metric, by torchmetrics. Repeatable.",
-        show_default=False,
     ),
 ]
 Align = Annotated[

@@ -19,7 +19,6 @@ CsvFile = Annotated[
         metavar="FILE",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Write the results as CSV.",
-        show_default=False,
     ),
 ]
 MarkdownFile = Annotated[
@@ -29,7 +28,6 @@ MarkdownFile = Annotated[
         metavar="FILE",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Write the results as Markdown.",
-        show_default=False,
     ),
 ]
 HtmlReport = Annotated[
@@ -39,7 +37,6 @@ HtmlReport = Annotated[
         metavar="FILE",
         rich_help_panel=panels.INPUT_OUTPUT,
         help="Write an HTML page with before/after sliders.",
-        show_default=False,
     ),
 ]
 
