@@ -18,7 +18,7 @@ from diffir_cli.degradations.averaged_frames import (
 from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.errors import RecipeError
 from diffir_cli.training.data import Crops
-from diffir_cli.training.recipe import Augment
+from diffir_cli.training.kinds import Augment
 from diffir_cli.training.sources import GeneratedPairs
 from tests.conftest import noise_image
 from tests.training_helpers import make_recipe

@@ -24,7 +24,7 @@ from diffir_cli.training.data import (
     load_photos,
 )
 from diffir_cli.training.diffir.stage1 import stage1_losses
-from diffir_cli.training.recipe import Augment
+from diffir_cli.training.kinds import Augment
 from diffir_cli.training.sources import GeneratedPairs, StoredPairs
 from tests.conftest import noise_image
 from tests.training_helpers import log_rows, make_recipe, run_training

@@ -14,8 +14,8 @@ import torch
 from diffir_cli.errors import DiffIRError
 from diffir_cli.models.diffir.checkpoint import load_stage1
 from diffir_cli.training.guard import Guard, sizes
+from diffir_cli.training.kinds import PixelLoss
 from diffir_cli.training.loop import Progress, Trainer
-from diffir_cli.training.recipe import PixelLoss
 from tests.training_helpers import log_rows, make_recipe, run_training
 
 

@@ -26,12 +26,9 @@ from diffir_cli.training.data import load_photos
 from diffir_cli.training.diffir.stage1 import stage1_losses
 from diffir_cli.training.diffir.stage2 import stage2_losses
 from diffir_cli.training.ema import EMA
+from diffir_cli.training.kinds import LearningRate
 from diffir_cli.training.loop import Progress, Trainer
-from diffir_cli.training.recipe import (
-    LearningRate,
-    LossRecipe,
-    OptimizerRecipe,
-)
+from diffir_cli.training.recipe import LossRecipe, OptimizerRecipe
 from diffir_cli.training.run_folder import run_folder
 from diffir_cli.training.schedule import learning_rate
 from diffir_cli.training.trainable import Noise

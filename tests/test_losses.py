@@ -10,13 +10,14 @@ import torch
 
 from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.training.diffir.losses import ipr_loss
+from diffir_cli.training.kinds import IPRLoss, PixelLoss
 from diffir_cli.training.losses import (
     frequency_loss,
     image_losses,
     masked_loss,
     reconstruction_loss,
 )
-from diffir_cli.training.recipe import IPRLoss, LossRecipe, PixelLoss
+from diffir_cli.training.recipe import LossRecipe
 from diffir_cli.training.trainable import Batch
 
 

@@ -314,7 +314,7 @@ def test_every_command_has_the_options_that_make_sense_for_it() -> None:
         "-o": no_results,
         "--offline": cannot_download,
         "-v": cannot_download,
-        "--registry": {"degrade", "convert"},
+        "--registry": {"degrade"},
         "--overwrite": {"doctor", "download-weights", "train", "ablate"},
     }
     for flag, commands in without.items():

@@ -19,9 +19,10 @@ from diffir_cli.training.diffir.adversary import (
 )
 from diffir_cli.training.diffir.discriminator import PatchDiscriminator, UNetDiscriminator
 from diffir_cli.training.diffir.stage3 import AdversarialLosses
+from diffir_cli.training.kinds import Discriminator
 from diffir_cli.training.parallel import World
 from diffir_cli.training.perceptual import VGG19, PerceptualLoss
-from diffir_cli.training.recipe import AdversarialRecipe, Discriminator
+from diffir_cli.training.recipe import AdversarialRecipe
 from diffir_cli.training.trainable import Batch
 from tests.conftest import TINY
 from tests.training_helpers import make_recipe, run_training

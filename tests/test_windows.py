@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffir_cli.errors import InputError
 from diffir_cli.training.data import Crops
-from diffir_cli.training.recipe import Augment
+from diffir_cli.training.kinds import Augment
 from diffir_cli.training.sources import StoredPairs
 from tests.conftest import noise_image
 from tests.training_helpers import make_recipe

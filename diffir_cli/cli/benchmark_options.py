@@ -14,160 +14,103 @@ from diffir_cli.options import Engine, Task
 
 OfTask = Annotated[
     Task | None,
-    typer.Option(
-        "--task",
-        rich_help_panel=panels.MODEL,
-        help="Measure the embedded weights of this task. Default: sr.",
-        show_default=False,
-    ),
+    panels.model("--task", help="Measure the embedded weights of this task. Default: sr."),
 ]
 Weights = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.model(
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        rich_help_panel=panels.MODEL,
         help="Weights: names or files, comma-separated or repeated. Random if not installed.",
-        show_default=False,
     ),
 ]
-All = Annotated[
-    bool,
-    typer.Option(
-        "--all", rich_help_panel=panels.MODEL, help="Measure all networks of the registry."
-    ),
-]
+All = Annotated[bool, panels.model("--all", help="Measure all networks of the registry.")]
 Sizes = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.measurement(
         "--input-size",
         metavar="WxH",
-        rich_help_panel=panels.MEASUREMENT,
         help="Input sizes in pixels, comma-separated or repeated. Default: 256x256.",
-        show_default=False,
     ),
 ]
 Sweep = Annotated[
     str | None,
-    typer.Option(
+    panels.measurement(
         "--sweep",
         metavar="FIRST..LAST",
-        rich_help_panel=panels.MEASUREMENT,
         help="Square inputs with doubling sides, until --budget is spent.",
-        show_default=False,
     ),
 ]
 Budget = Annotated[
     float,
-    typer.Option(
-        "--budget",
-        min=0,
-        metavar="SECONDS",
-        rich_help_panel=panels.MEASUREMENT,
-        help="Time limit of each sweep in seconds.",
+    panels.measurement(
+        "--budget", min=0, metavar="SECONDS", help="Time limit of each sweep in seconds."
     ),
 ]
 CostOnly = Annotated[
-    bool,
-    typer.Option(
-        "--cost-only",
-        rich_help_panel=panels.MEASUREMENT,
-        help="Only count parameters and Mult-Adds.",
-    ),
+    bool, panels.measurement("--cost-only", help="Only count parameters and Mult-Adds.")
 ]
 Parts = Annotated[
     bool,
-    typer.Option(
-        "--modules",
-        rich_help_panel=panels.MEASUREMENT,
-        help="Also measure each level and block type (plain network).",
-    ),
+    panels.measurement("--modules", help="Also measure each level and block type (plain network)."),
 ]
 Paper = Annotated[
     bool,
-    typer.Option(
-        "--paper",
-        rich_help_panel=panels.MEASUREMENT,
-        help="Only compare Mult-Adds with those printed in the paper.",
-    ),
+    panels.measurement("--paper", help="Only compare Mult-Adds with those printed in the paper."),
 ]
 Precisions = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.speed(
         "--precision",
         metavar="auto|fp32|…",
-        rich_help_panel=panels.SPEED,
         help="Number formats to compare in alternating runs, comma-separated or repeated.",
-        show_default=False,
     ),
 ]
 Engines = Annotated[
     list[str] | None,
-    typer.Option(
+    panels.speed(
         "--engine",
         metavar="|".join(Engine),
-        rich_help_panel=panels.SPEED,
         help="Engines to compare in alternating runs, comma-separated or repeated.",
-        show_default=False,
     ),
 ]
 Repeats = Annotated[
     int,
-    typer.Option(
-        "--repeats",
-        min=1,
-        max=10_000,
-        metavar="N",
-        rich_help_panel=panels.MEASUREMENT,
-        help="Number of timed runs.",
-    ),
+    panels.measurement("--repeats", min=1, max=10_000, metavar="N", help="Number of timed runs."),
 ]
 NoSubprocess = Annotated[
     bool,
-    typer.Option(
-        "--no-subprocess",
-        rich_help_panel=panels.MEASUREMENT,
-        help="Skip cold start and memory, which need new processes.",
+    panels.measurement(
+        "--no-subprocess", help="Skip cold start and memory, which need new processes."
     ),
 ]
 Plot = Annotated[
     Path | None,
-    typer.Option(
-        "--plot",
-        metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Write a PNG plot of latency over size.",
-        show_default=False,
-    ),
+    panels.input_output("--plot", metavar="FILE", help="Write a PNG plot of latency over size."),
 ]
 Scores = Annotated[
     list[Path] | None,
-    typer.Option(
+    panels.measurement(
         "--scores",
         metavar="FILE",
-        rich_help_panel=panels.MEASUREMENT,
         help="Add a plot of quality over cost: JSON printed by diffir evaluate --json.",
-        show_default=False,
     ),
 ]
 Compare = Annotated[
     Path | None,
-    typer.Option(
+    panels.input_output(
         "--compare",
         metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Compare with JSON of an earlier run. Exit code 1 if this run is worse.",
-        show_default=False,
     ),
 ]
 Tolerance = Annotated[
     float,
-    typer.Option(
+    panels.measurement(
         "--tolerance",
         min=0,
         metavar="N",
-        rich_help_panel=panels.MEASUREMENT,
         help="Relative increase of a figure that --compare allows.",
     ),
 ]

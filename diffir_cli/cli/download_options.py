@@ -15,74 +15,29 @@ from diffir_cli.options import Task
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="Names of weights in the registry.")
 ]
-OfTask = Annotated[
-    Task | None,
-    typer.Option(
-        "--task",
-        rich_help_panel=panels.WEIGHTS,
-        help="All weights of this task.",
-        show_default=False,
-    ),
-]
-All = Annotated[
-    bool, typer.Option("--all", rich_help_panel=panels.WEIGHTS, help="All weights of the registry.")
-]
-List = Annotated[
-    bool,
-    typer.Option(
-        "--list", rich_help_panel=panels.WEIGHTS, help="List all weights and their state."
-    ),
-]
-Verify = Annotated[
-    bool,
-    typer.Option(
-        "--verify", rich_help_panel=panels.WEIGHTS, help="Verify the hashes of installed weights."
-    ),
-]
-PrintUrls = Annotated[
-    bool,
-    typer.Option(
-        "--print-urls", rich_help_panel=panels.WEIGHTS, help="Only print the download links."
-    ),
-]
+OfTask = Annotated[Task | None, panels.weights("--task", help="All weights of this task.")]
+All = Annotated[bool, panels.weights("--all", help="All weights of the registry.")]
+List = Annotated[bool, panels.weights("--list", help="List all weights and their state.")]
+Verify = Annotated[bool, panels.weights("--verify", help="Verify the hashes of installed weights.")]
+PrintUrls = Annotated[bool, panels.weights("--print-urls", help="Only print the download links.")]
 Remove = Annotated[
-    bool,
-    typer.Option(
-        "--remove",
-        rich_help_panel=panels.WEIGHTS,
-        help="Delete the named weights from this machine.",
-    ),
+    bool, panels.weights("--remove", help="Delete the named weights from this machine.")
 ]
 From = Annotated[
     Path | None,
-    typer.Option(
-        "--from",
-        metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Install a checkpoint that you downloaded by hand.",
-        show_default=False,
+    panels.input_output(
+        "--from", metavar="FILE", help="Install a checkpoint that you downloaded by hand."
     ),
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="DIR",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Download to this folder instead of the cache.",
-        show_default=False,
+    panels.input_output(
+        "--output", "-o", metavar="DIR", help="Download to this folder instead of the cache."
     ),
 ]
 AcceptLicense = Annotated[
     list[str] | None,
-    typer.Option(
-        "--accept-license",
-        metavar="NAME",
-        rich_help_panel=panels.WEIGHTS,
-        help="Accept the licence of these weights.",
-        show_default=False,
-    ),
+    panels.weights("--accept-license", metavar="NAME", help="Accept the licence of these weights."),
 ]
 
 _ACTIONS = ("listing", "verify", "print_urls", "remove", "source")

@@ -15,89 +15,59 @@ from diffir_cli.options import Task
 
 Results = Annotated[
     Path | None,
-    typer.Argument(
-        metavar="RESULTS", help="Finished results (file or folder).", show_default=False
-    ),
+    typer.Argument(metavar="RESULTS", help="Finished results (file or folder)."),
 ]
 TaskName = Annotated[
     Task,
-    typer.Option(
+    panels.model(
         "--task",
-        rich_help_panel=panels.MODEL,
         help="Restoration task. Default: the task of --weights if given by name, else sr.",
         show_default=False,
     ),
 ]
-Truth = Annotated[
-    Path | None, typer.Argument(metavar="GT", help="Their ground truth.", show_default=False)
-]
+Truth = Annotated[Path | None, typer.Argument(metavar="GT", help="Their ground truth.")]
 Sharp = Annotated[
-    Path | None,
-    typer.Option(
-        "--gt",
-        metavar="DIR",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Ground-truth images.",
-        show_default=False,
-    ),
+    Path | None, panels.input_output("--gt", metavar="DIR", help="Ground-truth images.")
 ]
 Degraded = Annotated[
     Path | None,
-    typer.Option(
+    panels.input_output(
         "--lq",
         metavar="DIR",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Degraded images to restore, paired by name. Optional for sr (made by bicubic).",
-        show_default=False,
     ),
 ]
 Masks = Annotated[
     Path | None,
-    typer.Option(
-        "--mask",
-        metavar="DIR",
-        rich_help_panel=panels.INPAINTING,
-        help="Masks for inpainting: white = fill.",
-        show_default=False,
-    ),
+    panels.inpainting("--mask", metavar="DIR", help="Masks for inpainting: white = fill."),
 ]
 Protocol = Annotated[
     ProtocolName | None,
-    typer.Option(
-        "--protocol",
-        rich_help_panel=panels.MEASUREMENT,
-        help="Conventions of the metrics. Default: those of the task.",
-        show_default=False,
+    panels.measurement(
+        "--protocol", help="Conventions of the metrics. Default: those of the task."
     ),
 ]
 Baselines = Annotated[
     list[Baseline] | None,
-    typer.Option(
+    panels.measurement(
         "--baseline",
         metavar="|".join(Baseline),
-        rich_help_panel=panels.MEASUREMENT,
         help="Baseline to compare with. Repeatable. Default: depends on the task.",
-        show_default=False,
     ),
 ]
 Metrics = Annotated[
     list[Metric] | None,
-    typer.Option(
-        "--metric",
-        metavar="|".join(Metric),
-        rich_help_panel=panels.MEASUREMENT,
-        help="Additional metric, by torchmetrics. Repeatable.",
-        show_default=False,
+    panels.measurement(
+        "--metric", metavar="|".join(Metric), help="Additional metric, by torchmetrics. Repeatable."
     ),
 ]
 Align = Annotated[
     int,
-    typer.Option(
+    panels.measurement(
         "--align",
         metavar="PIXELS",
         min=0,
         max=16,
-        rich_help_panel=panels.MEASUREMENT,
         help="Measure PSNR and SSIM at the best shift of up to N pixels.",
     ),
 ]

@@ -34,7 +34,6 @@ def export(
             "-o",
             metavar="FILE",
             help="Output file (.onnx). Required.",
-            show_default=False,
         ),
     ] = None,
     input_size: Annotated[
@@ -43,7 +42,6 @@ def export(
             "--input-size",
             metavar="WxH",
             help="Width and height of the input in pixels. Default: 256x256.",
-            show_default=False,
         ),
     ] = None,
     dynamic: Annotated[
@@ -57,7 +55,6 @@ def export(
             min=18,
             max=23,
             help="Version of the ONNX operators. Default: torch's choice.",
-            show_default=False,
         ),
     ] = None,
     registry: options.Registry = None,

@@ -6,40 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from diffir_cli.cli import panels
 from diffir_cli.errors import InputError, UsageError
 
 ReportFile = Path | None
 CsvFile = Annotated[
-    ReportFile,
-    typer.Option(
-        "--csv",
-        metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Write the results as CSV.",
-        show_default=False,
-    ),
+    ReportFile, panels.input_output("--csv", metavar="FILE", help="Write the results as CSV.")
 ]
 MarkdownFile = Annotated[
     ReportFile,
-    typer.Option(
-        "--markdown",
-        metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Write the results as Markdown.",
-        show_default=False,
-    ),
+    panels.input_output("--markdown", metavar="FILE", help="Write the results as Markdown."),
 ]
 HtmlReport = Annotated[
     ReportFile,
-    typer.Option(
-        "--report",
-        metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Write an HTML page with before/after sliders.",
-        show_default=False,
+    panels.input_output(
+        "--report", metavar="FILE", help="Write an HTML page with before/after sliders."
     ),
 ]
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import typer
 
 INPUT_OUTPUT = "Input & output"
 WEIGHTS = "Weights"
@@ -14,6 +18,16 @@ SPEED = "Speed & memory"
 MANY = "Many machines"
 MESSAGES = "Messages"
 _ORDER = (INPUT_OUTPUT, WEIGHTS, MODEL, INPAINTING, RESULT, MEASUREMENT, SPEED, MANY, MESSAGES)
+
+
+def _option(panel: str) -> Callable[..., Any]:
+    """`typer.Option` for the options of a panel."""
+    return partial(typer.Option, rich_help_panel=panel)
+
+
+input_output, weights, model = _option(INPUT_OUTPUT), _option(WEIGHTS), _option(MODEL)
+inpainting, measurement, speed = _option(INPAINTING), _option(MEASUREMENT), _option(SPEED)
+
 _FEW = 10
 """Options, besides --help, up to which a command needs no panels."""
 

@@ -28,7 +28,6 @@ def train(
             "-o",
             metavar="DIR",
             help="Folder of the run. Default: runs/NAME.",
-            show_default=False,
         ),
     ] = None,
     registry: options.Registry = None,

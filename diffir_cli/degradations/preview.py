@@ -6,17 +6,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.degradations.averaged_frames import averaged_frames
-from diffir_cli.degradations.bicubic import bicubic_pair
-from diffir_cli.degradations.kinds import MaskKind, PreviewKind
+from diffir_cli.degradations.apply import degraded
+from diffir_cli.degradations.kinds import Degradation, MaskKind, PreviewKind
 from diffir_cli.degradations.masks import random_mask
 from diffir_cli.degradations.motion_blur import (
     Kernel,
     ShakeRanges,
     random_shake_kernel,
-    shake,
 )
-from diffir_cli.degradations.realworld import degrade, sharpen
+from diffir_cli.degradations.realworld import sharpen
 
 
 def contact_sheet(
@@ -56,22 +54,21 @@ def degraded_version(
     photo: NDArray[np.uint8], kind: PreviewKind, scale: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """A degraded version of a photo; kinds that shrink give (H/scale, W/scale, 3)."""
-    if kind is PreviewKind.BICUBIC:
-        return bicubic_pair(photo, scale)[0]
-    if kind is PreviewKind.REALWORLD:
-        return degrade(photo, scale, rng)
+    if kind.value in set(Degradation):
+        return degraded(photo, Degradation(kind.value), scale, rng)
     if kind is PreviewKind.SHARPEN:
         return sharpen(photo)
-    if kind is PreviewKind.SHAKE:
-        return shake(photo, rng)
-    if kind is PreviewKind.FRAMES:
-        return averaged_frames(photo, rng)
     if kind is PreviewKind.SHAKE_KERNELS:
         return _drawn(random_shake_kernel(rng, ShakeRanges()), photo)
-    mask = random_mask(
-        rng, photo.shape[0], photo.shape[1], MaskKind(kind.value.removeprefix("mask-"))
-    )
-    return photo * (1 - mask[:, :, None])
+    return photo * (1 - previewed_mask(photo, kind, rng))
+
+
+def previewed_mask(
+    photo: NDArray[np.uint8], kind: PreviewKind, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """A mask of a `mask-` kind for a photo, (H, W, 1): 1 in the holes, 0 elsewhere."""
+    height, width = photo.shape[:2]
+    return random_mask(rng, height, width, MaskKind(kind.value.removeprefix("mask-")))[:, :, None]
 
 
 def _drawn(kernel: Kernel, like: NDArray[np.uint8]) -> NDArray[np.uint8]:

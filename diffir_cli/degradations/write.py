@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.degradations.kinds import MaskKind, PreviewKind
-from diffir_cli.degradations.masks import random_mask
-from diffir_cli.degradations.preview import degraded_version
+from diffir_cli.degradations.kinds import PreviewKind
+from diffir_cli.degradations.preview import degraded_version, previewed_mask
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, read_picture, write_picture
 
@@ -61,9 +60,7 @@ def _partner(
     photo: NDArray[np.uint8], kind: PreviewKind, scale: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     if kind.value.startswith("mask-"):
-        height, width = photo.shape[:2]
-        mask = random_mask(rng, height, width, MaskKind(kind.value.removeprefix("mask-")))
-        return np.repeat(mask[:, :, None] * np.uint8(255), 3, axis=2)
+        return np.repeat(previewed_mask(photo, kind, rng) * np.uint8(255), 3, axis=2)
     if kind in _SHRINK:
         height, width = (side // scale * scale for side in photo.shape[:2])
         photo = np.ascontiguousarray(photo[:height, :width])

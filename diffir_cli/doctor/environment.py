@@ -136,29 +136,18 @@ def _variables() -> Found:
     return State.OK, ", ".join([*sorted(found), encoding])
 
 
-def _cache() -> Path:
-    from diffir_cli.util.folders import cache_folder
+def _own(name: str) -> Path:
+    """A folder of this program's own: cache, config or state."""
+    from diffir_cli.util import folders
 
-    return cache_folder()
-
-
-def _config() -> Path:
-    from diffir_cli.util.folders import config_folder
-
-    return config_folder()
-
-
-def _state() -> Path:
-    from diffir_cli.util.folders import state_folder
-
-    return state_folder()
+    return getattr(folders, f"{name}_folder")()
 
 
 _FOLDERS: dict[str, Callable[[], Path]] = {
-    "cache": _cache,
-    "weights": lambda: _cache() / "weights",
-    "config": _config,
-    "state": _state,
+    "cache": lambda: _own("cache"),
+    "weights": lambda: _own("cache") / "weights",
+    "config": lambda: _own("config"),
+    "state": lambda: _own("state"),
     "temporary": lambda: Path(tempfile.gettempdir()),
 }
 

@@ -36,7 +36,7 @@ def match_folders(first: Path, second: Path) -> Matched:
     """
     if first.is_file() and second.is_file():
         return Matched([(first, second)], [])
-    firsts, seconds = _files(first), _files(second)
+    firsts, seconds = files_of(first), files_of(second)
     by_stem(firsts)
     partners = by_stem(seconds)
     found = {partners[stem_of(path)]: path for path in firsts if stem_of(path) in partners}
@@ -64,7 +64,8 @@ def match_folders(first: Path, second: Path) -> Matched:
     return Matched(pairs, unmatched, alike)
 
 
-def _files(place: Path) -> list[Path]:
+def files_of(place: Path) -> list[Path]:
+    """A file alone, or the pictures of a folder."""
     return [place] if place.is_file() else list_pictures(place)
 
 

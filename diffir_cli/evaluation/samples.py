@@ -8,8 +8,7 @@ from pathlib import Path
 from diffir_cli.errors import InputError, UsageError
 from diffir_cli.evaluation.evaluate import Sample
 from diffir_cli.evaluation.kinds import ProtocolName
-from diffir_cli.evaluation.pairs import match_folders
-from diffir_cli.imaging import list_pictures
+from diffir_cli.evaluation.pairs import files_of, match_folders
 from diffir_cli.options import Task
 
 
@@ -51,7 +50,7 @@ def samples_to_restore(
     if mask is None and (task is Task.INPAINT or protocol is ProtocolName.INPAINT):
         raise _no_mask(gt)
     if lq is None:
-        return _with_masks(Samples([Sample(path) for path in _files(gt)], [], []), mask)
+        return _with_masks(Samples([Sample(path) for path in files_of(gt)], [], []), mask)
     matched = match_folders(lq, gt)
     samples = [Sample(gt=partner, lq=path) for path, partner in matched.pairs]
     return _with_masks(Samples(samples, matched.unmatched, matched.alike), mask)
@@ -97,7 +96,3 @@ def _no_mask(gt: Path) -> UsageError:
         "add --mask DIR, or make them: "
         f"diffir degrade '{gt.parent if gt.is_file() else gt}' --kind mask-wide -o masks",
     )
-
-
-def _files(place: Path) -> list[Path]:
-    return [place] if place.is_file() else list_pictures(place)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from diffir_cli.errors import CheckpointError
@@ -55,7 +55,7 @@ def config_type(name: str) -> type[ModelConfig]:
     Raises:
         ValueError: when there is no such family.
     """
-    kind: type[ModelConfig] = _imported(_entry(name).config)
+    kind: type[ModelConfig] = resolve_name(_entry(name).config)
     return kind
 
 
@@ -76,7 +76,7 @@ def _entry(name: str) -> FamilyEntry:
 
 def find_family(name: str) -> ModelFamily:
     """The family of a name that is known."""
-    family: ModelFamily = _imported(FAMILIES[name].family)
+    family: ModelFamily = resolve_name(FAMILIES[name].family)
     return family
 
 
@@ -95,8 +95,3 @@ def recognise(names: Sequence[str], path: Path) -> tuple[ModelFamily, str]:
         f"{path} has weights of an unknown network",
         f"known families are {', '.join(FAMILIES)}",
     )
-
-
-def _imported(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)

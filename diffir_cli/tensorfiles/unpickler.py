@@ -180,20 +180,12 @@ class InertUnpickler(pickle._Unpickler):
         self.append(self._build(klass, tuple(args)))
 
 
-for _opcode, _name in (
-    (pickle.SETITEM, "load_setitem"),
-    (pickle.SETITEMS, "load_setitems"),
-    (pickle.DICT, "load_dict"),
-    (pickle.APPEND, "load_append"),
-    (pickle.APPENDS, "load_appends"),
-    (pickle.ADDITEMS, "load_additems"),
-    (pickle.FROZENSET, "load_frozenset"),
-    (pickle.BUILD, "load_build"),
-    (pickle.REDUCE, "load_reduce"),
-    (pickle.NEWOBJ, "load_newobj"),
-    (pickle.NEWOBJ_EX, "load_newobj_ex"),
+for _name in (
+    *("SETITEM", "SETITEMS", "DICT", "APPEND", "APPENDS", "ADDITEMS", "FROZENSET"),
+    *("BUILD", "REDUCE", "NEWOBJ", "NEWOBJ_EX"),
 ):
-    InertUnpickler.dispatch[_opcode[0]] = getattr(InertUnpickler, _name)
+    _opcode = getattr(pickle, _name)[0]
+    InertUnpickler.dispatch[_opcode] = getattr(InertUnpickler, f"load_{_name.lower()}")
 
 
 def load_inert(file: IO[bytes], **settings: Any) -> Any:

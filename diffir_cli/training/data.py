@@ -23,16 +23,9 @@ from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
 from diffir_cli.training.recipe import Recipe
-from diffir_cli.training.sources import (
-    Crop,
-    GeneratedPairs,
-    Pair,
-    PairSource,
-    Source,
-    StoredPairs,
-    Windows,
-)
+from diffir_cli.training.sources import Crop, GeneratedPairs, Pair, PairSource, Source, StoredPairs
 from diffir_cli.training.trainable import Batch, Prior
+from diffir_cli.training.windows import Windows
 from diffir_cli.util.names import by_stem, stem_of
 
 _log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from diffir_cli.training.parallel import World
@@ -41,7 +41,7 @@ def family_faults(recipe: Recipe) -> Iterator[str]:
     if recipe.family not in TRAINING:
         yield f"family must be one of {', '.join(TRAINING)}, not {recipe.family!r}"
         return
-    faults: Callable[[Recipe], Iterator[str]] = _imported(TRAINING[recipe.family].faults)
+    faults: Callable[[Recipe], Iterator[str]] = resolve_name(TRAINING[recipe.family].faults)
     yield from faults(recipe)
 
 
@@ -52,10 +52,5 @@ def build_trainable(recipe: Recipe, world: World) -> Trainable:
         CheckpointError: when a file that the recipe names does not fit.
         RecipeError: when nothing of such a file fits.
     """
-    trainable: Trainable = _imported(TRAINING[recipe.family].trainable)(recipe, world)
+    trainable: Trainable = resolve_name(TRAINING[recipe.family].trainable)(recipe, world)
     return trainable
-
-
-def _imported(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(import_module(module), name)

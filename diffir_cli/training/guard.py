@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+from diffir_cli.training.kinds import PixelLoss
 from diffir_cli.training.losses import typical_error
-from diffir_cli.training.recipe import PixelLoss
 
 _SMOOTHED_OVER = 8
 """Iterations whose mean is judged, so that one hard batch is no collapse."""

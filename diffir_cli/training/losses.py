@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffir_cli.training.recipe import LossRecipe, PixelLoss
+from diffir_cli.training.kinds import PixelLoss
+from diffir_cli.training.recipe import LossRecipe
 from diffir_cli.training.trainable import Batch
 
 

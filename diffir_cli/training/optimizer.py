@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from diffir_cli.training.recipe import OptimizerKind, OptimizerRecipe
+from diffir_cli.training.kinds import OptimizerKind
+from diffir_cli.training.recipe import OptimizerRecipe
 
 
 def build_optimizer(

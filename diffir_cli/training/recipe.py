@@ -2,83 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from diffir_cli.degradations.kinds import Degradation, MaskKind
 from diffir_cli.models.families import DEFAULT_FAMILY, config_of
 from diffir_cli.options import Precision
-from diffir_cli.util.tables import plain
-
-
-class LearningRate(StrEnum):
-    """How the learning rate falls."""
-
-    COSINE = "cosine"
-    STEP = "step"
-    CYCLES = "cycles"
-    """Cosines one after the other, each from `lr`."""
-
-
-class Discriminator(StrEnum):
-    """Who judges the images of the third stage."""
-
-    NONE = "none"
-    """Nobody: only the perceptual loss is new."""
-    UNET = "unet"
-    """Every pixel, spectrally normalised (sr, realsr)."""
-    PATCH = "patch"
-    """Overlapping patches (inpaint)."""
-
-
-class PixelLoss(StrEnum):
-    """How far HQ is from GT."""
-
-    L1 = "l1"
-    """Mean |GT − HQ| (Eq. 9)."""
-    L2 = "l2"
-    """Mean (GT − HQ)²: what PSNR is made of."""
-    PSNR = "psnr"
-    """(50 dB − PSNR) / 100 of each crop: crops that can be restored count as much as those that
-    hardly can, where a mean of differences is all about the second."""
-
-
-class IPRLoss(StrEnum):
-    """How far Ẑ is from Z."""
-
-    L1 = "l1"
-    """Mean |Ẑ − Z| (Eq. 13)."""
-    L2 = "l2"
-    """Mean (Ẑ − Z)² (Eq. 14)."""
-    KL = "kl"
-    """Divergence of their softmax (Eq. 15)."""
-
-
-class Optimization(StrEnum):
-    """What stage 2 trains together."""
-
-    JOINT = "joint"
-    """All T steps, then the DIRformer, in one graph (Alg. 1; Table 4, V3)."""
-    TRADITIONAL = "traditional"
-    """The denoiser and CPEN_S2 at one random step; the DIRformer rests (Table 4, V2)."""
-
-
-class Augment(StrEnum):
-    """In which orientations crops are seen."""
-
-    ALL = "all"
-    """Flipped and turned by right angles, all eight."""
-    FLIP = "flip"
-    """Mirrored left to right half of the time."""
-    NONE = "none"
-    """As they are."""
+from diffir_cli.training.kinds import (
+    Augment,
+    Discriminator,
+    IPRLoss,
+    LearningRate,
+    Optimization,
+    OptimizerKind,
+    PixelLoss,
+)
+from diffir_cli.util.tables import Table
 
 
 @dataclass(frozen=True)
-class DataRecipe:
+class DataRecipe(Table):
     """Which photos, and how they are cut."""
 
     train: tuple[str, ...] = ()
@@ -130,16 +74,8 @@ class DataRecipe:
         return [(0.0, self.patch, self.batch), *(row for row in rows if row[0] < 1)]
 
 
-class OptimizerKind(StrEnum):
-    """How gradients become updates."""
-
-    ADAM = "adam"
-    MUON = "muon"
-    """Muon for the matrices inside the network, Adam for everything else."""
-
-
 @dataclass(frozen=True)
-class OptimizerRecipe:
+class OptimizerRecipe(Table):
     """The optimizer and its learning rate."""
 
     kind: OptimizerKind = OptimizerKind.ADAM
@@ -169,7 +105,7 @@ class OptimizerRecipe:
 
 
 @dataclass(frozen=True)
-class LossRecipe:
+class LossRecipe(Table):
     """L_all = L_rec + weight · L_diff."""
 
     pixel: PixelLoss = PixelLoss.L1
@@ -196,7 +132,7 @@ class LossRecipe:
 
 
 @dataclass(frozen=True)
-class AdversarialRecipe:
+class AdversarialRecipe(Table):
     """The discriminator of the third stage."""
 
     discriminator: Discriminator = Discriminator.NONE
@@ -218,7 +154,7 @@ class AdversarialRecipe:
 
 
 @dataclass(frozen=True)
-class PerceptualRecipe:
+class PerceptualRecipe(Table):
     """The perceptual loss of the third stage."""
 
     weights: str = ""
@@ -228,7 +164,7 @@ class PerceptualRecipe:
 
 
 @dataclass(frozen=True)
-class DistillRecipe:
+class DistillRecipe(Table):
     """Another network whose results are learned from beside the truth."""
 
     weights: str = ""
@@ -237,7 +173,7 @@ class DistillRecipe:
 
 
 @dataclass(frozen=True)
-class ValidationRecipe:
+class ValidationRecipe(Table):
     """How good the averaged weights are, every now and then."""
 
     gt: str = ""
@@ -253,7 +189,7 @@ class ValidationRecipe:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Table):
     """One training run."""
 
     name: str = ""
@@ -303,20 +239,6 @@ class Recipe:
     """Iterations between two saved states."""
     log_every: int = 50
     """Iterations between two rows of the log."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as values that JSON can hold."""
-        values: dict[str, Any] = {}
-        for entry in dataclasses.fields(self):
-            value = getattr(self, entry.name)
-            if entry.name == "model":
-                values[entry.name] = value.to_dict()
-            elif dataclasses.is_dataclass(value):
-                inner = dataclasses.fields(value)
-                values[entry.name] = {part.name: plain(getattr(value, part.name)) for part in inner}
-            else:
-                values[entry.name] = plain(value)
-        return values
 
 
 _FIRST_EMPTY = {

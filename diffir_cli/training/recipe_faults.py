@@ -9,7 +9,8 @@ from typing import Any
 from diffir_cli.degradations.kinds import Degradation, MaskKind
 from diffir_cli.options import Precision
 from diffir_cli.training.families import family_faults
-from diffir_cli.training.recipe import LearningRate, LossRecipe, OptimizerRecipe, Recipe
+from diffir_cli.training.kinds import LearningRate
+from diffir_cli.training.recipe import LossRecipe, OptimizerRecipe, Recipe
 
 
 def recipe_faults(recipe: Recipe) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from diffir_cli.training.recipe import LearningRate, OptimizerRecipe
+from diffir_cli.training.kinds import LearningRate
+from diffir_cli.training.recipe import OptimizerRecipe
 
 
 def learning_rate(recipe: OptimizerRecipe, iteration: int, share: float, iterations: int) -> float:

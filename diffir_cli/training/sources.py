@@ -1,4 +1,4 @@
-"""Where crops come from: photos degraded anew, real pairs, windows with a prior."""
+"""Where crops come from: photos degraded anew, or pairs that are stored."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from diffir_cli.degradations.apply import degraded
 from diffir_cli.degradations.averaged_frames import sharp_frame
@@ -17,8 +15,7 @@ from diffir_cli.degradations.kinds import Degradation, MaskKind
 from diffir_cli.degradations.realworld import sharpen
 from diffir_cli.errors import InputError
 from diffir_cli.evaluation.metrics import psnr
-from diffir_cli.training.recipe import Augment
-from diffir_cli.training.trainable import Prior
+from diffir_cli.training.kinds import Augment
 
 _log = logging.getLogger(__name__)
 
@@ -114,13 +111,13 @@ class StoredPairs:
     def crop(self, rng: np.random.Generator, patch: int) -> Crop:
         """The same place of both halves of a pair."""
         number = self.photos.choose(rng)
-        turned = _orientation(rng, self.augment)
+        turned = orientation(rng, self.augment)
         lq, gt = self.pairs[number]
         top, left = self._corner(lq, rng, patch)
-        inside = _cut(lq, top, left, patch, turned)
+        inside = cut(lq, top, left, patch, turned)
         place = (top * self.scale, left * self.scale, patch * self.scale, turned)
-        truth = _cut(gt, *place)
-        soft = _cut(self.soft[number], *place) if self.soft else None
+        truth = cut(gt, *place)
+        soft = cut(self.soft[number], *place) if self.soft else None
         if self.sharpened:
             return Crop(inside, sharpen(truth), truth, soft)
         return Crop(inside, truth, soft=soft)
@@ -133,7 +130,7 @@ class StoredPairs:
         """
         for _ in range(_TRIES):
             pair = self.pairs[self.photos.choose(rng)]
-            turned = _orientation(rng, self.augment)
+            turned = orientation(rng, self.augment)
             found = [self._place(pair, rng, side, turned) for _ in range(self.per_picture)]
             if not self.below or all(psnr(lq, gt) < self.below for lq, gt in found):
                 return found, _turned(pair[0], turned)
@@ -148,8 +145,8 @@ class StoredPairs:
         """The same place of both halves of a pair."""
         (lq, gt), scale = pair, self.scale
         top, left = self._corner(lq, rng, side)
-        inside = _cut(lq, top, left, side, turned)
-        return inside, _cut(gt, top * scale, left * scale, side * scale, turned)
+        inside = cut(lq, top, left, side, turned)
+        return inside, cut(gt, top * scale, left * scale, side * scale, turned)
 
     @staticmethod
     def _corner(lq: NDArray[np.uint8], rng: np.random.Generator, side: int) -> tuple[int, int]:
@@ -231,64 +228,10 @@ class GeneratedPairs:
         self, photo: NDArray[np.uint8], rng: np.random.Generator, height: int, width: int
     ) -> NDArray[np.uint8]:
         """A part of a photo, or what a frame would show of it."""
-        part = _turned(_part(photo, rng, height, width), _orientation(rng, self.augment))
+        part = _turned(_part(photo, rng, height, width), orientation(rng, self.augment))
         return sharp_frame(part, rng) if self.kind is Degradation.FRAMES else part
 
 
-class Windows:
-    """Crops of windows that have been degraded and deconvolved, each made when first asked for.
-
-    To find the kernel of a window takes seconds, so that each is seen many times, and those of one
-    picture are made together.
-
-    Args:
-        source: Where windows come from.
-        count: How many there are.
-        side: Their side in LQ pixels.
-        augment: In which orientations crops are seen.
-        seed: Where a window's randomness comes from, beside the number of its picture. Two sources
-            with the same seed would choose the same photos.
-        prior: What the network reads behind RGB.
-    """
-
-    def __init__(
-        self,
-        source: PairSource,
-        count: int,
-        side: int,
-        augment: Augment,
-        seed: Sequence[int],
-        prior: Prior,
-    ) -> None:
-        self.source, self.count, self.side = source, count, side
-        self.augment, self.seed, self.prior = augment, seed, prior
-        self.made: dict[int, Pair] = {}
-
-    def crop(self, rng: np.random.Generator, patch: int) -> Crop:
-        """A part of one of the windows."""
-        number = int(rng.integers(self.count))
-        if number not in self.made:
-            picture, among = divmod(number, self.source.per_picture)
-            first = number - among
-            self.made |= dict(enumerate(self.windows(picture), first))
-        lq, gt = self.made[number]
-        top, left = (int(rng.integers(self.side - patch + 1)) for _ in range(2))
-        turned = _orientation(rng, self.augment)
-        return Crop(_cut(lq, top, left, patch, turned), _cut(gt, top, left, patch, turned))
-
-    def windows(self, picture: int) -> list[Pair]:
-        """The windows of a picture with their priors behind them, and their truths."""
-        rng = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
-        pairs, whole = self.source.windows(rng, self.side)
-        priors = self.prior.of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
-        return [
-            (np.concatenate([lq, _levels(prior)], axis=2), np.ascontiguousarray(gt))
-            for (lq, gt), prior in zip(pairs, priors, strict=True)
-        ]
-
-
-_WINDOW_STREAM = 87, 105
-"""Keeps the random numbers of windows apart from those of crops."""
 _MARGIN = 24
 """Pixels around a crop that blur may carry into it."""
 _PICTURE = 1280
@@ -299,7 +242,7 @@ _TRIES = 100
 """Pairs that are looked at for windows that are degraded enough."""
 
 
-def _orientation(rng: np.random.Generator, augment: Augment) -> tuple[int, bool]:
+def orientation(rng: np.random.Generator, augment: Augment) -> tuple[int, bool]:
     """Quarter turns, and whether to flip."""
     if augment is Augment.NONE:
         return 0, False
@@ -316,9 +259,10 @@ def _part(
     return photo[top : top + height, left : left + width]
 
 
-def _cut(
+def cut(
     image: NDArray[np.uint8], top: int, left: int, side: int, turned: tuple[int, bool]
 ) -> NDArray[np.uint8]:
+    """A square of an image in an orientation."""
     return _turned(image[top : top + side, left : left + side], turned)
 
 
@@ -326,13 +270,3 @@ def _turned(image: NDArray[np.uint8], turned: tuple[int, bool]) -> NDArray[np.ui
     quarters, flipped = turned
     image = np.rot90(image, quarters)
     return np.ascontiguousarray(image[:, ::-1] if flipped else image)
-
-
-def _planes(image: NDArray[np.uint8]) -> Tensor:
-    """(3, H, W) in [0, 1]."""
-    return torch.tensor(image).permute(2, 0, 1) / 255
-
-
-def _levels(planes: Tensor) -> NDArray[np.uint8]:
-    """(H, W, 3) in 0–255."""
-    return np.asarray((planes * 255).round().byte().permute(1, 2, 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import torch
 
 from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
 from diffir_cli.training.recipe import Recipe, digest
-from diffir_cli.util.files import whole_file
+from diffir_cli.util.files import file_sha256, whole_file
 from diffir_cli.util.out_of_memory import is_out_of_memory
 
 
@@ -105,11 +104,7 @@ def _grown(known: str | None, wanted: str, usual: str) -> bool:
 
 def identity(recipe: Recipe) -> dict[str, str]:
     """What a state must share with a recipe and its files to be continued by them."""
-    named = {name: _hash(getattr(recipe, name)) for name in ("init", "start", "autoencoder")}
-    named["distill.weights"] = _hash(recipe.distill.weights)
-    return {**digest(recipe), **named}
-
-
-def _hash(path: str) -> str:
-    """sha256 of a file, or nothing for no file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+    paths = {name: getattr(recipe, name) for name in ("init", "start", "autoencoder")}
+    paths["distill.weights"] = recipe.distill.weights
+    hashes = {name: file_sha256(Path(path)) if path else "" for name, path in paths.items()}
+    return {**digest(recipe), **hashes}

@@ -64,6 +64,8 @@ def parse_table(
 
 def plain(value: Any) -> Any:
     """A field's value as something that TOML and JSON can hold."""
+    if isinstance(value, Table):
+        return value.to_dict()
     if isinstance(value, StrEnum):
         return value.value
     return list(value) if isinstance(value, tuple) else value

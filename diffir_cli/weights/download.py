@@ -216,7 +216,7 @@ def _named(spec: WeightSpec, part: Part, path: Path) -> Path:
         ChecksumError: when its hash is not the promised one.
         CheckpointError: when nothing is promised and it does not hold the network.
     """
-    sha256, promised = part.sha256(), promised_sha256(spec)
+    sha256, promised = weights_sha256(part.path), promised_sha256(spec)
     if promised is None:
         _trust(spec, part.path, sha256)
     elif sha256 != promised:

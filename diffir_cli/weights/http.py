@@ -20,7 +20,7 @@ from pathlib import Path
 import requests
 
 from diffir_cli.errors import WeightsError
-from diffir_cli.util.files import file_sha256, write_atomically
+from diffir_cli.util.files import write_atomically
 from diffir_cli.version import __version__
 from diffir_cli.weights.transfer import DownloadRefused, Lost, RetryPolicy, Stream, printable
 
@@ -78,10 +78,6 @@ class Part:
         """It has become a file."""
         self._note_path.unlink(missing_ok=True)
 
-    def sha256(self) -> str:
-        """Hash of what there is."""
-        return file_sha256(self.path)
-
 
 def fetch(
     url: str,
@@ -89,7 +85,6 @@ def fetch(
     size: int,
     retry: RetryPolicy,
     notify: Callable[[int, int], None],
-    sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Bring a file whole into its part.
 
@@ -99,7 +94,6 @@ def fetch(
         size: Bytes that it must have; 0 where they are not known.
         retry: When to give up.
         notify: Called with the bytes that are there and those of the whole, 0 where not known.
-        sleep: For tests.
 
     Returns:
         Whether its length was known, so that nothing can be missing at its end.
@@ -121,7 +115,7 @@ def fetch(
             pause = max(lost.wait, retry.pause * 2 ** (failures - 1))
             if pause >= _LONG:
                 _log.warning("%s: trying again in %.0f seconds", lost, pause)
-            sleep(pause)
+            time.sleep(pause)
     raise DownloadRefused(f"the connection was lost {most} times")
 
 

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffir_cli.training.diffir.discriminator import PatchDiscriminator, UNetDiscriminator
+from diffir_cli.training.kinds import Discriminator
 from diffir_cli.training.parallel import World
-from diffir_cli.training.recipe import AdversarialRecipe, Discriminator
+from diffir_cli.training.recipe import AdversarialRecipe
 from diffir_cli.training.trainable import Batch
 
 

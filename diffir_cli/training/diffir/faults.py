@@ -7,12 +7,11 @@ from pathlib import Path
 
 from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.models.diffir.config import SMALLEST_WINDOW
+from diffir_cli.training.kinds import Discriminator, Optimization
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
     DataRecipe,
-    Discriminator,
     LossRecipe,
-    Optimization,
     PerceptualRecipe,
     Recipe,
 )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffir_cli.models.diffir.networks import DIRformer
-from diffir_cli.training.recipe import IPRLoss
+from diffir_cli.training.kinds import IPRLoss
 
 
 def restore_batch(dirformer: DIRformer, lq: Tensor, ipr: Tensor, bf16: bool) -> Tensor:

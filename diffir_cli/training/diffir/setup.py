@@ -19,7 +19,8 @@ from diffir_cli.models.diffir.checkpoint import (
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.diffir.initial import initialise, initialise_cpen
-from diffir_cli.training.recipe import Optimization, Recipe
+from diffir_cli.training.kinds import Optimization
+from diffir_cli.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from torch import Tensor
 from diffir_cli.models.diffir.config import Prediction
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.diffir.losses import ipr_loss, restore_batch
+from diffir_cli.training.kinds import Optimization
 from diffir_cli.training.losses import image_losses
-from diffir_cli.training.recipe import LossRecipe, Optimization
+from diffir_cli.training.recipe import LossRecipe
 from diffir_cli.training.trainable import Batch, Noise
 
 Critic = Callable[[Tensor, Batch], dict[str, Tensor]]

@@ -14,9 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from diffir_cli.training.diffir.adversary import Adversary
+from diffir_cli.training.kinds import Discriminator
 from diffir_cli.training.parallel import World
 from diffir_cli.training.perceptual import PerceptualLoss
-from diffir_cli.training.recipe import Discriminator, Recipe
+from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.trainable import Batch
 
 _log = logging.getLogger(__name__)

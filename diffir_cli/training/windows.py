@@ -1,0 +1,80 @@
+"""Crops for networks that read a deconvolution prior: parts of windows that are made once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffir_cli.training.kinds import Augment
+from diffir_cli.training.sources import Crop, Pair, PairSource, cut, orientation
+from diffir_cli.training.trainable import Prior
+
+
+class Windows:
+    """Crops of windows that have been degraded and deconvolved, each made when first asked for.
+
+    To find the kernel of a window takes seconds, so that each is seen many times, and those of one
+    picture are made together.
+
+    Args:
+        source: Where windows come from.
+        count: How many there are.
+        side: Their side in LQ pixels.
+        augment: In which orientations crops are seen.
+        seed: Where a window's randomness comes from, beside the number of its picture. Two sources
+            with the same seed would choose the same photos.
+        prior: What the network reads behind RGB.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        count: int,
+        side: int,
+        augment: Augment,
+        seed: Sequence[int],
+        prior: Prior,
+    ) -> None:
+        self.source, self.count, self.side = source, count, side
+        self.augment, self.seed, self.prior = augment, seed, prior
+        self.made: dict[int, Pair] = {}
+
+    def crop(self, rng: np.random.Generator, patch: int) -> Crop:
+        """A part of one of the windows."""
+        number = int(rng.integers(self.count))
+        if number not in self.made:
+            picture, among = divmod(number, self.source.per_picture)
+            first = number - among
+            self.made |= dict(enumerate(self.windows(picture), first))
+        lq, gt = self.made[number]
+        top, left = (int(rng.integers(self.side - patch + 1)) for _ in range(2))
+        turned = orientation(rng, self.augment)
+        return Crop(cut(lq, top, left, patch, turned), cut(gt, top, left, patch, turned))
+
+    def windows(self, picture: int) -> list[Pair]:
+        """The windows of a picture with their priors behind them, and their truths."""
+        rng = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
+        pairs, whole = self.source.windows(rng, self.side)
+        priors = self.prior.of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
+        return [
+            (np.concatenate([lq, _levels(prior)], axis=2), np.ascontiguousarray(gt))
+            for (lq, gt), prior in zip(pairs, priors, strict=True)
+        ]
+
+
+_WINDOW_STREAM = 87, 105
+"""Keeps the random numbers of windows apart from those of crops."""
+
+
+def _planes(image: NDArray[np.uint8]) -> Tensor:
+    """(3, H, W) in [0, 1]."""
+    return torch.tensor(image).permute(2, 0, 1) / 255
+
+
+def _levels(planes: Tensor) -> NDArray[np.uint8]:
+    """(H, W, 3) in 0–255."""
+    return np.asarray((planes * 255).round().byte().permute(1, 2, 0))
