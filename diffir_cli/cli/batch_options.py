@@ -21,167 +21,143 @@ Inputs = Annotated[
 ]
 Folder = Annotated[
     str | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="DIR",
-        rich_help_panel=panels.INPUT_OUTPUT,
-        help="Output folder, or a URI such as s3://bucket/folder.",
-        show_default=False,
+    panels.input_output(
+        "--output", "-o", metavar="DIR", help="Output folder, or a URI such as s3://bucket/folder."
     ),
 ]
 InPlace = Annotated[
     bool,
-    typer.Option(
+    panels.input_output(
         "--in-place",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Replace each image with its result (instead of -o).",
     ),
 ]
 Recursive = Annotated[
     bool,
-    typer.Option(
+    panels.input_output(
         "--recursive",
         "-r",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Include subfolders. The output keeps the folder structure.",
     ),
 ]
 Name = Annotated[
     str,
-    typer.Option(
+    panels.input_output(
         "--name",
         metavar="TEMPLATE",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Output names. Fields: {stem}, {ext}, {parent}, {index}, {reldir}, {task}, {scale}, "
         "{weights}.",
     ),
 ]
 Suffix = Annotated[
     str,
-    typer.Option(
+    panels.input_output(
         "--suffix",
         metavar="TEXT",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Text to append to the output names, such as _x4.",
         show_default=False,
     ),
 ]
 Masks = Annotated[
     str | None,
-    typer.Option(
+    panels.inpainting(
         "--mask",
         metavar="FILE|DIR",
-        rich_help_panel=panels.INPAINTING,
         help="Masks for inpainting: one file for all, or a folder with a mask per image, by name.",
-        show_default=False,
     ),
 ]
 OnExistOption = Annotated[
     OnExist,
-    typer.Option(
+    panels.input_output(
         "--on-exist",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="What to do if an output file exists and no earlier run has made it.",
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", rich_help_panel=panels.MESSAGES, help="Print the plan, do nothing."),
+    panels.messages("--dry-run", help="Print the plan, do nothing."),
 ]
 SkipExisting = Annotated[
     bool,
-    typer.Option(
+    panels.input_output(
         "--skip-existing",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Skip images whose output file exists: the same as --on-exist skip.",
     ),
 ]
 NoProgress = Annotated[
     bool,
-    typer.Option(
+    panels.messages(
         "--no-progress",
-        rich_help_panel=panels.MESSAGES,
         help="Print a line per image instead of a progress bar.",
     ),
 ]
 FailFast = Annotated[
     bool,
-    typer.Option(
-        "--fail-fast", rich_help_panel=panels.INPUT_OUTPUT, help="Stop at the first failure."
-    ),
+    panels.input_output("--fail-fast", help="Stop at the first failure."),
 ]
 Jobs = Annotated[
     int,
-    typer.Option(
+    panels.speed(
         "--jobs",
         "-j",
         min=1,
         max=64,
         metavar="N",
-        rich_help_panel=panels.SPEED,
         help="Number of reader threads, and of writer threads.",
     ),
 ]
 Workers = Annotated[
     int,
-    typer.Option(
+    panels.speed(
         "--workers",
         min=1,
         max=256,
         metavar="N",
-        rich_help_panel=panels.SPEED,
         help="Number of processes, each with --threads threads.",
     ),
 ]
 Shard = Annotated[
     str,
-    typer.Option(
+    panels.many(
         "--shard",
         metavar="K/N",
-        rich_help_panel=panels.MANY,
         help="Process only part K of N, to share the work between N machines.",
         show_default=False,
     ),
 ]
 Ray = Annotated[
     str,
-    typer.Option(
+    panels.many(
         "--ray",
         metavar="auto|ADDRESS",
-        rich_help_panel=panels.MANY,
         help="Run on a Ray cluster. Its machines must see the same files.",
         show_default=False,
     ),
 ]
 RayWorkers = Annotated[
     int,
-    typer.Option(
+    panels.many(
         "--ray-workers",
         min=0,
         metavar="N",
-        rich_help_panel=panels.MANY,
         help="Number of workers on the cluster. 0: as many as fit.",
     ),
 ]
 GpusPerWorker = Annotated[
     float,
-    typer.Option(
+    panels.many(
         "--gpus-per-worker",
         min=0,
         metavar="N",
-        rich_help_panel=panels.MANY,
         help="GPUs per worker. 0: CPU only.",
     ),
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(
+    panels.input_output(
         "--report",
         metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Write an HTML page with before/after sliders, failures and times.",
-        show_default=False,
     ),
 ]
 

@@ -45,24 +45,21 @@ def _check_engine(value: Engine) -> Engine:
 
 TaskName = Annotated[
     Task,
-    typer.Option(
+    panels.model(
         "--task",
         case_sensitive=False,
         help="Restoration task. Default: the task of --weights if given by name, else realsr.",
-        rich_help_panel=panels.MODEL,
         show_default=False,
     ),
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(
+    panels.model(
         "--weights",
         "-w",
         metavar="NAME|FILE",
         help="Weights: a name from the registry or a file. Default: the embedded ones of the task.",
-        rich_help_panel=panels.MODEL,
         autocompletion=_names_of_weights,
-        show_default=False,
     ),
 ]
 WeightsArgument = Annotated[
@@ -80,51 +77,45 @@ OldTarget = Annotated[
 ]
 Scale = Annotated[
     int | None,
-    typer.Option(
+    panels.model(
         "--scale",
         "-s",
         metavar="N",
         min=1,
         max=4,
         help="Scale of the network, not of the result: 1, 2 or 4.",
-        rich_help_panel=panels.MODEL,
-        show_default=False,
     ),
 ]
 Registry = Annotated[
     Path | None,
-    typer.Option(
+    panels.model(
         "--registry",
         metavar="FILE",
         envvar="DIFFIR_REGISTRY",
         help="Your own weights registry, in the format of weights.toml.",
-        rich_help_panel=panels.MODEL,
-        show_default=False,
     ),
 ]
 Offline = Annotated[
     bool,
-    typer.Option(
+    panels.model(
         "--offline",
         help="Download nothing: use only what is on this machine.",
-        rich_help_panel=panels.MODEL,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option(
+    panels.speed(
         "--device",
         "-d",
         metavar="DEVICE",
         envvar="DIFFIR_DEVICE",
         callback=_check_device,
         help="Device: auto, cpu, cuda, cuda:N, xpu or mps.",
-        rich_help_panel=panels.SPEED,
     ),
 ]
 Devices = Annotated[
     str,
-    typer.Option(
+    panels.speed(
         "--device",
         "-d",
         metavar="DEVICE",
@@ -132,89 +123,75 @@ Devices = Annotated[
         callback=_check_devices,
         help="Device: auto, cpu, cuda, cuda:N, xpu or mps. Several, separated by commas, share "
         "the work.",
-        rich_help_panel=panels.SPEED,
     ),
 ]
 PrecisionName = Annotated[
     Precision,
-    typer.Option(
+    panels.speed(
         "--precision",
         help="Number format. auto: bf16 where the hardware supports it, else fp32.",
-        rich_help_panel=panels.SPEED,
     ),
 ]
 EngineName = Annotated[
     Engine,
-    typer.Option(
+    panels.speed(
         "--engine",
         callback=_check_engine,
         help="streaming: in strips, less memory. reference: the plain network. openvino: for "
         "Intel GPUs (-d xpu) and small images. Same result.",
-        rich_help_panel=panels.SPEED,
     ),
 ]
 MaxMemory = Annotated[
     str,
-    typer.Option(
+    panels.speed(
         "--max-memory",
         metavar="SIZE",
         help="Memory limit, such as 4G. Default: most of the free memory.",
-        rich_help_panel=panels.SPEED,
         show_default=False,
     ),
 ]
 Tile = Annotated[
     str,
-    typer.Option(
+    panels.speed(
         "--tile",
         "-t",
         metavar="auto|off|N",
         help="Tile size in input pixels. auto: tiles only if the whole image does not fit.",
-        rich_help_panel=panels.SPEED,
     ),
 ]
 TileOverlap = Annotated[
     int,
-    typer.Option(
+    panels.speed(
         "--tile-overlap",
         metavar="N",
         min=0,
         max=1024,
         help="Overlap of tiles in input pixels.",
-        rich_help_panel=panels.SPEED,
     ),
 ]
 ColorFixName = Annotated[
     ColorFix,
-    typer.Option(
+    panels.model(
         "--color-fix",
         help="Colours of the result: the input's by wavelet or adain, or none. auto fixes them "
         "for models that shift colours.",
-        rich_help_panel=panels.MODEL,
     ),
 ]
 Seed = Annotated[
     int,
-    typer.Option(
+    panels.model(
         "--seed",
         metavar="N",
         min=0,
         max=2**63 - 1,
         help="Random seed. The same seed gives the same result.",
-        rich_help_panel=panels.MODEL,
     ),
 ]
 Threads = Annotated[
     int | None,
     # Beyond that torch crashes where it cannot start so many.
-    typer.Option(
-        "--threads",
-        metavar="N",
-        min=1,
-        max=1024,
-        help="Number of CPU threads. Default: all.",
-        rich_help_panel=panels.SPEED,
-        show_default=False,
+    panels.speed(
+        "--threads", metavar="N", min=1, max=1024, help="Number of CPU threads. Default: all."
     ),
 ]
 Settings = Annotated[
@@ -228,23 +205,31 @@ Settings = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option(
-        "--overwrite", help="Replace existing files.", rich_help_panel=panels.INPUT_OUTPUT
+    panels.input_output(
+        "--overwrite",
+        help="Replace existing files.",
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option(
+    panels.messages(
         "--json",
         help="Print JSON to stdout: one object, or one line per item.",
-        rich_help_panel=panels.MESSAGES,
     ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Only print errors.", rich_help_panel=panels.MESSAGES),
+    panels.messages(
+        "--quiet",
+        "-q",
+        help="Only print errors.",
+    ),
 ]
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Print details.", rich_help_panel=panels.MESSAGES),
+    panels.messages(
+        "--verbose",
+        "-v",
+        help="Print details.",
+    ),
 ]

@@ -26,7 +26,8 @@ def _option(panel: str) -> Callable[..., Any]:
 
 
 input_output, weights, model = _option(INPUT_OUTPUT), _option(WEIGHTS), _option(MODEL)
-inpainting, measurement, speed = _option(INPAINTING), _option(MEASUREMENT), _option(SPEED)
+inpainting, result, measurement = _option(INPAINTING), _option(RESULT), _option(MEASUREMENT)
+speed, many, messages = _option(SPEED), _option(MANY), _option(MESSAGES)
 
 _FEW = 10
 """Options, besides --help, up to which a command needs no panels."""

@@ -18,178 +18,149 @@ if TYPE_CHECKING:
 
 Output = Annotated[
     Path | None,
-    typer.Option(
+    panels.input_output(
         "--output",
         "-o",
         metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Output file: .png, .jpg, .webp, .tif, .avif, .jxl, .heic or .bmp. - for stdout. "
         "Default: beside the input, as photo_realsr_x4.jpg.",
-        show_default=False,
     ),
 ]
 Mask = Annotated[
     Path | None,
-    typer.Option(
-        "--mask",
-        metavar="FILE",
-        rich_help_panel=panels.INPAINTING,
-        help="Mask for inpainting: same size as the image, white = fill.",
-        show_default=False,
+    panels.inpainting(
+        "--mask", metavar="FILE", help="Mask for inpainting: same size as the image, white = fill."
     ),
 ]
 MaskInvert = Annotated[
     bool,
-    typer.Option(
+    panels.inpainting(
         "--mask-invert",
-        rich_help_panel=panels.INPAINTING,
         help="Fill the black parts of the mask instead.",
     ),
 ]
 MaskDilate = Annotated[
     int,
-    typer.Option(
+    panels.inpainting(
         "--mask-dilate",
         min=0,
         max=1000,
         metavar="N",
-        rich_help_panel=panels.INPAINTING,
         help="Enlarge the masked area by N pixels.",
     ),
 ]
 OutScale = Annotated[
     float | None,
-    typer.Option(
+    panels.result(
         "--outscale",
         min=0.01,
         max=64,
         metavar="N",
-        rich_help_panel=panels.RESULT,
         help="Final size as a factor of the input (Lanczos resize after the network).",
-        show_default=False,
     ),
 ]
 ResultSize = Annotated[
     str | None,
-    typer.Option(
+    panels.result(
         "--size",
         metavar="WxH",
-        rich_help_panel=panels.RESULT,
         help="Fit the result into this size (Lanczos after the network): 3840x2160, 3840x, x2160.",
-        show_default=False,
     ),
 ]
 LongSide = Annotated[
     int | None,
-    typer.Option(
+    panels.result(
         "--long-side",
         min=1,
         max=2**20,
         metavar="N",
-        rich_help_panel=panels.RESULT,
         help="Longer side of the result in pixels, by Lanczos after the network.",
-        show_default=False,
     ),
 ]
 Strength = Annotated[
     float,
-    typer.Option(
+    panels.result(
         "--strength",
         min=0.0,
         max=1.0,
         metavar="N",
-        rich_help_panel=panels.RESULT,
         help="Share of the network in the result; the rest is the resized input.",
     ),
 ]
 Compare = Annotated[
     Path | None,
-    typer.Option(
+    panels.input_output(
         "--compare",
         metavar="FILE",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Also write the enlarged input and the result side by side.",
-        show_default=False,
     ),
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(
+    panels.input_output(
         "--max-pixels",
         min=1,
         metavar="N",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Reject images with more pixels. Default: 178,956,970.",
-        show_default=False,
     ),
 ]
 AllowTruncated = Annotated[
     bool,
-    typer.Option(
+    panels.input_output(
         "--allow-truncated",
-        rich_help_panel=panels.INPUT_OUTPUT,
         help="Accept truncated files and restore what is there.",
     ),
 ]
 MaskFromAlpha = Annotated[
     bool,
-    typer.Option(
+    panels.inpainting(
         "--mask-from-alpha",
-        rich_help_panel=panels.INPAINTING,
         help="Fill the transparent parts of the image itself.",
     ),
 ]
 Alpha = Annotated[
     AlphaMode,
-    typer.Option(
+    panels.result(
         "--alpha",
-        rich_help_panel=panels.RESULT,
         help="Transparency: resize it, restore it with the network, or drop it.",
     ),
 ]
 Background = Annotated[
     str | None,
-    typer.Option(
+    panels.result(
         "--background",
         metavar="COLOUR",
-        rich_help_panel=panels.RESULT,
         help="Colour behind transparent parts, such as white or '#e0e0e0'.",
-        show_default=False,
     ),
 ]
 FormatName = Annotated[
     str | None,
-    typer.Option(
+    panels.result(
         "--format",
         "-f",
         metavar="FORMAT",
-        rich_help_panel=panels.RESULT,
         help="Output format: png, jpg, webp, tif, avif, jxl, heic or bmp. Default: from the "
         "output's extension; in batch, the format of each input.",
-        show_default=False,
     ),
 ]
 Quality = Annotated[
     int | None,
-    typer.Option(
+    panels.result(
         "--quality",
         min=1,
         max=100,
         metavar="N",
-        rich_help_panel=panels.RESULT,
         help="Quality of JPEG, WebP, AVIF and JPEG XL. Default: 95.",
-        show_default=False,
     ),
 ]
 Lossless = Annotated[
     bool,
-    typer.Option("--lossless", rich_help_panel=panels.RESULT, help="Lossless WebP or JPEG XL."),
+    panels.result("--lossless", help="Lossless WebP or JPEG XL."),
 ]
 StripMetadata = Annotated[
     bool,
-    typer.Option(
+    panels.result(
         "--strip-metadata",
-        rich_help_panel=panels.RESULT,
         help="Remove EXIF, XMP, captions and texts, and do not record the weights and seed.",
     ),
 ]
