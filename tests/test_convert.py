@@ -5,17 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-from PIL import Image
-
-from tests.conftest import noise_image, run_cli
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    Image.fromarray(noise_image(12, 20)).save(path)
-    return path
+from tests.conftest import run_cli
 
 
 def test_convert_writes_a_file_that_needs_no_configuration(

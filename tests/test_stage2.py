@@ -12,10 +12,7 @@ from torch import Tensor
 from diffir_cli.models.diffir.config import Prediction
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.diffir.stage2 import stage2_losses
-from diffir_cli.training.recipe import (
-    LossRecipe,
-    Optimization,
-)
+from diffir_cli.training.recipe import LossRecipe, Optimization
 from diffir_cli.training.trainable import Noise
 from tests.conftest import TINY
 from tests.training_helpers import random_batch
