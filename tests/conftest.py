@@ -16,12 +16,15 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer.main
+import typer.testing
 from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -40,6 +43,9 @@ for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
     _kind = getattr(signal, _name, None)
     if _kind and signal.getsignal(_kind) is signal.SIG_IGN:
         signal.signal(_kind, _usual)
+
+# The commands are built once: that takes as long as a small picture does.
+vars(typer.testing)["_get_command"] = cache(typer.main.get_command)
 
 TINY = ModelConfig(
     scale=4,
@@ -111,14 +117,14 @@ def s1_file(s1: DiffIRS1, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_stage1(cropped_photos: Path) -> Path:
     """The folder of a run that trained a tiny stage 1, which no test may change."""
     from tests.training_helpers import make_recipe, run_training
 
-    folder = tmp_path_factory.mktemp("trained")
+    out = cropped_photos.with_name("stage1")
     with quick_training():
-        run_training(make_recipe(crop_photos(folder / "photos")), folder / "stage1")
-    return folder / "stage1"
+        run_training(make_recipe(cropped_photos), out)
+    return out
 
 
 @pytest.fixture
@@ -127,10 +133,16 @@ def stage1(trained_stage1: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained_stage1, tmp_path / "stage1")) / "tiny.safetensors"
 
 
+@pytest.fixture(scope="session")
+def cropped_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small sharp pictures, in a folder that no test may change."""
+    return crop_photos(tmp_path_factory.mktemp("cropped") / "photos")
+
+
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(cropped_photos: Path, tmp_path: Path) -> Path:
     """A folder of three small sharp pictures."""
-    return crop_photos(tmp_path / "photos")
+    return Path(shutil.copytree(cropped_photos, tmp_path / "photos"))
 
 
 @contextmanager
