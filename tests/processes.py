@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FORKSERVER = multiprocessing.get_context("forkserver")
+_METHODS = multiprocessing.get_all_start_methods()
+FORKSERVER: Any = multiprocessing.get_context("forkserver" if "forkserver" in _METHODS else "spawn")
+"""New processes instead where a system cannot fork."""
 FORKSERVER.set_forkserver_preload(["tests.conftest", "diffir_cli.api", "diffir_cli.batch.workers"])
 
 
@@ -46,9 +48,11 @@ def start_command(
     words = [str(argument) for argument in arguments]
     variables = {**os.environ, **(environment or {})}
     for path in (stdout, stderr):
-        if not path.exists():
-            path.touch()
-    process = FORKSERVER.Process(target=_command, args=(words, stdout, stderr, variables))
+        if path.is_file() or not path.exists():
+            path.write_bytes(b"")
+    process: BaseProcess = FORKSERVER.Process(
+        target=_command, args=(words, stdout, stderr, variables)
+    )
     process.start()
     return process
 
@@ -66,7 +70,7 @@ def _command(words: list[str], stdout: Path, stderr: Path, environment: Mapping[
     os.environ.clear()
     os.environ.update(environment)
     for number, path in ((1, stdout), (2, stderr)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_NOCTTY), number)
+        os.dup2(os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)), number)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
     sys.argv = ["diffir", *words]
