@@ -12,13 +12,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "500")
 import dataclasses
 import json
 import logging
+import shutil
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer.main
+import typer.testing
 from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -31,6 +37,15 @@ from tests.batch_helpers import BUCKET
 pytest_plugins = ["tests.benchmark_helpers", "tests.download_helpers"]
 DATA = Path(__file__).parent / "data"
 GOLDEN = Path(__file__).parent / "golden"
+
+# A shell that runs the tests in its background, or `nohup`, lets them ignore these signals.
+for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    _kind = getattr(signal, _name, None)
+    if _kind and signal.getsignal(_kind) is signal.SIG_IGN:
+        signal.signal(_kind, _usual)
+
+# The commands are built once: that takes as long as a small picture does.
+vars(typer.testing)["_get_command"] = cache(typer.main.get_command)
 
 TINY = ModelConfig(
     scale=4,
@@ -101,24 +116,60 @@ def s1_file(s1: DiffIRS1, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def stage1(photos: Path, tmp_path: Path) -> Path:
-    """Weights of a tiny stage 1."""
+@pytest.fixture(scope="session")
+def trained_stage1(cropped_photos: Path) -> Path:
+    """The folder of a run that trained a tiny stage 1, which no test may change."""
     from tests.training_helpers import make_recipe, run_training
 
-    return run_training(make_recipe(photos), tmp_path / "stage1")
+    out = cropped_photos.with_name("stage1")
+    with quick_training():
+        run_training(make_recipe(cropped_photos), out)
+    return out
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def stage1(trained_stage1: Path, tmp_path: Path) -> Path:
+    """Weights of a tiny stage 1."""
+    return Path(shutil.copytree(trained_stage1, tmp_path / "stage1")) / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def cropped_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small sharp pictures, in a folder that no test may change."""
+    return crop_photos(tmp_path_factory.mktemp("cropped") / "photos")
+
+
+@pytest.fixture
+def photos(cropped_photos: Path, tmp_path: Path) -> Path:
     """A folder of three small sharp pictures."""
-    folder = tmp_path / "photos"
+    return Path(shutil.copytree(cropped_photos, tmp_path / "photos"))
+
+
+@contextmanager
+def quick_training() -> Iterator[None]:
+    """For fixtures of a module or a session, which are older than those of a test."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffir_cli.training.log.draw_curves", lambda *_paths: True)
+        yield
+
+
+def crop_photos(folder: Path) -> Path:
+    """A new folder with three crops of a photo, 192×160 pixels each."""
     folder.mkdir()
-    truth = np.asarray(Image.open(DATA / "lighthouse-truth.webp").convert("RGB"))
+    truth = Image.open(DATA / "lighthouse-truth.webp").convert("RGB")
     for number, (top, left) in enumerate([(0, 0), (200, 100), (400, 200)]):
-        crop = truth[top : top + 160, left : left + 192]
-        Image.fromarray(crop).save(folder / f"{number}.png")
+        truth.crop((left, top, left + 192, top + 160)).save(folder / f"{number}.png")
     return folder
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture of 20×12 pixels."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(noise_image(12, 20)).save(path)
+    return path
 
 
 @pytest.fixture
@@ -180,6 +231,14 @@ def uploaded(store: Any, album: Path) -> str:
 
 
 @pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of `--workers` not load torch each; in other tests they are new ones."""
+    from tests.processes import FORKSERVER
+
+    monkeypatch.setattr("multiprocessing.get_context", lambda *_method: FORKSERVER)
+
+
+@pytest.fixture
 def batch(s2_file: Path) -> Any:
     """Runs `diffir batch` with the tiny network."""
 
@@ -211,6 +270,12 @@ def run_cli(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def succeeded(result: Result) -> Result:
+    """What a command printed, if it was a success."""
+    assert result.exit_code == 0, result.output
+    return result
+
+
 def noise_folder(path: Path, *names: str) -> Path:
     """A new folder with small pictures of these names."""
     path.mkdir()
@@ -220,6 +285,4 @@ def noise_folder(path: Path, *names: str) -> Path:
 
 
 def evaluated(*arguments: object) -> dict[str, Any]:
-    result = run_cli("evaluate", *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    return json.loads(succeeded(run_cli("evaluate", *arguments, "--json")).stdout)

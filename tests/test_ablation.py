@@ -28,6 +28,8 @@ def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:
         "iterations=2",
         "data.batch=2",
         "data.patch=16",
+        "model.dim=8",
+        "model.cpen_dim=8",
         *more,
     ]
     arguments = [part for setting in settings for part in ("--set", setting)]
@@ -35,7 +37,6 @@ def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-@pytest.mark.usefixtures("curves")
 def test_all_variants_are_trained_and_stand_in_their_tables(photos: Path, tmp_path: Path) -> None:
     code, output = _ablate(photos, tmp_path / "out")
     assert code == 0, output

@@ -10,11 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from diffir_cli.degradations.averaged_frames import (
-    FrameRanges,
-    averaged_frames,
-    sharp_frame,
-)
+from diffir_cli.degradations.averaged_frames import FrameRanges, averaged_frames, sharp_frame
 from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.errors import RecipeError
 from diffir_cli.training.data import Crops

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from diffir_cli.imaging import read_picture
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 
 
 @pytest.fixture
@@ -73,8 +73,7 @@ def test_a_result_is_not_restored_again_however_it_is_named(
     again: Callable[[Path], list[object]], folder: Path, batch: Any
 ) -> None:
     assert batch(folder, "--in-place").exit_code == 0
-    result = batch(*again(folder), "--in-place")
-    assert result.exit_code == 0, result.output
+    result = succeeded(batch(*again(folder), "--in-place"))
     assert "finished before" in result.stderr and "nothing to do" in result.stderr
     for path in folder.parent.rglob("*.png"):
         assert read_picture(path).size == (12, 8)
@@ -118,6 +117,7 @@ def test_overwrite_restores_a_file_whatever_it_says_of_itself(
     assert read_picture(result).size == (128, 128)
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("extra", [[], ["--workers", 2, "--threads", 1]])
 def test_all_names_of_one_file_are_one_picture(
     extra: list[Any], folder: Path, batch: Any, tmp_path: Path
@@ -128,8 +128,7 @@ def test_all_names_of_one_file_are_one_picture(
     (other / "c.png").hardlink_to(folder / "a.png")
     (folder / "d.png").symlink_to("a.png")
     how = ("--in-place", "--strip-metadata", *extra)
-    result = batch(folder, other, f"{folder}/../p/a.png", *how)
-    assert result.exit_code == 0, result.output
+    result = succeeded(batch(folder, other, f"{folder}/../p/a.png", *how))
     assert "1 picture to restore" in result.stderr
     assert (folder / "a.png").samefile(folder / "b.png") and (folder / "d.png").is_symlink()
     assert (folder / "a.png").samefile(other / "c.png")

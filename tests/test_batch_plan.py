@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffir_cli.imaging import read_picture
 from tests.batch_helpers import lines, tree
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 
 
 def _save(path: Path, kind: str = "", seed: int = 0) -> Path:
@@ -53,8 +53,7 @@ def test_one_odd_name_stops_nothing(name: str, batch: Any, tmp_path: Path) -> No
 
 def test_restore_names_its_result_by_the_requested_format(s2_file: Path, tmp_path: Path) -> None:
     photo = _save(tmp_path / "photo.jpg")
-    result = run_cli("restore", photo, "-w", s2_file, "-f", "png")
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("restore", photo, "-w", s2_file, "-f", "png"))
     assert Image.open(tmp_path / "photo_realsr_x4.png").format == "PNG"
 
 
@@ -185,8 +184,7 @@ def test_photos_are_no_masks_and_masks_no_photos(
             _hole(tmp_path / place / f"{name}{mark}.png")
     named = sorted(photos.rglob("*.png")) if by_pattern else [photos, "-r"]
     how = ("-o", tmp_path / "out", "--task", "inpaint", "-w", inpaint_file)
-    result = run_cli("batch", *named, *how, "--mask", tmp_path / place)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("batch", *named, *how, "--mask", tmp_path / place))
     assert set(tree(tmp_path / "out")) == {"a.png", "b.png"}
     for name, seed in (("a", 1), ("b", 2)):
         filled = read_picture(tmp_path / "out" / f"{name}.png").rgb

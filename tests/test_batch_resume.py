@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.batch_helpers import lines, tree
-from tests.conftest import noise_image
+from tests.conftest import noise_image, succeeded
 
 # As something untyped, since its names are replaced here.
 run_module: Any = importlib.import_module("diffir_cli.batch.run")
@@ -22,8 +22,7 @@ def test_the_same_command_again_does_nothing(album: Path, batch: Any, tmp_path: 
     out = tmp_path / "out"
     assert batch(album, "-o", out).exit_code == 0
     times = {path: path.stat().st_mtime_ns for path in out.glob("*.*")}
-    result = batch(album, "-o", out, "--json")
-    assert result.exit_code == 0
+    result = succeeded(batch(album, "-o", out, "--json"))
     assert lines(result)[-1]["finished_before"] == 3
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.*")} == times
 
@@ -52,8 +51,7 @@ def test_what_has_changed_is_done_again_and_said_so(
         data[-1] ^= 1
         copy.write_bytes(data)
         extra = ["-w", str(copy)]
-    result = batch(album, "-o", out, *extra)
-    assert result.exit_code == 0, result.output
+    result = succeeded(batch(album, "-o", out, *extra))
     assert wording in result.stderr
     again = [line for line in result.stderr.splitlines() if "made again" in line]
     assert len(again) == (1 if change == "source" else 3)
@@ -107,8 +105,7 @@ def test_a_torn_last_line_and_a_damaged_one_are_healed(
     journal = out / ".diffir-journal.jsonl"
     parts = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"\x00garbage\n" + parts[0] + parts[1] + parts[2][:40])
-    result = batch(album, "-o", out, "--on-exist", "overwrite", "--json")
-    assert result.exit_code == 0
+    result = succeeded(batch(album, "-o", out, "--on-exist", "overwrite", "--json"))
     assert lines(result)[-1]["finished_before"] == 2
     whole = journal.read_bytes().splitlines()
     assert [json.loads(line)["output"] for line in whole[1:]]

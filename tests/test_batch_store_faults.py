@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.batch_helpers import BUCKET, lines, objects
-from tests.conftest import run_cli
+from tests.conftest import run_cli, succeeded
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
@@ -79,8 +79,7 @@ def test_a_store_that_stops_taking_fails_each_picture_and_leaves_a_journal_here(
     assert f"not allowed to use s3://{BUCKET}/out/a.png" in result.stderr
     assert list((tmp_path / "home").rglob(".diffir-journal.jsonl"))
     type(store).clear_instance_cache()
-    again = batch(uploaded, "-o", f"s3://{BUCKET}/out")
-    assert again.exit_code == 0, again.output
+    again = succeeded(batch(uploaded, "-o", f"s3://{BUCKET}/out"))
     assert "3 done" in again.stderr
 
 
@@ -179,7 +178,6 @@ def test_a_torn_line_is_healed_for_stores_too(uploaded: str, batch: Any, tmp_pat
     with journal.open("ab") as file:
         file.write(b'{"input": "torn')
     for _ in range(2):
-        result = batch(*how)
-        assert result.exit_code == 0
+        result = succeeded(batch(*how))
         assert "damaged" not in result.stderr
         assert "4 pictures were finished before" in result.stderr

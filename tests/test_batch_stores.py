@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.batch_helpers import BUCKET, lines, objects, tree
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
@@ -21,8 +21,7 @@ def test_a_store_gives_and_takes_the_bytes_of_folders(
     extra: tuple[Any, ...], album: Path, uploaded: str, store: Any, batch: Any, tmp_path: Path
 ) -> None:
     assert batch(album, "-r", "-o", tmp_path / "out").exit_code == 0
-    result = batch(uploaded, "-r", "-o", f"s3://{BUCKET}/out", *extra)
-    assert result.exit_code == 0, result.output
+    succeeded(batch(uploaded, "-r", "-o", f"s3://{BUCKET}/out", *extra))
     assert objects(store, "out") == tree(tmp_path / "out")
 
 
@@ -50,8 +49,7 @@ def test_the_same_command_does_nothing_twice_and_reads_no_result_again(
 
     monkeypatch.setattr(type(store), "_cat_file", noted)
     type(store).clear_instance_cache()
-    result = batch(*how)
-    assert result.exit_code == 0
+    result = succeeded(batch(*how))
     assert "4 pictures were finished before" in result.stderr
     assert reads
     assert not [path for path in reads if "/out/" in path and "journal" not in path]
@@ -63,8 +61,7 @@ def test_the_journal_in_the_store_serves_another_machine(
     how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
     assert batch(*how).exit_code == 0
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
-    result = batch(*how)
-    assert result.exit_code == 0, result.output
+    result = succeeded(batch(*how))
     assert "4 pictures were finished before" in result.stderr
 
 
@@ -81,8 +78,7 @@ def test_a_run_that_died_behind_an_upload_goes_on_there(
     store.rm(f"{BUCKET}/out/.diffir-journal.jsonl")
     store.rm(f"{BUCKET}/out/b.jpg")
     before = objects(store, "out")
-    result = batch(*how)
-    assert result.exit_code == 0, result.output
+    result = succeeded(batch(*how))
     assert "3 pictures were finished before" in result.stderr
     assert "1 done" in result.stderr
     after = objects(store, "out")
@@ -93,8 +89,7 @@ def test_a_changed_object_is_restored_again(uploaded: str, store: Any, batch: An
     how = (uploaded, "-o", f"s3://{BUCKET}/out")
     assert batch(*how).exit_code == 0
     store.pipe_file(f"{BUCKET}/album/a.png", store.cat_file(f"{BUCKET}/album/below/a.png"))
-    result = batch(*how)
-    assert result.exit_code == 0
+    result = succeeded(batch(*how))
     assert "a.png is made again: the picture has changed" in result.stderr
     assert "1 done, 2 finished before" in result.stderr
 
@@ -105,8 +100,7 @@ def test_an_object_of_somebody_else_is_not_replaced(uploaded: str, store: Any, b
     assert refused.exit_code == 3
     assert f"s3://{BUCKET}/out/a.png already exists" in refused.stderr
     assert set(objects(store, "out")) == {"a.png"}
-    result = batch(uploaded, "-o", f"s3://{BUCKET}/out", "--on-exist", "rename")
-    assert result.exit_code == 0
+    succeeded(batch(uploaded, "-o", f"s3://{BUCKET}/out", "--on-exist", "rename"))
     assert set(objects(store, "out")) == {"a.png", "a-1.png", "b.jpg", "c.webp"}
     assert objects(store, "out")["a.png"] == b"mine"
 
@@ -126,8 +120,7 @@ def test_in_place_replaces_objects_once(uploaded: str, store: Any, batch: Any) -
     assert {name: album[name] for name in ("a.png", "b.jpg")} == {
         name: data for name, data in objects(store, "out").items() if name in ("a.png", "b.jpg")
     }
-    again = batch(uploaded, "--in-place")
-    assert again.exit_code == 0
+    again = succeeded(batch(uploaded, "--in-place"))
     assert "3 pictures were finished before" in again.stderr
     assert objects(store, "album") == album
 
@@ -137,16 +130,16 @@ def test_a_picture_whose_size_stands_far_behind_is_planned(store: Any, batch: An
     file = io.BytesIO()
     Image.fromarray(noise_image(250, 260)).save(file, "TIFF")
     store.pipe_file(f"{BUCKET}/in/large.tif", file.getvalue())
-    result = batch(f"s3://{BUCKET}/in", "-o", f"s3://{BUCKET}/out", "--dry-run", "--json")
-    assert result.exit_code == 0, result.output
+    result = succeeded(
+        batch(f"s3://{BUCKET}/in", "-o", f"s3://{BUCKET}/out", "--dry-run", "--json")
+    )
     planned, summary = lines(result)
     assert planned["pixels"] == 250 * 260
     assert summary["free_bytes"] is None
 
 
 def test_patterns_and_single_objects_are_taken(uploaded: str, store: Any, batch: Any) -> None:
-    result = batch(f"{uploaded}/*.p*g", f"{uploaded}/b.jpg", "-o", f"s3://{BUCKET}/out")
-    assert result.exit_code == 0, result.output
+    succeeded(batch(f"{uploaded}/*.p*g", f"{uploaded}/b.jpg", "-o", f"s3://{BUCKET}/out"))
     assert set(objects(store, "out")) == {"a.png", "b.jpg"}
 
 
@@ -172,8 +165,7 @@ def test_masks_may_lie_in_a_store(
 
 def test_file_uris_are_paths(album: Path, batch: Any, tmp_path: Path) -> None:
     spaced = album.rename(tmp_path / "an album")
-    result = batch(spaced.as_uri(), "-o", (tmp_path / "the out").as_uri())
-    assert result.exit_code == 0, result.output
+    succeeded(batch(spaced.as_uri(), "-o", (tmp_path / "the out").as_uri()))
     assert set(tree(tmp_path / "the out")) == {"a.png", "b.jpg", "c.webp"}
     assert (tmp_path / "the out" / ".diffir-journal.jsonl").exists()
 
@@ -191,8 +183,7 @@ def test_folders_with_letters_of_patterns_are_folders(
     store.put_file(str(album / "a.png"), f"{BUCKET}/in/{folder}/a.png")
     assert batch(album / "a.png", "-o", tmp_path / "out").exit_code == 0
     for _ in range(2):
-        result = batch(f"s3://{BUCKET}/in", "-r", "-o", f"s3://{BUCKET}/out/{folder}")
-        assert result.exit_code == 0, result.output
+        result = succeeded(batch(f"s3://{BUCKET}/in", "-r", "-o", f"s3://{BUCKET}/out/{folder}"))
     assert "1 picture was finished before" in result.stderr
     assert objects(store, "out") == {
         f"{folder}/.diffir-journal.jsonl": store.cat_file(
@@ -219,8 +210,7 @@ def test_a_plan_for_another_machine_is_what_that_machine_does(
     how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
     assert batch(*how).exit_code == 0
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
-    planned = batch(*how, "--dry-run", "--json")
-    assert planned.exit_code == 0, planned.output
+    planned = succeeded(batch(*how, "--dry-run", "--json"))
     assert lines(planned)[-1]["finished_before"] == 4
 
 

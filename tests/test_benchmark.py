@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +17,8 @@ from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark import subprocess_run
 from diffir_cli.benchmark.case import Case, Variant
 from diffir_cli.benchmark.growth import fit_growth
-from diffir_cli.benchmark.machine import (
-    describe_machine,
-)
-from diffir_cli.benchmark.memory import peak_of
+from diffir_cli.benchmark.machine import describe_machine
+from diffir_cli.benchmark.memory import Memory, peak_of
 from diffir_cli.benchmark.parts import time_parts
 from diffir_cli.benchmark.run import PeakRates, Result, Settings
 from diffir_cli.benchmark.sizes import sweep_sizes
@@ -41,6 +36,7 @@ from diffir_cli.runtime.clock import seconds
 from diffir_cli.runtime.runner import ModelRunner, Restored
 from diffir_cli.weights.registry import find_weights
 from tests.benchmark_helpers import CPU, REFERENCE, STREAMING, settings_of
+from tests.processes import in_own_process
 
 
 def test_each_case_has_a_time_a_peak_rate_and_a_cost(subject: Subject, peaks: PeakRates) -> None:
@@ -269,27 +265,20 @@ def test_a_sweep_counts_warm_ups_and_parts_as_growing_with_the_pixels(subject: S
     assert running._growing([result], settings) == 7 * 2 + 5 * 5
 
 
-_MEASURE = """
-import json, torch
-from diffir_cli.benchmark.memory import peak_of
-torch.ones(4 * 2**26, dtype=torch.uint8)
-kept = []
-memory = peak_of(lambda: kept.append(torch.ones(2**26, dtype=torch.uint8)), torch.device("cpu"))
-print(json.dumps([memory.resident, memory.allocated, memory.reserved]))
-"""
+def _peak_of_an_array() -> Memory:
+    torch.ones(4 * 2**26, dtype=torch.uint8)
+    kept: list[torch.Tensor] = []
+    return peak_of(lambda: kept.append(torch.ones(2**26, dtype=torch.uint8)), CPU)
 
 
 @pytest.mark.xdist_group("measurements")
 def test_a_call_that_takes_memory_raises_the_peak_whatever_was_before() -> None:
     # In a process of its own: what other tests have let go of may be there to be taken again.
-    command = [sys.executable, "-c", _MEASURE]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    resident, allocated, reserved = json.loads(done.stdout)
-    size = 2**26
-    assert resident > 0.9 * size
+    memory, size = in_own_process(_peak_of_an_array), 2**26
+    assert memory.resident is not None and memory.resident > 0.9 * size
     if os.access("/proc/self/clear_refs", os.W_OK):
-        assert resident < 1.2 * size
-    assert allocated is None and reserved is None
+        assert memory.resident < 1.2 * size
+    assert memory.allocated is None and memory.reserved is None
 
 
 def test_new_processes_measure_cold_start_and_the_memory_that_was_predicted(

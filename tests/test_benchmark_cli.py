@@ -24,14 +24,13 @@ from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.options import Engine, Precision
 from tests.benchmark_helpers import MACHINE, result_of
-from tests.conftest import run_cli
+from tests.conftest import run_cli, succeeded
 
 pytestmark = pytest.mark.usefixtures("small_peak")
 
 
 def test_one_object_of_json_tells_everything(bench: Callable[..., Outcome], s2_file: Path) -> None:
-    outcome = bench("--engine", "streaming,reference", "--json", "--modules")
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(bench("--engine", "streaming,reference", "--json", "--modules"))
     found = json.loads(outcome.stdout)
     first, second = found["results"]
     assert first["weights"] == s2_file.name and not first["random_weights"]
@@ -57,8 +56,7 @@ def test_tables_for_people_stand_on_stdout_and_doubts_on_stderr(
     bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (64.0, 1.0, 1.0))
-    outcome = bench("--modules")
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(bench("--modules"))
     for word in ("torch ", "Mult-Adds", "Latency", "p50 (ms)", "of peak", "level 3 up", "DGFN"):
         assert word in outcome.stdout, word
     assert "warning: the machine was busy, with a load of 64.00" in outcome.stderr
@@ -92,11 +90,19 @@ def test_reports_hold_every_case_and_replace_files_on_demand(
 
 @pytest.mark.usefixtures("never_run")
 def test_cost_alone_runs_nothing_and_takes_any_size() -> None:
-    outcome = run_cli(
-        *("benchmark", "--cost-only", "-w", "inpaint-celeba", "--input-size", "256x256,16384x9000"),
-        *("--json", "--modules"),
+    outcome = succeeded(
+        run_cli(
+            *(
+                "benchmark",
+                "--cost-only",
+                "-w",
+                "inpaint-celeba",
+                "--input-size",
+                "256x256,16384x9000",
+            ),
+            *("--json", "--modules"),
+        )
     )
-    assert outcome.exit_code == 0, outcome.output
     small, large = json.loads(outcome.stdout)["results"]
     assert round(small["mult_adds"]["paper"] / 1e9, 2) == 51.63
     assert large["padded"] == [16384, 9000] and large["seconds"] is None
@@ -129,15 +135,15 @@ def test_names_may_stand_together_with_commas_between_but_a_file_may_have_one(
     s2_file: Path, tmp_path: Path
 ) -> None:
     odd = s2_file.rename(tmp_path / "a,b.safetensors")
-    outcome = run_cli("benchmark", "-w", "sr-x4-lite,deblur-lite", "-w", odd, "--cost-only")
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(
+        run_cli("benchmark", "-w", "sr-x4-lite,deblur-lite", "-w", odd, "--cost-only")
+    )
     assert all(name in outcome.stdout for name in ("sr-x4-lite", "deblur-lite", odd.name))
 
 
 def test_a_count_needs_no_device_and_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFIR_DEVICE", "cuda:7")
-    outcome = run_cli("benchmark", "--cost-only", "--json")
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(run_cli("benchmark", "--cost-only", "--json"))
     (result,) = json.loads(outcome.stdout)["results"]
     assert [result[name] for name in ("engine", "precision", "device")] == [None] * 3
 
@@ -155,8 +161,7 @@ def test_one_device_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_random_weights_are_said() -> None:
     arguments = ("-w", "inpaint-celeba", "--input-size", "8x8", "--repeats", 1, "--no-subprocess")
-    outcome = run_cli("benchmark", *arguments)
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(run_cli("benchmark", *arguments))
     assert "inpaint-celeba (random)" in outcome.stdout
     assert "note: random weights for inpaint-celeba" in outcome.stderr
 
@@ -168,8 +173,7 @@ def test_a_sweep_tells_its_growth_and_what_it_left_out(
         return [Timing((1e-6 * call.keywords["lq"].size ** 1.5,)) for call in calls]
 
     monkeypatch.setattr(running, "by_turns", by_turns)
-    outcome = bench("--sweep", "8..32", "--json")
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(bench("--sweep", "8..32", "--json"))
     (growth,) = json.loads(outcome.stdout)["growth"]
     assert growth["sizes"] == [[8, 8], [16, 16], [32, 32]] and growth["left_out"] == []
     assert growth["exponent"] == pytest.approx(1.5)
@@ -178,8 +182,7 @@ def test_a_sweep_tells_its_growth_and_what_it_left_out(
 
 
 def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
-    outcome = run_cli("benchmark", "--paper", "--markdown", tmp_path / "paper.md")
-    assert outcome.exit_code == 0
+    outcome = succeeded(run_cli("benchmark", "--paper", "--markdown", tmp_path / "paper.md"))
     assert "140.99 G" in outcome.stdout and "note: " in outcome.stderr
     for word in ("Table 4", "47.97", "51.63", "Table 6", "0.74", "37.25", "Figure 1", "Restormer"):
         assert word in outcome.stdout, word
@@ -191,57 +194,10 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--input-size", "256"], "--input-size must be WIDTHxHEIGHT, not '256'"),
-        (["--input-size", "0x8"], "sides of 1 to 16384 pixels, not 0"),
-        (["--input-size", "16385x8"], "sides of 1 to 16384 pixels, not 16385"),
-        (["--sweep", "128-256"], "--sweep must be FIRST..LAST, not '128-256'"),
-        (["--sweep", "256..128"], "--sweep must go from small to large"),
-        (["--sweep", "8..16", "--input-size", "8x8"], "--sweep cannot be used with --input-size"),
-        (["--sweep", "8..16", "--no-subprocess"], "--sweep cannot be used with --no-subprocess"),
-        (["--engine", "streaming,fast"], "one of streaming, reference, openvino, not 'fast'"),
-        (["--precision", "fp8"], "--precision must be one of auto, fp32"),
-        (["--task", "sr", "--all"], "--task cannot be used with --all"),
-        (["--budget", "5"], "--budget needs --sweep"),
-        (["--tolerance", "5"], "--tolerance needs --compare"),
-        (["--scores", "x.json"], "--scores needs --plot"),
-        (["--paper", "--input-size", "8x8"], "--input-size cannot be used with --paper"),
-        (["--cost-only", "--repeats", "3"], "--repeats cannot be used with --cost-only"),
-        (["--cost-only", "-d", "cuda"], "--device cannot be used with --cost-only"),
-        (
-            ["--input-size", f"{'9' * 5000}x8"],
-            "sides of 1 to 16384 pixels, not 99999999999999999999",
-        ),
-        (["--threads", "100000"], "--threads must be a whole number from 1 to 1024, not '100000'"),
-        (["--overwrite"], "--overwrite needs --csv or --markdown or --plot"),
-        (["--paper", "--modules"], "--modules cannot be used with --paper"),
-        (["--paper", "-q"], "--quiet cannot be used with --paper"),
-        (["--cost-only", "--plot", "x.png"], "--cost-only needs --scores"),
-        (["--csv", "x.csv", "--markdown", "x.csv"], "x.csv is named twice"),
-    ],
-)
-@pytest.mark.usefixtures("never_run")
-def test_options_that_cannot_be_meant_are_refused_before_anything_is_measured(
-    arguments: list[str], message: str
-) -> None:
-    outcome = run_cli("benchmark", *arguments)
-    assert outcome.exit_code == 2
-    assert message in outcome.stderr
-
-
-@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["-w", "sr-x4-light"], 4, "did you mean 'sr-x4-lite'?"),
-        (["-w", "absent.pth"], 4, "no such weights file"),
-        (["-d", "abacus"], 2, "--device must be auto, cpu"),
-        (["--plot", "x.jpg"], 3, "x.jpg must end in .png"),
-        (["--plot", "-"], 3, "- must end in .png"),
         (["--precision", "fp16", "-d", "cpu"], 5, "fp16 is slow on a CPU"),
-        (["--csv", "no/such/x.csv"], 3, "no such folder"),
-        (["--compare", "absent.json"], 3, "cannot read absent.json"),
-        (["--plot", "x.png", "--scores", "absent.json"], 3, "cannot read absent.json"),
     ],
 )
 @pytest.mark.usefixtures("never_run")

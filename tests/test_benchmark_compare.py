@@ -12,7 +12,7 @@ from typer.testing import Result as Outcome
 
 from diffir_cli.benchmark import run as running
 from diffir_cli.benchmark.compare import Change, compare
-from tests.conftest import run_cli
+from tests.conftest import run_cli, succeeded
 
 pytestmark = pytest.mark.usefixtures("small_peak")
 
@@ -44,8 +44,7 @@ def test_a_run_that_is_slower_beyond_the_tolerance_fails(
         ("Mult-Adds", False),
     ]
     assert changes[0]["ratio"] == pytest.approx(changes[0]["new"] / 1e-6)
-    shown = bench("--compare", old, "--tolerance", 1e9)
-    assert shown.exit_code == 0
+    shown = succeeded(bench("--compare", old, "--tolerance", 1e9))
     (row,) = (line for line in shown.stdout.splitlines() if "│ p50 " in line)
     assert row.count("│") == 7 and " ms │" in row
 
@@ -64,8 +63,9 @@ def test_a_count_is_compared_with_a_timed_run_and_its_threads_do_not_matter(
 def test_what_only_one_run_has_is_told(bench: Callable[..., Outcome], old: Path) -> None:
     memory = {"resident": 0, "allocated": None, "reserved": None}
     _changed(old, lambda found: found["results"][0].update(memory=memory))
-    outcome = bench("--compare", old, "--engine", "streaming,reference", "--tolerance", 1e6)
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(
+        bench("--compare", old, "--engine", "streaming,reference", "--tolerance", 1e6)
+    )
     case = "tiny.safetensors 16×24"
     assert f"not compared: RSS growth of {case} streaming fp32 cpu, which only the run then" in (
         outcome.stderr
@@ -122,8 +122,7 @@ def test_another_machine_and_missing_cases_are_told(
         found["results"][0]["seconds"]["p50"] = 1000
 
     _changed(old, change)
-    outcome = bench("--compare", old)
-    assert outcome.exit_code == 0
+    outcome = succeeded(bench("--compare", old))
     assert "warning: not alike: cpu: Slow 1 then" in outcome.stderr
     assert "not measured now: tiny.safetensors 16×24 reference fp32 cpu" in outcome.stderr
 

@@ -17,7 +17,7 @@ from diffir_cli.benchmark.quality import check_alike, read_quality
 from diffir_cli.benchmark.subject import Subject, subjects_of
 from diffir_cli.errors import InputError
 from tests.benchmark_helpers import REFERENCE, STREAMING, result_of
-from tests.conftest import run_cli
+from tests.conftest import run_cli, succeeded
 
 pytestmark = pytest.mark.usefixtures("small_peak")
 
@@ -124,8 +124,7 @@ def test_networks_of_one_name_have_lines_of_their_own() -> None:
 def test_a_plot_is_a_png(bench: Callable[..., Outcome], tmp_path: Path) -> None:
     path = tmp_path / "plot.png"
     scores = _evaluated(tmp_path / "scores.json", "sr-x4-lite", 30.9)
-    outcome = bench("--plot", path, "--scores", scores)
-    assert outcome.exit_code == 0, outcome.output
+    succeeded(bench("--plot", path, "--scores", scores))
     with Image.open(path) as image:
         assert image.format == "PNG" and image.size == (1200, 450)
 

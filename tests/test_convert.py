@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
@@ -21,20 +20,13 @@ from diffir_cli.models.resshift.networks.swin_unet import (
     relative_position_index,
     shift_mask,
 )
-from tests.conftest import noise_image, run_cli
+from tests.conftest import run_cli
 from tests.download_helpers import home as home
 from tests.test_resshift_model import FILLING, NARROW, entry, official_files
 
 SINSR = replace(NARROW, steps=15, min_noise_level=0.04, timesteps=(14,))
 PIXELS = replace(NARROW, latent=False, unshuffle=4, prediction=Prediction.RESIDUAL)
 FACES = replace(NARROW, scale=1, latent_channels=8, ae_multipliers=(1, 2, 2), ae_blocks=(1, 1, 1))
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    Image.fromarray(noise_image(12, 20)).save(path)
-    return path
 
 
 def test_convert_writes_a_file_that_needs_no_configuration(

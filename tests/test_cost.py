@@ -16,6 +16,9 @@ from diffir_cli.models.diffir.module_parts import Kind, Network
 from diffir_cli.weights.registry import find_weights
 from tests.golden_fill import description
 
+# What was counted once is not counted again in the same process.
+pytestmark = pytest.mark.xdist_group("cost")
+
 # name: parameters of S1 and S2, then G of Mult-Adds at 256×256 of S2 and S1, each in total and
 # without the products of attention.
 PUBLISHED: dict[str, tuple[int, int, tuple[float, float], tuple[float, float]]] = {

@@ -17,17 +17,12 @@ from diffir_cli.errors import InputError, RecipeError
 from diffir_cli.imaging.bicubic import reduce_bicubic
 from diffir_cli.models.diffir.checkpoint import load_model
 from diffir_cli.models.diffir.networks import DiffIRS2
-from diffir_cli.training.data import (
-    Crops,
-    Prefetched,
-    load_pairs,
-    load_photos,
-)
+from diffir_cli.training.data import Crops, Prefetched, load_pairs, load_photos
 from diffir_cli.training.diffir.stage1 import stage1_losses
 from diffir_cli.training.kinds import Augment
 from diffir_cli.training.sources import GeneratedPairs, StoredPairs
 from tests.conftest import noise_image
-from tests.training_helpers import log_rows, make_recipe, run_training
+from tests.training_helpers import log_rows, make_recipe, progressive, run_training
 
 
 def _bicubic_crops(photos: Path, patch: int, seed: int = 0) -> Crops:
@@ -124,12 +119,7 @@ def test_crops_grow_at_their_shares_of_the_schedule(
         return stage1_losses(*arguments)
 
     monkeypatch.setattr("diffir_cli.training.diffir.trainable.stage1_losses", watched)
-    sizes = {
-        "progressive_at": [0.5, 0.75],
-        "progressive_patch": [16, 32],
-        "progressive_batch": [3, 1],
-    }
-    recipe = make_recipe(photos, data=sizes, iterations=8)
+    recipe = make_recipe(photos, data=progressive([0.5, 0.75], [16, 32], [3, 1]), iterations=8)
     run_training(recipe, tmp_path / "grown")
     assert seen == [(4, 3, 8, 8)] * 4 + [(3, 3, 16, 16)] * 2 + [(1, 3, 32, 32)] * 2
 
@@ -230,33 +220,19 @@ def test_every_task_is_trained_and_validated_in_both_stages(
         assert 3 < float(log_rows(tmp_path / folder)[-1]["psnr"]) < 60
 
 
+def _with_prior(**data: object) -> dict[str, Any]:
+    return {"model": {"scale": 1, "tail": "conv", "in_channels": 6}, "data": data}
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
         ({"data": {"degradation": "holes"}}, "does not go with a model that takes no mask"),
         ({"data": {"degradation": "shake"}}, "needs model.scale 1"),
         ({"model": {"scale": 1}, "data": {"patch": 32}}, "bicubic needs a model.scale above 1"),
-        (
-            {
-                "model": {"scale": 1, "tail": "conv", "in_channels": 6},
-                "data": {"degradation": "realworld"},
-            },
-            "does not go with model.in_channels 6",
-        ),
-        (
-            {
-                "model": {"scale": 1, "tail": "conv", "in_channels": 6},
-                "data": {"degradation": "shake", "window": 7},
-            },
-            "data.window must hold the largest crop",
-        ),
-        (
-            {
-                "model": {"scale": 1, "tail": "conv", "in_channels": 6},
-                "data": {"degradation": "shake", "window": 48},
-            },
-            "data.window must be at least 64",
-        ),
+        (_with_prior(degradation="realworld"), "does not go with model.in_channels 6"),
+        (_with_prior(degradation="shake", window=7), "data.window must hold the largest crop"),
+        (_with_prior(degradation="shake", window=48), "data.window must be at least 64"),
         ({"data": {"windows": 5}}, "have an effect with model.in_channels 6 only"),
         ({"data": {"sharpen_gt": True}}, "data.sharpen_gt has an effect"),
         ({"data": {"pairs_share": 0.5}}, "pairs_share needs data.pairs_lq and pairs_gt"),
@@ -273,24 +249,9 @@ def test_every_task_is_trained_and_validated_in_both_stages(
         ({"loss": {"ipr": "l2"}}, "loss has an effect in stages 2 and 3 only"),
         ({"data": {"masks": ["narrow"]}}, "data.masks has an effect on holes only"),
         ({"data": {"progressive_at": [0.5, 0.7]}}, "must be equally long"),
+        ({"data": progressive([1.5], [16], [2])}, "must rise between 0 and 1"),
         (
-            {
-                "data": {
-                    "progressive_at": [1.5],
-                    "progressive_patch": [16],
-                    "progressive_batch": [2],
-                }
-            },
-            "must rise between 0 and 1",
-        ),
-        (
-            {
-                "data": {
-                    "progressive_at": [0.5],
-                    "progressive_patch": [9],
-                    "progressive_batch": [0],
-                }
-            },
+            {"data": progressive([0.5], [9], [0])},
             "progressive_patch must hold multiples of 8, not 9",
         ),
     ],

@@ -29,7 +29,7 @@ from diffir_cli.weights import registry
 from diffir_cli.weights.cache import imported_path
 from diffir_cli.weights.policy import pin
 from diffir_cli.weights.registry import find_weights, read_registry
-from tests.conftest import TINY, run_cli
+from tests.conftest import TINY, run_cli, succeeded
 
 MINE = dataclasses.replace(find_weights("sr-x4"), model=TINY)
 """An official entry, as if its network were tiny."""
@@ -54,8 +54,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_all_is_well_here_and_every_embedded_network_has_restored_a_picture() -> None:
-    outcome = run_cli("doctor", "--json")
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(run_cli("doctor", "--json"))
     found = json.loads(outcome.stdout)
     assert found["ok"]
     checks = {(check["section"], check["name"]): check for check in found["checks"]}
@@ -75,7 +74,6 @@ def test_all_is_well_here_and_every_embedded_network_has_restored_a_picture() ->
 
 
 @pytest.mark.usefixtures("no_weights")
-@pytest.mark.usefixtures("no_weights")
 def test_quiet_says_nothing_where_all_is_well() -> None:
     assert run_cli("doctor", "-q").output == ""
 
@@ -86,8 +84,7 @@ def test_text_is_plain_ends_with_a_verdict_and_hides_the_home(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "diffir"))
-    outcome = run_cli("doctor")
-    assert outcome.exit_code == 0, outcome.output
+    outcome = succeeded(run_cli("doctor"))
     assert outcome.stdout.endswith("all checks passed\n") and "\x1b" not in outcome.stdout
     assert "  cache: ~/diffir/cache is not there yet, can be made" in outcome.stdout
     assert "DIFFIR_HOME=~/diffir" in outcome.stdout

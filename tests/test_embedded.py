@@ -26,7 +26,7 @@ from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.options import Task
 from diffir_cli.weights.locate import locate_weights
 from diffir_cli.weights.registry import WeightSpec, default_weights, read_registry
-from tests.conftest import DATA, run_cli
+from tests.conftest import DATA, run_cli, succeeded
 
 EMBEDDED = [spec for spec in read_registry().values() if spec.embedded]
 
@@ -80,8 +80,7 @@ def test_holes_are_filled_closer_to_the_truth_than_by_opencv(kind: MaskKind) -> 
 
 def test_the_shipped_photo_comes_out_closer_to_the_truth_than_bicubic(tmp_path: Path) -> None:
     out = tmp_path / "out.png"
-    result = run_cli("restore", DATA / "lighthouse.png", "--task", "sr", "-o", out)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("restore", DATA / "lighthouse.png", "--task", "sr", "-o", out))
     truth, lq, restored = (
         np.asarray(Image.open(path).convert("RGB"))
         for path in (DATA / "lighthouse-truth.webp", DATA / "lighthouse.png", out)
@@ -128,8 +127,9 @@ def test_every_task_works_without_a_download(tmp_path: Path) -> None:
     for task in set(Task) - {Task.FACE}:
         more = ["--mask", mask] if task is Task.INPAINT else []
         out = tmp_path / f"{task.value}.png"
-        result = run_cli("restore", DATA / "lighthouse.png", "--task", task.value, "-o", out, *more)
-        assert result.exit_code == 0, result.output
+        succeeded(
+            run_cli("restore", DATA / "lighthouse.png", "--task", task.value, "-o", out, *more)
+        )
         assert out.stat().st_size > 10_000
 
 

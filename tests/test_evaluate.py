@@ -6,7 +6,6 @@ import copy
 import csv
 import json
 import math
-import os
 from pathlib import Path
 
 import cv2
@@ -22,7 +21,7 @@ from diffir_cli.models.diffir.checkpoint import save_weights
 from diffir_cli.models.diffir.config import ModelConfig, Tail
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.options import Precision
-from tests.conftest import TINY, evaluated, noise_folder, noise_image, run_cli
+from tests.conftest import TINY, evaluated, noise_folder, noise_image, run_cli, succeeded
 from tests.runner_helpers import runner_of
 
 
@@ -72,16 +71,6 @@ def test_weights_named_like_a_baseline_are_measured_all_the_same(
     monkeypatch.chdir(tmp_path)
     found = evaluated("--gt", photos, "-w", tmp_path / "bicubic")
     assert len(found["methods"]) == 2 and "bicubic" in found["methods"]
-
-
-def test_reports_that_cannot_be_written_are_refused_before_anything_is_measured(
-    photos: Path, tmp_path: Path
-) -> None:
-    same = tmp_path / "report"
-    result = run_cli("evaluate", "--gt", photos, "--csv", same, "--markdown", same)
-    assert result.exit_code == 2 and "is named twice" in result.stderr
-    result = run_cli("evaluate", "--gt", photos, "--csv", tmp_path / "none" / "a.csv")
-    assert result.exit_code == 3 and not result.stdout
 
 
 def test_finished_results_are_measured_and_unmatched_files_named(tmp_path: Path) -> None:
@@ -299,35 +288,10 @@ def test_evaluate_refuses_what_it_cannot_measure(photos: Path, s2_file: Path) ->
     assert result.exit_code == 3 and "too small to be measured" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ([], "RESULTS or --gt is missing"),
-        (["{photos}"], "GT is missing"),
-        (
-            ["{photos}", "{photos}", "--baseline", "bicubic"],
-            "--baseline cannot be used with finished",
-        ),
-        (["{photos}", "{photos}", "--tile", "64"], "--tile cannot be used"),
-        (["{photos}", "{photos}", "--engine", "reference"], "--engine cannot be used"),
-        (["--gt", "{photos}", "--tile", "8"], "--tile"),
-        (["--gt", "{photos}", "--report", "no/such/x.html"], "no such folder"),
-        (["{photos}", "{photos}", "--csv", os.devnull, "--overwrite"], "regular file"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(
-    arguments: list[str], text: str, photos: Path
-) -> None:
-    result = run_cli("evaluate", *(argument.format(photos=photos) for argument in arguments))
-    assert result.exit_code in (2, 3) and text in result.stderr
-    assert "Traceback" not in result.output
-
-
 def test_evaluate_writes_no_infinity_into_json(photos: Path, s2_file: Path) -> None:
     for path in photos.iterdir():
         Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(path)
-    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--json")
-    assert result.exit_code == 0, result.output
+    result = succeeded(run_cli("evaluate", "--gt", photos, "-w", s2_file, "--json"))
     assert "Infinity" not in result.stdout and "NaN" not in result.stdout
     assert json.loads(result.stdout)["methods"]["bicubic"]["images"][0]["psnr"] is None
     assert not math.isnan(json.loads(result.stdout)["methods"][s2_file.name]["std"]["psnr"])

@@ -24,7 +24,7 @@ from diffir_cli.models.cost import Cost, Count, ModulePart
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Task
 from diffir_cli.util.files import file_sha256
-from tests.conftest import noise_image
+from tests.conftest import noise_image, succeeded
 from tests.download_helpers import home as home
 
 NOISE = 2.0 / 255
@@ -172,8 +172,7 @@ def run(*arguments: object) -> Any:
 
 def install(registry: Path, *names: str) -> None:
     for name in names:
-        done = run("download-weights", "--from", registry.parent / name, "--registry", registry)
-        assert done.exit_code == 0, done.output
+        succeeded(run("download-weights", "--from", registry.parent / name, "--registry", registry))
 
 
 @pytest.fixture
@@ -190,8 +189,7 @@ def test_files_that_entries_share_are_kept_once(installed: Path) -> None:
     assert found["toy-a"]["state"] == "cached" and found["toy-b"]["state"] == "missing"
     assert found["toy-b"]["paths"] == found["toy-a"]["paths"][1:]
     install(installed, "toy-b-gain.safetensors")
-    removed = run("download-weights", "toy-b", "--remove", "--registry", installed)
-    assert removed.exit_code == 0, removed.output
+    succeeded(run("download-weights", "toy-b", "--remove", "--registry", installed))
     # What the other entry needs is still there.
     assert run("download-weights", "toy-a", "--verify", "--registry", installed).exit_code == 0
 
@@ -201,11 +199,12 @@ def test_restore_gives_the_same_picture_whatever_the_tiles(installed: Path, tmp_
     results = []
     for tile in ("auto", "off", "64"):
         output = tmp_path / f"{tile}.png"
-        done = run(
-            *("restore", tmp_path / "in.png", "-o", output, "--task", "sr", "-w", "toy-a"),
-            *("--registry", installed, "--tile", tile, "--seed", 3, "--json"),
+        done = succeeded(
+            run(
+                *("restore", tmp_path / "in.png", "-o", output, "--task", "sr", "-w", "toy-a"),
+                *("--registry", installed, "--tile", tile, "--seed", 3, "--json"),
+            )
         )
-        assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["tile"] == {"auto": 32, "off": 0, "64": 64}[tile]
         results.append(output.read_bytes())
     assert results[0] == results[1] == results[2]
@@ -219,14 +218,13 @@ def test_batch_evaluate_benchmark_and_doctor_work_with_the_family(
     for number in range(2):
         write_picture(Picture(noise_image(24, 24, seed=number)), pictures / f"{number}.png")
     chosen = ("--registry", installed)
-    batch = run("batch", pictures, "-o", tmp_path / "out", "--task", "sr", "-w", "toy-a", *chosen)
-    assert batch.exit_code == 0, batch.output
+    succeeded(
+        run("batch", pictures, "-o", tmp_path / "out", "--task", "sr", "-w", "toy-a", *chosen)
+    )
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
-    measured = run("evaluate", "--gt", pictures, "--task", "sr", "-w", "toy-a", *chosen, "--json")
-    assert measured.exit_code == 0, measured.output
+    succeeded(run("evaluate", "--gt", pictures, "--task", "sr", "-w", "toy-a", *chosen, "--json"))
     assert "toy-a" in run("doctor", "--registry", installed).output
-    cost = run("benchmark", "-w", "toy-a", *chosen, "--cost-only", "--input-size", "16x16")
-    assert cost.exit_code == 0, cost.output
+    succeeded(run("benchmark", "-w", "toy-a", *chosen, "--cost-only", "--input-size", "16x16"))
 
 
 def test_a_file_of_the_family_is_converted(toy: Path, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, format_like, format_of, read_picture, write_picture
 from diffir_cli.imaging.metadata import Metadata
 from diffir_cli.imaging.profiles import PRIMARIES, make_profile
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
@@ -131,25 +131,8 @@ def test_a_format_of_a_missing_library_says_how_to_install_it(
 def test_the_format_wished_for_goes_before_a_missing_ending(tmp_path: Path, s2_file: Path) -> None:
     Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
     out = tmp_path / "out"
-    result = run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", out, "-f", "JPEG")
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", out, "-f", "JPEG"))
     assert read_picture(out).format == "JPEG"
-
-
-@pytest.mark.parametrize(
-    ("name", "requested", "wording"),
-    [
-        ("out.jpg", "png", "does not match the format"),
-        ("out.png", "gif", "--format must be one of png, jpg"),
-        ("out.gif", None, "unknown extension '.gif'"),
-        ("out", None, "its name has no extension"),
-    ],
-)
-def test_a_format_that_makes_no_sense_is_refused(
-    name: str, requested: str | None, wording: str
-) -> None:
-    with pytest.raises(DiffIRError, match=wording):
-        format_of(Path(name), requested)
 
 
 def test_what_cannot_be_written_like_its_source_becomes_png() -> None:
@@ -183,8 +166,7 @@ def test_a_background_is_what_shows_through(tmp_path: Path, s2_file: Path) -> No
     out = tmp_path / "out.jpg"
     command = ("restore", tmp_path / "in.png", "-w", s2_file, "-o", out)
     assert "--background white" in run_cli(*command).stderr
-    result = run_cli(*command, "--background", "#ff8000")
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli(*command, "--background", "#ff8000"))
     assert np.abs(read_picture(out).rgb.astype(int) - (255, 128, 0)).max() <= 3
 
 
@@ -195,17 +177,6 @@ def test_half_transparent_colours_are_mixed_in_the_files_own_depth() -> None:
     assert mixed.alpha is None and mixed.grey
     assert mixed.rgb.ravel().tolist() == [32_768] * 3
     assert not half.over((255, 0, 0)).grey
-
-
-@pytest.mark.parametrize(
-    "wrong", [["--background", "nocolour"], ["--background", "red", "--alpha", "drop"]]
-)
-def test_a_background_that_cannot_be_is_a_usage_error(
-    wrong: list[str], tmp_path: Path, s2_file: Path
-) -> None:
-    Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
-    out = tmp_path / "out.png"
-    assert run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", out, *wrong).exit_code == 2
 
 
 def test_exif_of_a_cameras_tiff_is_kept_with_all_its_directories(tmp_path: Path) -> None:

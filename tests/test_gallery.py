@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from diffir_cli.evaluation.html import Gallery
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 
 _NAME = "</script><img src=x onerror=alert(1)>"
 
@@ -41,8 +41,7 @@ def test_the_page_shows_each_image_behind_a_slider_and_sorts_its_table(
     browser: webdriver.Chrome, photos: Path, s2_file: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
-    result = run_cli("evaluate", "--gt", photos, "-w", s2_file, "--report", page)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("evaluate", "--gt", photos, "-w", s2_file, "--report", page))
     browser.get(page.as_uri())
     assert _columns(browser, 1) == ["0.png", "1.png", "2.png"]
     pictures = browser.find_elements(By.CSS_SELECTOR, "figure img")
@@ -82,8 +81,7 @@ def test_a_hostile_name_stays_text(browser: webdriver.Chrome, tmp_path: Path) ->
 
 def test_the_page_needs_nothing_beside_it(photos: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    result = run_cli("evaluate", photos, photos, "--report", page)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("evaluate", photos, photos, "--report", page))
     text = page.read_text(encoding="utf-8")
     assert "http" not in text and 'src="' not in text
 

@@ -13,7 +13,7 @@ from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.weights.cache import weights_folder
 from diffir_cli.weights.policy import pinned
 from diffir_cli.weights.registry import WeightSpec, read_registry
-from tests.conftest import noise_folder, run_cli
+from tests.conftest import noise_folder, run_cli, succeeded
 from tests.download_helpers import by, download, entry, get
 from tests.drive import FOLDER, Drive, drive_served, identifier
 
@@ -122,8 +122,7 @@ def test_restore_downloads_from_a_folder_with_no_other_step(
     for fact in ("tiny.pth", "https://example.org/tiny", "--from tiny.pth", "weights/tiny"):
         assert fact in refused.stderr
     assert not drive.asked
-    done = run_cli(*use)
-    assert done.exit_code == 0, done.output
+    done = succeeded(run_cli(*use))
     assert "downloading tiny" in done.stderr
     asked = len(drive.asked)
     assert run_cli(*use, "--overwrite").exit_code == 0 and len(drive.asked) == asked

@@ -16,7 +16,7 @@ from diffir_cli.models.diffir.checkpoint import load_stage1
 from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.kinds import PixelLoss
 from diffir_cli.training.loop import Progress, Trainer
-from tests.training_helpers import log_rows, make_recipe, run_training
+from tests.training_helpers import log_rows, make_recipe, progressive, run_training
 
 
 def _has_collapsed(guard: Guard, loss: float) -> bool:
@@ -225,7 +225,7 @@ def test_a_run_that_goes_wrong_again_and_again_stops_and_keeps_its_last_good_sta
 
 
 def test_crops_of_another_size_may_have_other_errors(photos: Path, tmp_path: Path) -> None:
-    growing = {"progressive_at": [0.5], "progressive_patch": [16], "progressive_batch": [2]}
+    growing = progressive([0.5], [16], [2])
     recipe = make_recipe(photos, iterations=100, data=growing, validation={"every": 1000})
     trainer = Trainer(recipe, tmp_path / "run", "cpu")
 

@@ -8,8 +8,6 @@ import os
 import pickle
 import random
 import resource
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -21,11 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.models.diffir.checkpoint import (
-    load_model,
-    save_weights,
-)
+from diffir_cli.models.diffir.checkpoint import load_model, save_weights
 from diffir_cli.models.diffir.networks import DiffIRS2
+from tests.processes import growth_of, in_own_process
 
 
 class _Bomb:
@@ -172,7 +168,7 @@ def test_an_absurd_configuration_in_a_header_is_refused(
         load_model(path)
 
 
-FUZZED = int(os.environ.get("DIFFIR_FUZZED", "250"))
+FUZZED = int(os.environ.get("DIFFIR_FUZZED", "120"))
 """Damaged files of each kind."""
 SEED = int(os.environ.get("DIFFIR_FUZZ_SEED", "0"))
 
@@ -212,13 +208,13 @@ def test_a_damaged_file_is_one_error_or_a_network_and_takes_little_memory(
     refused = 0
     for _ in range(FUZZED):
         path.write_bytes(_damaged(whole, rng))
-        started = time.monotonic()
+        started = time.process_time()
         try:
             assert isinstance(load_model(path), DiffIRS2)
         except CheckpointError as error:
             refused += 1
             assert error.message.count("\n") == 0
-        assert time.monotonic() - started < 5
+        assert time.process_time() - started < 5
     # A bit of a weight that is turned over gives another weight, which only a hash can tell.
     assert FUZZED // 3 < refused < FUZZED
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
@@ -250,10 +246,10 @@ def test_a_pickle_that_wants_to_do_more_than_hold_something_is_refused(
     program: bytes, wording: str, tmp_path: Path
 ) -> None:
     _pickled(tmp_path / "net.pth", program)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(CheckpointError, match=wording):
         load_model(tmp_path / "net.pth")
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_dict_cannot_be_given_methods_of_a_pickle(tmp_path: Path) -> None:
@@ -265,26 +261,18 @@ def test_a_dict_cannot_be_given_methods_of_a_pickle(tmp_path: Path) -> None:
         load_model(tmp_path / "net.pth")
 
 
-PEAK = """
-import resource, sys
-from pathlib import Path
-from diffir_cli.models.diffir.checkpoint import load_model
-from diffir_cli.errors import CheckpointError
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    load_model(Path(sys.argv[1]))
-except CheckpointError as error:
-    print(error.message)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
 def _refused_with(path: Path) -> tuple[str, int]:
-    """What a process of its own says of a file, and how much memory it took for it, in KiB."""
-    command = [sys.executable, "-c", PEAK, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    message, taken = done.stdout.splitlines()
-    return message, int(taken)
+    """What is said of a file, and how much memory it takes to say it, in bytes."""
+    caught: list[str] = []
+
+    def load() -> None:
+        try:
+            load_model(path)
+        except CheckpointError as error:
+            caught.append(error.message)
+
+    taken = growth_of(load)
+    return caught[0], taken
 
 
 @pytest.mark.parametrize("name", ["builtins\nbytearray", "torch\nFloatTensor", "torch\nTensor"])
@@ -299,9 +287,9 @@ def test_a_length_without_content_takes_no_memory(name: str, tmp_path: Path) -> 
 def test_many_views_of_few_numbers_take_no_memory(tmp_path: Path) -> None:
     numbers = torch.zeros(2_000_000, dtype=torch.uint8)
     torch.save({f"G.{name}": numbers[:] for name in range(200)}, tmp_path / "net.pth")
-    message, taken = _refused_with(tmp_path / "net.pth")
+    message, taken = in_own_process(_refused_with, tmp_path / "net.pth")
     assert "repeats the same data" in message
-    assert taken < 100_000
+    assert taken < 100_000 * 1024
 
 
 def test_overlapping_records_are_refused_before_they_are_read(tmp_path: Path) -> None:
@@ -325,10 +313,10 @@ def test_a_network_of_a_thousand_blocks_is_not_built_for_a_small_file(
     path = tmp_path / "net.safetensors"
     config = {**s2.config.to_dict(), "num_blocks": [1024] * 4, "refinement_blocks": 1024}
     path.write_bytes(save(s2.state_dict(), {"config": json.dumps(config)}))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(CheckpointError, match="does not fit the network"):
         load_model(path)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_header_nested_without_end_is_refused(s2: DiffIRS2, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 
 from diffir_cli.errors import InputError
-from diffir_cli.imaging import Picture, check_fit, check_target, read_picture, write_picture
+from diffir_cli.imaging import Picture, check_fit, read_picture, write_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.imaging.metadata import Metadata
 from diffir_cli.imaging.probe import probe_picture
@@ -230,21 +230,6 @@ def test_a_written_file_has_ordinary_permissions(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("out.png", "other")}
     assert len(modes) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("out", "no extension"),
-        ("out.xyz", r"unknown extension '\.xyz'"),
-        ("missing/out.png", "no such folder"),
-        (".", "is a folder"),
-    ],
-)
-def test_an_impossible_target_is_refused(name: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        check_target(tmp_path / name, overwrite=False)
-    assert caught.value.hint
 
 
 def test_what_a_format_cannot_hold_is_refused_beforehand(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from diffir_cli.models.diffir.checkpoint import load_checkpoint
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 from tests.download_helpers import download, entry, states
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -30,8 +30,7 @@ def test_a_file_downloaded_by_hand_is_installed_as_safetensors(
     registry = tmp_path / "registry.toml"
     registry.write_text(entry(tiny, sha256="unpinned"), encoding="utf-8")
     how = ("--registry", registry)
-    result = download(*(["tiny"] if named else []), "--from", official, *how)
-    assert result.exit_code == 0, result.output
+    succeeded(download(*(["tiny"] if named else []), "--from", official, *how))
     (path,) = (home / "cache" / "weights" / "tiny").glob("tiny-*.safetensors")
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
@@ -41,8 +40,7 @@ def test_a_file_downloaded_by_hand_is_installed_as_safetensors(
     assert states("--verify", *how)["tiny"] == "verified"
     photo = tmp_path / "in.png"
     Image.fromarray(noise_image(12, 12)).save(photo)
-    restored = run_cli("restore", photo, "-w", "tiny", *how, "-d", "cpu", "-o", tmp_path / "o.png")
-    assert restored.exit_code == 0, restored.output
+    succeeded(run_cli("restore", photo, "-w", "tiny", *how, "-d", "cpu", "-o", tmp_path / "o.png"))
     path.write_bytes(path.read_bytes()[:-4] + bytes(4))
     assert states("--verify", *how)["tiny"] == "corrupt"
     # Another file is not taken for it any more.
@@ -61,8 +59,9 @@ def test_a_file_that_fits_several_names_is_not_guessed(
     assert result.exit_code == 4
     assert "could be one or two" in result.stderr
     # Its name decides.
-    result = download("--from", official.rename(tmp_path / "two.pth"), "--registry", registry)
-    assert result.exit_code == 0
+    result = succeeded(
+        download("--from", official.rename(tmp_path / "two.pth"), "--registry", registry)
+    )
     assert "is two" in result.stderr
 
 
@@ -117,8 +116,7 @@ def test_a_training_state_is_converted_to_its_averaged_network(
     }
     torch.save(state, tmp_path / "state.pt")
     out = tmp_path / "out.safetensors"
-    result = run_cli("convert", tmp_path / "state.pt", out)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("convert", tmp_path / "state.pt", out))
     checkpoint = load_checkpoint(out)
     assert checkpoint.config == s2.config
     for key, value in s2.state_dict().items():

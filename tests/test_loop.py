@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
-import subprocess
-import sys
+import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +34,8 @@ from diffir_cli.training.run_folder import run_folder
 from diffir_cli.training.schedule import learning_rate
 from diffir_cli.training.trainable import Noise
 from diffir_cli.training.validate import Validation
-from tests.conftest import TINY, run_cli
+from tests.conftest import TINY, run_cli, succeeded
+from tests.processes import exit_code, start_command
 from tests.runner_helpers import runner_of
 from tests.training_helpers import log_rows, make_recipe, random_batch, run_training, to_toml
 
@@ -116,7 +118,13 @@ def test_lost_weights_of_a_finished_run_are_written_again(photos: Path, tmp_path
     assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
-def test_a_time_budget_ends_the_schedule(photos: Path, tmp_path: Path) -> None:
+def test_a_time_budget_ends_the_schedule(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by 50 ms whenever it is looked at."""
+    ticks = itertools.count(step=0.05)
+    clock = SimpleNamespace(monotonic=lambda: next(ticks))
+    monkeypatch.setattr("diffir_cli.training.loop.time", clock)
     shares: list[float] = []
     recipe = make_recipe(photos, iterations=10**6, max_minutes=0.04, validation={"every": 10**6})
     result = Trainer(recipe, tmp_path / "run", "cpu").fit(lambda p: shares.append(p.share))
@@ -189,7 +197,7 @@ def test_bf16_is_for_the_dirformer_alone(stage: int, s1: DiffIRS1, s2: DiffIRS2)
 def test_a_stop_changes_nothing_under_other_options_either(
     change: dict[str, Any], photos: Path, stage1: Path, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(photos, stage=2, init=str(stage1), **change)
+    recipe = make_recipe(photos, stage=2, init=str(stage1), iterations=8, **change)
     whole = load_state(run_training(recipe, tmp_path / "whole"))
     run_training(recipe, tmp_path / "parts", stop_at=4)
     for key, value in load_state(run_training(recipe, tmp_path / "parts")).items():
@@ -229,33 +237,30 @@ def test_two_processes_train_what_one_trains(photos: Path, stage1: Path, tmp_pat
         f"[model]\n{to_toml(TINY.to_dict())}\n"
         f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 4\n[optimizer]\nlr = 1e-3\n"
     )
-    command = [sys.executable, "-m", "diffir_cli", "train", recipe, "-d", "cpu", "--threads", "1"]
-    _run_parallel([*map(str, command), "--out", str(tmp_path / "two")], 2)
-    _run_parallel([*map(str, command), "--out", str(tmp_path / "one")], 1)
+    _run_parallel(recipe, tmp_path / "two", 2)
+    _run_parallel(recipe, tmp_path / "one", 1)
     one, two = (load_state(tmp_path / name / "tiny.safetensors") for name in ("one", "two"))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, atol=2e-5, rtol=1e-3)
 
 
-def _run_parallel(command: list[str], size: int) -> None:
-    import socket
-
+def _run_parallel(recipe: Path, out: Path, size: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    errors = [out.with_name(f"{out.name}-{rank}") for rank in range(size)]
     processes = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
+        start_command(
+            *("train", recipe, "-d", "cpu", "--threads", 1, "--out", out),
+            stdout=Path(os.devnull),
+            stderr=errors[rank],
+            environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(size)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+    for process, file in zip(processes, errors, strict=True):
+        assert exit_code(process) == 0, file.read_text(encoding="utf-8")
 
 
 def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> None:
@@ -264,13 +269,11 @@ def test_the_train_command_reports_and_resumes(photos: Path, tmp_path: Path) -> 
         f"name = 'tiny'\niterations = 4\nlog_every = 2\n[model]\n{to_toml(TINY.to_dict())}\n"
         f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 2\n"
     )
-    result = run_cli("train", recipe, "--out", tmp_path / "run", "-d", "cpu")
-    assert result.exit_code == 0, result.output
+    result = succeeded(run_cli("train", recipe, "--out", tmp_path / "run", "-d", "cpu"))
     assert "iteration 2, loss" in result.stderr and "done: 4 iterations" in result.stderr
     ended = run_cli("train", recipe, "-o", tmp_path / "run", "--json")
     assert ended.stderr == "" and json.loads(ended.stdout)["iterations"] == 4
-    again = run_cli("train", recipe, "--out", tmp_path / "run", "--set", "iterations=6")
-    assert again.exit_code == 0
+    again = succeeded(run_cli("train", recipe, "--out", tmp_path / "run", "--set", "iterations=6"))
     assert "at iteration 4" in again.stderr and "done: 6 iterations" in again.stderr
     limit = ("--set", "iterations=99999", "--set", f"max_minutes={1e-9}")
     over = run_cli("train", recipe, "-o", tmp_path / "run", *limit)

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, read_picture, write_picture
 from diffir_cli.models.diffir.networks import DiffIRS2
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 from tests.runner_helpers import runner_of
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><note>caf\xc3\xa9</note></x:xmpmeta>'
@@ -57,8 +57,7 @@ def test_exif_xmp_and_profile_are_kept_for_the_new_size(
 ) -> None:
     out = tmp_path / f"out{after}"
     photo = _photo(tmp_path / f"in{before}", orientation=6)
-    result = run_cli("restore", photo, "-w", s2_file, "-o", out)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("restore", photo, "-w", s2_file, "-o", out))
     with Image.open(out) as image:
         image.load()
         assert image.size == (36, 48)
@@ -212,8 +211,7 @@ def test_sixteen_bits_are_never_cut_without_a_word(
     result = run_cli("restore", photo, "-w", s2_file, "-o", tmp_path / f"out{ending}")
     assert result.exit_code == 3 and "16 bits per channel" in result.stderr
     assert not (tmp_path / f"out{ending}").exists()
-    result = run_cli("restore", photo, "-w", s2_file, "-o", tmp_path / "out.png")
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("restore", photo, "-w", s2_file, "-o", tmp_path / "out.png"))
     assert read_picture(tmp_path / "out.png", deep=True).deep
 
 

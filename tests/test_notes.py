@@ -17,7 +17,7 @@ from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, read_picture, write_picture
 from diffir_cli.imaging.metadata import Metadata
 from diffir_cli.imaging.probe import probe_picture
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 
 HEAD = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
@@ -144,8 +144,7 @@ def test_a_picture_that_its_own_result_would_replace_is_kept_too(
 
 def test_in_place_a_cameras_large_preview_is_no_loss(s2_file: Path, tmp_path: Path) -> None:
     path = _jpeg(tmp_path / "a.jpg", _index(THUMBNAIL), behind=_second(tmp_path))
-    result = run_cli("batch", path, "--in-place", "-w", s2_file)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("batch", path, "--in-place", "-w", s2_file))
     assert read_picture(path).size == (48, 36)
 
 
@@ -287,8 +286,7 @@ def test_an_alpha_channel_in_which_all_is_opaque_stands_in_no_ones_way(
     path, out = tmp_path / "in.png", tmp_path / f"out{ending}"
     image.save(path)
     assert probe_picture(path, 10**6).alpha
-    result = run_cli("restore", path, "-w", s2_file, "-o", out)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("restore", path, "-w", s2_file, "-o", out))
     folder = ("batch", path, "-w", s2_file, "-o", tmp_path / "out", "-f", ending[1:])
     assert run_cli(*folder).exit_code == 0
     if mode == "RGBA":

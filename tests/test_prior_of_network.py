@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,9 +15,8 @@ from diffir_cli.errors import DeviceError
 from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.models.diffir.config import ModelConfig, Tail
 from diffir_cli.models.diffir.networks import DiffIRS2, DIRformer
-from diffir_cli.models.diffir.priors.deconvolution import (
-    deconvolved,
-)
+from diffir_cli.models.diffir.priors import deconvolution
+from diffir_cli.models.diffir.priors.deconvolution import deconvolved
 from diffir_cli.models.diffir.priors.windows import (
     _threads,
     prior_bytes,
@@ -29,6 +26,7 @@ from diffir_cli.models.diffir.priors.windows import (
 from diffir_cli.options import Engine, MemoryLimits, Precision, Task
 from tests.conftest import TINY, noise_image
 from tests.prior_helpers import CALM, LARGE, PHOTO, levels, tensor
+from tests.processes import growth_of, in_own_process
 from tests.runner_helpers import runner_of
 
 _GATED = dataclasses.replace(TINY, scale=1, tail=Tail.CONV, in_channels=6, gated=True)
@@ -119,25 +117,13 @@ def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
     assert _threads(*large, None) == torch.get_num_threads()
 
 
-_MEASURE = """
-import sys, torch
-from diffir_cli.models.diffir.priors import windows
-from diffir_cli.models.diffir.priors import deconvolution
-threads, width, height = map(int, sys.argv[1:])
-# How often something is improved changes the time and not the memory.
-deconvolution._ROUNDS, deconvolution._STIFFEST = 1, 1
-windows.with_prior(torch.rand(1, 3, 96, 96), threads)
-lq = torch.rand(1, 3, height // 4, width // 4)
-lq = torch.nn.functional.interpolate(lq, (height, width), mode="bilinear")
-
-def status(field):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
-
-before = status("VmRSS")
-windows.with_prior(lq, threads)
-print(status("VmHWM") - before)
-"""
+def _taken_by_a_prior(threads: int, width: int, height: int) -> int:
+    # How often something is improved changes the time and not the memory.
+    vars(deconvolution).update(_ROUNDS=1, _STIFFEST=1)
+    with_prior(torch.rand(1, 3, 96, 96), threads)
+    small = torch.rand(1, 3, height // 4, width // 4)
+    lq = torch.nn.functional.interpolate(small, (height, width), mode="bilinear")
+    return growth_of(lambda: with_prior(lq, threads))
 
 
 @pytest.mark.xdist_group("measurements")
@@ -146,14 +132,12 @@ print(status("VmHWM") - before)
     ("threads", "width", "height"), [(1, 1000, 800), (2, 1040, 700), (1, 20000, 80)]
 )
 def test_a_prior_takes_no_more_memory_than_predicted(threads: int, width: int, height: int) -> None:
-    command = [sys.executable, "-c", _MEASURE, str(threads), str(width), str(height)]
     predicted = prior_bytes(_GATED, height, width, threads)
     taken: list[int] = []
     # Now and then the allocator keeps 20 MB more than in most runs, and libraries choose other
     # buffers for other processors.
     while not taken or (len(taken) < 3 and min(taken) > 1.25 * predicted):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        taken.append(int(done.stdout))
+        taken.append(in_own_process(_taken_by_a_prior, threads, width, height))
     assert 0.4 <= min(taken) / predicted <= 1.25, (taken, predicted)
 
 

@@ -6,9 +6,10 @@ import itertools
 import os
 import pty
 import re
-import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from diffir_cli.runtime.pictures import restore_picture
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.weights.registry import read_registry
 from tests.conftest import noise_image, run_cli
+from tests.processes import exit_code, start_command
 from tests.runner_helpers import runner_of
 from tests.test_resshift_model import FILLING, NARROW
 
@@ -173,28 +175,32 @@ def test_parts_and_pieces_add_up() -> None:
     assert seen == [0.875, 1.0, 1.0]
 
 
-_TERMINAL = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
-
-
-def _on_a_terminal(*arguments: object) -> tuple[str, str]:
+def _on_a_terminal(folder: Path, *arguments: object) -> tuple[str, str]:
     """What a command writes to stdout, and to the terminal that its stderr is."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "diffir_cli", *(str(one) for one in arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=_TERMINAL)
+    process = start_command(
+        *arguments,
+        stdout=folder / "stdout",
+        stderr=Path(os.ttyname(theirs)),
+        environment={"COLUMNS": "120", "TERM": "xterm"},
+    )
+    pieces: list[bytes] = []
+    reader = threading.Thread(target=lambda: pieces.extend(_read_to_the_end(ours)))
+    reader.start()
+    code = exit_code(process)
     os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
+    reader.join()
     os.close(ours)
-    stdout, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, shown
-    return stdout.decode(), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    shown = b"".join(pieces)
+    assert code == 0, shown
+    stdout = (folder / "stdout").read_text(encoding="utf-8")
+    return stdout, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def _read_to_the_end(terminal: int) -> Iterator[bytes]:
+    with suppress(OSError):
+        while piece := os.read(terminal, 65536):
+            yield piece
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -202,17 +208,17 @@ def test_a_person_at_a_terminal_sees_a_bar_and_nobody_else(s2_file: Path, tmp_pa
     Image.fromarray(noise_image(96, 96)).save(tmp_path / "in.png")
     use = ("restore", tmp_path / "in.png", "-w", s2_file, "--task", "sr", "-d", "cpu")
     out = ("-o", tmp_path / "out.png", "--overwrite")
-    stdout, shown = _on_a_terminal(*use, *out)
+    stdout, shown = _on_a_terminal(tmp_path, *use, *out)
     assert not stdout
     assert "restoring in.png" in shown and "100%" in shown and "out.png: 384×384" in shown
     for silent in (("-q",), ("--json",)):
-        stdout, shown = _on_a_terminal(*use, *out, *silent)
+        stdout, shown = _on_a_terminal(tmp_path, *use, *out, *silent)
         assert not shown and bool(stdout) == (silent == ("--json",))
     piped = run_cli(*use, *out)
     assert piped.exit_code == 0 and "restoring" not in piped.stderr
     folder = ("batch", tmp_path / "in.png", "-w", s2_file, "--task", "sr", "-d", "cpu")
-    _, shown = _on_a_terminal(*folder, "-o", tmp_path / "results")
+    _, shown = _on_a_terminal(tmp_path, *folder, "-o", tmp_path / "results")
     # The line of the picture in work, which is whole before all pictures are.
     assert re.search(r"in\.png [━╸╺ ]+100%", shown), shown
-    _, shown = _on_a_terminal(*folder, "-o", tmp_path / "more", "--no-progress")
+    _, shown = _on_a_terminal(tmp_path, *folder, "-o", tmp_path / "more", "--no-progress")
     assert "%" not in shown

@@ -45,13 +45,24 @@ USAGE = [
     ("restore photo.png b.png", "unexpected argument: b.png", "diffir batch takes several images"),
     ("train a.toml b.toml", "unexpected argument: b.toml", "usage: diffir train"),
     ("restore photo.png --seed x", "--seed must be a whole number from 0 to", "not 'x'"),
+    ("restore photo.png --seed -1", "--seed must be a whole number from 0 to", "not '-1'"),
+    ("benchmark --threads 100000", "--threads must be a whole number from 1 to 1024", "'100000'"),
+    ("export sr-x4-lite -o y.onnx --opset 17", "--opset must be a whole number from 18", "'17'"),
     ("restore photo.png --strength 2", "--strength must be a number from 0.0 to 1.0", "not '2'"),
     ("restore photo.png --strength a", "--strength must be a number from 0.0 to 1.0", "not 'a'"),
     ("restore photo.png --task derain", "--task must be one of sr, realsr, deblur", "'derain'"),
+    ("restore photo.png --precision fp8", "--precision must be one of auto, fp32", "not 'fp8'"),
+    ("benchmark --precision fp8", "--precision must be one of auto, fp32", "separate several by"),
+    (
+        "benchmark --engine streaming,fast",
+        "--engine must be one of streaming, reference, openvino",
+        "'fast'",
+    ),
     ("restore photo.png --engine stream", "--engine must be one of", "did you mean streaming?"),
     ("evaluate --gt . --metric lpip-alex", "--metric must be one of", "did you mean lpips-alex?"),
     ("benchmark --engine stream", "--engine must be one of", "did you mean streaming?"),
     ("degrade . -o out --kind shkae", "--kind must be one of", "did you mean shake?"),
+    ("restore photo.png -o a.png -f gif", "--format must be one of png, jpg", ""),
     ("restore photo.png -f pgn", "--format must be one of png, jpg", "did you mean png?"),
     ("batch . -o out -f pgn", "--format must be one of png, jpg", "did you mean png?"),
     ("restore photo.png -d gpu", "--device must be auto, cpu, cuda", "leave --device out"),
@@ -63,13 +74,38 @@ USAGE = [
     ("restore photo.png --tile x", "--tile must be auto, off or a number", "write --tile 256"),
     ("restore photo.png --tile 40", "--tile 40 is too small", "write --tile 64"),
     ("restore photo.png --max-memory x", "--max-memory must be a size, not 'x'", "write 4G"),
+    ("evaluate --gt . --tile 8", "--tile 8 is too small", "write --tile 64"),
+    ("restore photo.png --size 0x0", "--size must be a width, a height", "write 3840x2160"),
+    ("restore photo.png --size -5x9", "--size must be a width, a height", "write 3840x2160"),
     ("restore photo.png --size 9", "--size must be a width, a height", "write 3840x2160"),
     ("restore photo.png --background x", "--background must be a colour, not 'x'", "write white"),
     ("batch . -o out --shard 3/2", "--shard must be K/N with K from 1 to N", "write 1/4"),
     ("batch . -o out --name {x}", "--name has no field {x}", "{stem}"),
+    ("batch . -o out --name {stem.x}", "--name has no field {stem.x}", "{stem}"),
+    ("batch . -o out --name {stem[0]}", "--name has no field {stem[0]}", "{stem}"),
+    (
+        "batch . -o out --name {stem",
+        "--name '{stem' is not a valid template",
+        "write {{ for a brace",
+    ),
+    (
+        "batch . -o out --name {stem:d}",
+        "--name '{stem:d}' is not a valid template",
+        "leave : and !",
+    ),
+    (
+        "batch . -o out --name {stem!q}",
+        "--name '{stem!q}' is not a valid template",
+        "leave : and !",
+    ),
     ("benchmark --input-size 9", "--input-size must be WIDTHxHEIGHT, not '9'", "write 640x480"),
+    ("benchmark --input-size 0x8", "takes sides of 1 to 16384 pixels, not 0", "a smaller side"),
+    ("benchmark --input-size 16385x8", "sides of 1 to 16384 pixels, not 16385", "a smaller side"),
+    (f"benchmark --input-size {'9' * 5000}x8", f"pixels, not {'9' * 20}", "a smaller side"),
+    ("benchmark --sweep 256..128", "--sweep must go from small to large", "write 128..2048"),
     ("benchmark --sweep 9", "--sweep must be FIRST..LAST, not '9'", "write 128..2048"),
     ("export sr-x4-lite -o y.onnx --input-size 9", "--input-size must be WIDTHxHEIGHT", "640x480"),
+    ("export sr-x4-lite -o y.onnx --input-size 8x8,9x9", "--input-size takes one size", "256x256"),
     # Named twice.
     ("restore photo.png -o a.png --compare a.png", "a.png is named twice", "--compare"),
     ("convert w.safetensors -o w.safetensors", "w.safetensors is named twice", "--output"),
@@ -78,6 +114,7 @@ USAGE = [
     ("benchmark --csv a --markdown a", "a is named twice", "give --markdown a file of its own"),
     # Missing company.
     ("restore photo.png --mask-invert", "--mask-invert needs --mask", "add --mask"),
+    ("restore photo.png --mask-dilate 3", "--mask-dilate needs --mask or --mask-from-alpha", "add"),
     ("batch . -o out --mask-dilate 3", "--mask-dilate needs --mask or --mask-from-alpha", "add"),
     ("restore photo.png --task inpaint", "--task inpaint needs --mask", "add --mask FILE"),
     ("batch . -o out --task inpaint", "--task inpaint needs --mask", "add --mask FILE"),
@@ -120,6 +157,9 @@ USAGE = [
     ("batch . -o out --ray auto -d cpu,cpu", "--ray cannot be used with several devices", "leave"),
     ("evaluate . . --seed 3", "--seed cannot be used with finished results", "leave --seed out"),
     ("evaluate . . --color-fix none", "--color-fix cannot be used with finished results", "out"),
+    ("evaluate . . --baseline bicubic", "--baseline cannot be used with finished results", "out"),
+    ("evaluate . . --tile 64", "--tile cannot be used with finished results", "leave --tile out"),
+    ("evaluate . . --engine reference", "--engine cannot be used with finished results", "out"),
     ("evaluate . . -d cpu", "--device cannot be used with finished results", "leave --device out"),
     (
         "evaluate . . --protocol inpaint --align 2",
@@ -130,6 +170,9 @@ USAGE = [
     ("benchmark --all --task sr", "--task cannot be used with --all", "leave one of them out"),
     ("benchmark --paper --csv a", "--csv cannot be used with --paper", "leave --csv out"),
     ("benchmark --paper -q", "--quiet cannot be used with --paper", "add --markdown or --json"),
+    ("benchmark --paper --modules", "--modules cannot be used with --paper", "leave --modules out"),
+    ("benchmark --paper --input-size 8x8", "--input-size cannot be used with --paper", "leave"),
+    ("benchmark --cost-only --repeats 3", "--repeats cannot be used with --cost-only", "leave"),
     ("benchmark --cost-only -d cpu", "--device cannot be used with --cost-only", "leave --device"),
     (
         "degrade photo.png -o a.png --kind shake -s 2",
@@ -143,6 +186,7 @@ USAGE = [
     ("download-weights --list -o out", "--output cannot be used with --list", "leave one of them"),
     ("download-weights sr-x4 --all", "--all cannot be used with NAME", "leave one of them out"),
     ("download-weights --from a.pth --task sr", "--task cannot be used with --from", "leave"),
+    ("download-weights --from a.pth --all", "--all cannot be used with --from", "leave --all out"),
     ("download-weights a b --from a.pth", "--from takes one name at most", "for each file"),
     ("convert photo.png a.safetensors -o b.safetensors", "--output cannot be used with OUT", "one"),
 ]
@@ -152,6 +196,19 @@ OTHERS = [
     # Images, folders, targets.
     ("restore missing.png", 3, "no such file: missing.png", "check the name"),
     ("restore photo.png -o photo.png", 3, "photo.png already exists", "--overwrite"),
+    ("restore photo.png -o .", 3, ". is a folder", "name a file in it"),
+    ("restore . -o out.png", 3, ". is a folder", "name one of the images"),
+    (
+        "restore https://example.org/a.jpg",
+        3,
+        "https://example.org/a.jpg is a URL",
+        "curl -sL https",
+    ),
+    ("restore s3://bucket/a.jpg -o o.png", 3, "s3://bucket/a.jpg is a URL", "diffir batch"),
+    ("restore photo.png -o s3://bucket/o.png", 3, "s3://bucket/o.png is a URL", "diffir batch"),
+    ("restore photo.png --mask=http://a.org/m.png", 3, "http://a.org/m.png is a URL", "curl"),
+    ("restore file:///a.jpg", 3, "file:///a.jpg is a URL", "without file://"),
+    ("restore photo.png -o a", 3, "its name has no extension", ""),
     ("restore photo.png -o a.tga", 3, "unknown extension '.tga'", "use one of"),
     ("restore photo.png -o none/a.png", 3, "no such folder: none", "mkdir"),
     ("restore photo.png --compare a.txt", 3, "unknown extension '.txt'", "use one of"),
@@ -162,9 +219,16 @@ OTHERS = [
     ("evaluate --gt missing", 3, "missing", ""),
     ("evaluate missing .", 3, "missing", ""),
     ("evaluate --gt . --report a.txt", 3, "a.txt must end in .html", "write a.html"),
+    ("evaluate --gt . --report none/a.html", 3, "no such folder: none", "mkdir"),
+    ("evaluate --gt . --csv none/a.csv", 3, "no such folder: none", "mkdir"),
+    (f"evaluate . . --csv {os.devnull} --overwrite", 3, "is not a regular file", "name a file"),
     ("evaluate --gt . --csv photo.png", 3, "photo.png already exists", "--overwrite"),
     ("benchmark --csv photo.png", 3, "photo.png already exists", "--overwrite"),
     ("benchmark --plot a.jpg", 3, "a.jpg must end in .png", "write a.png"),
+    ("benchmark --plot -", 3, "- must end in .png", "write -.png"),
+    ("benchmark --csv none/x.csv", 3, "no such folder: none", "mkdir"),
+    ("benchmark --compare no.json", 3, "cannot read no.json", "check the name"),
+    ("benchmark --plot x.png --scores no.json", 3, "cannot read no.json", "check the name"),
     ("degrade missing -o out --kind shake", 3, "no such file or folder: missing", "check"),
     ("convert photo.png -o a.pth", 3, "a.pth must end in .safetensors", "write a.safetensors"),
     ("convert photo.png -o none/a.safetensors", 3, "no such folder: none", "mkdir"),
@@ -173,9 +237,10 @@ OTHERS = [
     # Weights.
     ("restore photo.png -w realsr-4x", 4, "no weights named 'realsr-4x'", "'realsr-x4'"),
     ("restore photo.png -w missing.pth", 4, "no such weights file: missing.pth", "known names"),
-    ("restore photo.png -w sr-x4 --offline", 4, "sr-x4", ""),
+    ("restore photo.png -w sr-x4 --offline", 4, "downloads are off", "drive.google"),
     ("restore photo.png -w sr-x4 --task deblur", 4, "for task 'sr'", "--task sr"),
     ("restore photo.png --task deblur -s 4", 4, "no weights for task 'deblur'", "--scale 1"),
+    ("benchmark -w no.pth", 4, "no such weights file: no.pth", "known names"),
     ("batch . -o out -w no-such", 4, "no weights named 'no-such'", "known names"),
     ("batch . -o out -w sr-x4 --offline", 4, "sr-x4", ""),
     ("evaluate --gt . -w no-such", 4, "no weights named 'no-such'", "known names"),
@@ -200,6 +265,7 @@ OTHERS = [
 if _HAS_ONNX:
     USAGE += [
         ("export sr-x4-lite -o y.onnx --input-size 63x64", "does not fit", "write 64x64"),
+        ("export sr-x4-lite -o y.onnx --input-size 50x3", "multiples of 8", "write 48x8"),
         ("export inpaint-lite -o y.onnx --dynamic", "--dynamic cannot be used with", "add --input"),
     ]
     OTHERS += [
@@ -234,7 +300,7 @@ def test_a_mistake_is_one_error_one_hint_and_the_exit_code_of_its_kind(
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     first, *rest = result.stderr.splitlines()
-    assert first.startswith("error: ") and error in first
+    assert first.startswith("error: ") and error in first and not first.endswith(".")
     assert len(rest) == 1 and rest[0].startswith("hint: ") and rest[0] != "hint: "
     assert hint in result.stderr
     assert sorted(folder.iterdir()) == before
@@ -244,9 +310,11 @@ def test_what_is_refused_or_only_answered_loads_no_torch(folder: Path) -> None:
     """In one new process for all, since each of them would take a fraction of a second."""
     lines = [line for line, *_ in _everything()] + ANSWERS
     program = (
-        "import json, sys\n"
+        "import json, sys, typer.main, typer.testing\n"
         "from typer.testing import CliRunner\n"
         "from diffir_cli.cli import app\n"
+        "command = typer.main.get_command(app)\n"
+        "vars(typer.testing)['_get_command'] = lambda _app: command\n"
         "for line in json.load(sys.stdin):\n"
         "    CliRunner().invoke(app, line.split(' '))\n"
         "    if 'torch' in sys.modules: sys.exit(line)\n"

@@ -21,12 +21,7 @@ from diffir_cli.models.resshift.config import (
     Prediction,
     ResShiftConfig,
 )
-from diffir_cli.models.resshift.diffusion import (
-    ChainStep,
-    ShiftSchedule,
-    sample,
-    spaced_timesteps,
-)
+from diffir_cli.models.resshift.diffusion import ChainStep, ShiftSchedule, sample, spaced_timesteps
 from tests.resshift_golden import OWN, arrays
 
 SCHEDULES = {"s15_k2": REALSR_V1, "s4_k2": REALSR_V3}

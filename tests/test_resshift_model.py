@@ -24,7 +24,7 @@ from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, RunOpt
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.files import file_sha256
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 from tests.download_helpers import home as home
 from tests.web import served
 
@@ -93,8 +93,7 @@ def registry(tmp_path: Path, home: Path) -> Path:  # noqa: ARG001
     path = tmp_path / "registry.toml"
     path.write_text(entry("narrow-x4", NARROW, files))
     for file in files.values():
-        done = run_cli("download-weights", "narrow-x4", "--from", file, "--registry", path)
-        assert done.exit_code == 0, done.output
+        succeeded(run_cli("download-weights", "narrow-x4", "--from", file, "--registry", path))
     return path
 
 
@@ -217,8 +216,7 @@ def test_every_command_takes_the_model(registry: Path, tmp_path: Path) -> None:
     chosen = ("-w", "narrow-x4", "--registry", registry, "--task", "realsr")
     out = tmp_path / "out.png"
     for more in ((), ("--color-fix", "none"), ("--precision", "bf16")):
-        done = run_cli("restore", pictures / "a.png", "-o", out, *chosen, *more, "--overwrite")
-        assert done.exit_code == 0, done.output
+        succeeded(run_cli("restore", pictures / "a.png", "-o", out, *chosen, *more, "--overwrite"))
         with Image.open(out) as image:
             assert image.size == (80, 64)
     done = run_cli("batch", pictures, "-o", tmp_path / "results", *chosen)
@@ -300,15 +298,15 @@ def test_first_use_downloads_both_files_and_keeps_them_as_safetensors(
         declined = run_cli(*use)
         assert declined.exit_code == 4 and "--accept-license narrow-x4" in declined.output
         assert not any(web.asked for web in webs.values()) and not out.exists()
-        agreed = run_cli(
-            *("download-weights", "narrow-x4", "--registry", registry),
-            *("--accept-license", "narrow-x4"),
+        succeeded(
+            run_cli(
+                *("download-weights", "narrow-x4", "--registry", registry),
+                *("--accept-license", "narrow-x4"),
+            )
         )
-        assert agreed.exit_code == 0, agreed.output
         assert [len(web.asked) for web in webs.values()] == [1, 1]
     monkeypatch.setenv("DIFFIR_OFFLINE", "1")
-    done = run_cli(*use)
-    assert done.exit_code == 0, done.output
+    succeeded(run_cli(*use))
     kept = [path.suffix for path in (home / "cache" / "weights").rglob("*") if path.is_file()]
     assert kept == [".safetensors", ".safetensors"]
 

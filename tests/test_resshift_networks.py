@@ -38,6 +38,7 @@ from diffir_cli.models.resshift.networks.swin_unet import (
     timestep_embedding,
     to_windows,
 )
+from tests.processes import growth_of, in_own_process
 from tests.resshift_golden import arrays, keys
 
 NARROW = ResShiftConfig(
@@ -262,25 +263,16 @@ def test_attention_over_all_positions_equals_its_formula() -> None:
 
 
 def test_attention_never_holds_its_scores() -> None:
-    """In a process of its own, as the peak of memory is that of a process."""
-    program = (
-        "import resource, torch\n"
-        "from diffir_cli.models.resshift.config import REALSR_V3\n"
-        "from diffir_cli.models.resshift.networks.vq_autoencoder import GlobalAttention\n"
-        "attention = GlobalAttention(REALSR_V3, 64).eval()\n"
-        "feature = torch.randn(1, 64, 192, 128)\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "with torch.no_grad():\n"
-        "    attention(feature[..., :8])\n"
-        "    before = peak()\n"
-        "    attention(feature)\n"
-        "print(peak() - before)\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
     # The scores of 24,576 positions would take 2.25 GiB.
-    assert int(result.stdout) < 2**20 // 4
+    assert in_own_process(_taken_by_attention) < 2**28
+
+
+def _taken_by_attention() -> int:
+    attention = vq_autoencoder.GlobalAttention(REALSR_V3, 64).eval()
+    feature = torch.randn(1, 64, 192, 128)
+    with torch.no_grad():
+        attention(feature[..., :8])
+        return growth_of(lambda: attention(feature))
 
 
 def test_the_search_for_codes_in_chunks_equals_the_plain_one(

@@ -11,12 +11,11 @@ import pytest
 from diffir_cli.cli.option_values import parse_size, parse_tile
 from diffir_cli.errors import UsageError
 from diffir_cli.imaging import read_picture
-from tests.conftest import run_cli
+from tests.conftest import run_cli, succeeded
 
 
 def _restore(photo: Path, s2_file: Path, out: Path, *more: object) -> dict[str, object]:
-    result = run_cli("restore", photo, "-w", s2_file, "-o", out, "--json", *more)
-    assert result.exit_code == 0, result.output
+    result = succeeded(run_cli("restore", photo, "-w", s2_file, "-o", out, "--json", *more))
     return json.loads(result.stdout)
 
 

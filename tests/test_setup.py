@@ -17,9 +17,7 @@ from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.dirformer import DynamicBlock
 from diffir_cli.training.diffir.trainable import TrainableDiffIR
 from diffir_cli.training.loop import Trainer
-from diffir_cli.training.recipe import (
-    digest,
-)
+from diffir_cli.training.recipe import digest
 from diffir_cli.training.state import difference, identity, whole_state
 from tests.conftest import TINY
 from tests.training_helpers import make_recipe, run_training

@@ -24,8 +24,8 @@ from diffir_cli.training.parallel import World
 from diffir_cli.training.perceptual import VGG19, PerceptualLoss
 from diffir_cli.training.recipe import AdversarialRecipe
 from diffir_cli.training.trainable import Batch
-from tests.conftest import TINY
-from tests.training_helpers import make_recipe, run_training
+from tests.conftest import TINY, quick_training
+from tests.training_helpers import make_recipe, progressive, run_training
 
 _CPU = World(0, 1, torch.device("cpu"))
 
@@ -123,13 +123,14 @@ def test_the_adversary_learns_to_tell_real_from_fake_without_touching_the_image(
     assert all(a is b.grad for a, b in zip(before, adversary.parameters, strict=True))
 
 
-@pytest.fixture
-def vgg_file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     state = VGG19().state_dict()
     state["classifier.0.weight"] = torch.zeros(2, 2)
-    torch.save(state, tmp_path / "vgg19.pth")
-    return tmp_path / "vgg19.pth"
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save(state, path)
+    return path
 
 
 def test_the_perceptual_loss_reads_the_usual_names_and_is_zero_for_equal_images(
@@ -170,10 +171,13 @@ def _stage3(photos: Path, stage1: Path, stage2: Path, **changes: Any) -> Any:
     return make_recipe(photos, **{**table, **changes})
 
 
-@pytest.fixture
-def stage2(photos: Path, stage1: Path, tmp_path: Path) -> Path:
-    recipe = make_recipe(photos, stage=2, init=str(stage1), iterations=4)
-    return run_training(recipe, tmp_path / "stage2")
+@pytest.fixture(scope="module")
+def stage2(trained_stage1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a tiny stage 2, which no test may change."""
+    photos, init = trained_stage1.with_name("photos"), trained_stage1 / "tiny.safetensors"
+    recipe = make_recipe(photos, stage=2, init=str(init), iterations=4)
+    with quick_training():
+        return run_training(recipe, tmp_path_factory.mktemp("stage2"))
 
 
 @pytest.mark.parametrize("kind", ["unet", "patch", "perceptual alone", "no teacher"])
@@ -240,13 +244,7 @@ def test_stage_2_may_go_on_from_stage_2(
     [
         ({"start": ""}, "start must name the stage-2 weights"),
         (
-            {
-                "data": {
-                    "progressive_at": [0.5],
-                    "progressive_patch": [17],
-                    "progressive_batch": [2],
-                }
-            },
+            {"data": progressive([0.5], [17], [2])},
             "data.progressive_patch must give HQ crops of a multiple of 8",
         ),
         ({"stage": 2}, "adversarial has an effect in stage 3 only"),

@@ -21,7 +21,7 @@ from diffir_cli.util import folders
 from diffir_cli.util.files import unfinished_name
 from diffir_cli.util.text import shown
 from tests.batch_helpers import lines
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 
 BYTES = os.fsdecode(b"caf\xe9")
 EVIL = "a\x1b[31mred\nb\x1b]0;evil\x07\x9b\x7fc"
@@ -51,8 +51,7 @@ def test_what_a_terminal_obeys_is_escaped_and_everything_else_kept() -> None:
 @pytest.mark.parametrize("stem", [BYTES, EVIL])
 def test_degrade_takes_any_name(stem: str, kind: str, tmp_path: Path) -> None:
     photos = _photos(tmp_path / "photos", stem)
-    result = run_cli("degrade", photos, "-o", tmp_path / "o", "--kind", kind)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("degrade", photos, "-o", tmp_path / "o", "--kind", kind))
     side = 16 if kind == "bicubic" else 64
     assert [path.name for path in (tmp_path / "o").iterdir()] == [f"{stem}.png"]
     assert Image.open(tmp_path / "o" / f"{stem}.png").size == (side, side)
@@ -93,8 +92,7 @@ def test_reports_stay_utf8_whatever_a_name_holds(tmp_path: Path) -> None:
     photos = _photos(tmp_path / "photos", BYTES)
     files = {name: tmp_path / f"r.{name}" for name in ("csv", "markdown", "html")}
     how = [word for name, file in files.items() for word in (f"--{name}", file)]
-    result = run_cli("evaluate", photos, photos, *how)
-    assert result.exit_code == 0, result.output
+    succeeded(run_cli("evaluate", photos, photos, *how))
     for file in files.values():
         assert "caf" in file.read_bytes().decode("utf-8")
     found = json.loads(run_cli("evaluate", photos, photos, "--json").stdout)
@@ -106,8 +104,9 @@ def test_weights_may_have_any_name(s2_file: Path, tmp_path: Path) -> None:
     photos = _photos(tmp_path / "photos", "a", 8)
     weights = s2_file.rename(s2_file.with_name(f"{BYTES}.safetensors"))
     for ending in ("png", "jpg", "tif"):
-        result = run_cli("restore", photos / "a.png", "-w", weights, "-o", tmp_path / f"o.{ending}")
-        assert result.exit_code == 0, result.output
+        succeeded(
+            run_cli("restore", photos / "a.png", "-w", weights, "-o", tmp_path / f"o.{ending}")
+        )
     assert run_cli("batch", photos, "-w", weights, "-o", tmp_path / "out").exit_code == 0
 
 
@@ -152,25 +151,23 @@ def test_a_signal_while_a_result_is_written_leaves_nothing_behind(
     kind: str, tmp_path: Path
 ) -> None:
     program = (
-        "import signal, sys, time, diffir_cli.util.files as files\n"
+        "import sys, time, diffir_cli.util.files as files\n"
         "from pathlib import Path\n"
         "from diffir_cli.util.signals import end_in_order\n"
-        # Whoever runs the tests may have been started by nohup, which ignores it.
-        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "end_in_order()\n"
         "with files.whole_file(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half')\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     target = tmp_path / "out.png"
     process = subprocess.Popen([sys.executable, "-c", program, target])
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not list(tmp_path.glob(".diffir-*.part")):
             assert time.monotonic() < end and process.poll() is None
             time.sleep(0.01)
         process.send_signal(getattr(signal, kind))
-        assert process.wait(60) == 128 + getattr(signal, kind)
+        assert process.wait(300) == 128 + getattr(signal, kind)
     finally:
         process.kill()
     assert list(tmp_path.iterdir()) == []
@@ -189,23 +186,3 @@ def test_the_next_restore_removes_what_a_killed_one_left(s2_file: Path, tmp_path
         path.write_bytes(b"half")
     assert run_cli("restore", photos / "a.png", "-w", s2_file).exit_code == 0
     assert other.exists() and not left.exists()
-
-
-@pytest.mark.parametrize(
-    ("typed", "hint"),
-    [
-        (["https://example.org/photo.jpg", "-o", "o.png"], "curl -sL https://example.org/photo"),
-        (["s3://bucket/photo.jpg", "-o", "o.png"], "diffir batch"),
-        (["a.png", "-o", "s3://bucket/o.png"], "diffir batch"),
-        (["a.png", "--mask=http://example.org/m.png"], "curl"),
-        (["file:///photo.jpg"], "without file://"),
-    ],
-)
-def test_a_url_is_named_as_it_was_typed(
-    typed: list[str], hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    result = run_cli("restore", *typed)
-    url = next(word for word in typed if "://" in word).removeprefix("--mask=")
-    assert result.exit_code == 3
-    assert f"{url} is a URL" in result.stderr and hint in result.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,19 @@ from hypothesis import strategies as st
 
 from diffir_cli.errors import DeviceError
 from diffir_cli.imaging.picture import resize_lanczos
+from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.memory import CONDITION_ELEMENTS, condition_bytes, needed_bytes
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
 from diffir_cli.models.families import find_family
-from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision
+from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.runtime.blend import blend
 from diffir_cli.runtime.memory import Finish, plan_run
+from diffir_cli.runtime.runner import ModelRunner, Restored
 from diffir_cli.util.tiling import blended, starts
 from diffir_cli.weights.registry import read_registry
 from tests.conftest import TINY, noise_image
+from tests.processes import growth_of, in_own_process
 from tests.runner_helpers import runner_of
 
 CPU = torch.device("cpu")
@@ -158,32 +159,13 @@ def test_no_other_error_is_taken_for_a_lack_of_memory(
         runner_of(s2, "cpu", Precision.FP32).restore(noise_image(16, 16))
 
 
-_MEASURE = """
-import sys, dataclasses, torch
-torch.set_num_threads(2)
-from diffir_cli.options import Engine, Precision, RunOptions
-from diffir_cli.models.families import find_family
-from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.weights.registry import read_registry
-import numpy as np
-name, width, height = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-config = dataclasses.replace(
-    read_registry()[name].model, num_blocks=(1, 1, 1, 1), refinement_blocks=1, cpen_blocks=1
-)
-restorer = ModelRunner(find_family("diffir").build(config), RunOptions("cpu", Precision.FP32))
-lq = np.zeros((height, width, 3), np.uint8)
-mask = np.ones((height, width), bool) if config.in_channels == 4 else None
-small = None if mask is None else mask[:64, :64]
-restorer.restore(lq[:64, :64], mask=small)
-
-def status(field):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
-
-before = status("VmRSS")
-restorer.restore(lq, mask=mask)
-print(status("VmHWM") - before)
-"""
+def _taken_by_a_run(config: ModelConfig, width: int, height: int) -> int:
+    torch.set_num_threads(2)
+    network = find_family("diffir").build(config)
+    restorer = ModelRunner(network, RunOptions("cpu", Precision.FP32))
+    lq = np.zeros((height, width, 3), np.uint8)
+    restorer.restore(lq[:64, :64])
+    return growth_of(lambda: restorer.restore(lq))
 
 
 @pytest.mark.xdist_group("measurements")
@@ -195,12 +177,12 @@ print(status("VmHWM") - before)
 def test_the_need_of_a_run_is_predicted_within_a_quarter(
     name: str, width: int, height: int
 ) -> None:
-    command = [sys.executable, "-c", _MEASURE, name, str(width), str(height)]
-    config = read_registry()[name].model
+    config = dataclasses.replace(
+        read_registry()[name].model, num_blocks=(1, 1, 1, 1), refinement_blocks=1, cpen_blocks=1
+    )
     predicted = needed_bytes(config, width, height, Engine.STREAMING, strip=3 * 2**18)
     for _ in range(5):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        measured = int(done.stdout)
+        measured = in_own_process(_taken_by_a_run, config, width, height)
         # Beside other work the allocator sometimes keeps more than is in use: of the run, or of the
         # small one before it, which then counts for less.
         if 0.75 <= predicted / measured <= 1.25:
@@ -208,31 +190,16 @@ def test_the_need_of_a_run_is_predicted_within_a_quarter(
     assert 0.75 <= predicted / measured <= 1.25, (predicted / 2**20, measured / 2**20)
 
 
-_MEASURE_FINISH = """
-import sys, dataclasses, torch
-torch.set_num_threads(2)
-from diffir_cli.options import ColorFix, Precision, RunOptions
-from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.models.families import find_family
-from tests.conftest import TINY
-import numpy as np
-strength, fix, kind = float(sys.argv[1]), ColorFix(sys.argv[2]), sys.argv[3]
-width, height = 800, 600
-network = find_family("diffir").build(TINY)
-runner = ModelRunner(network, RunOptions("cpu", Precision.FP32, color_fix=fix))
-lq = np.zeros((height, width, 3), kind)
-runner.run(lq[:64, :64], strength=strength)
-
-def status(field):
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
-
-before = status("VmRSS")
-found = runner.run(lq, strength=strength)
-# The picture itself is no part of what is predicted.
-print(runner.plan(width, height, strength=strength).needed + found.pixels.nbytes)
-print(status("VmHWM") - before)
-"""
+def _predicted_and_taken(strength: float, fix: ColorFix, kind: type) -> tuple[int, int]:
+    torch.set_num_threads(2)
+    width, height = 800, 600
+    runner = ModelRunner(_TINY_MODEL, RunOptions("cpu", Precision.FP32, color_fix=fix))
+    lq: np.ndarray[Any, Any] = np.zeros((height, width, 3), kind)
+    runner.run(lq[:64, :64], strength=strength)
+    found: list[Restored] = []
+    taken = growth_of(lambda: found.append(runner.run(lq, strength=strength)))
+    # The picture itself is no part of what is predicted.
+    return runner.plan(width, height, strength=strength).needed + found[0].pixels.nbytes, taken
 
 
 @pytest.mark.xdist_group("measurements")
@@ -240,19 +207,17 @@ print(status("VmHWM") - before)
 @pytest.mark.parametrize(
     ("strength", "fix", "kind"),
     [
-        (1, "none", "uint16"),
-        (0.5, "none", "uint8"),
-        (1, "wavelet", "uint8"),
-        (0.5, "adain", "uint8"),
+        (1, ColorFix.NONE, np.uint16),
+        (0.5, ColorFix.NONE, np.uint8),
+        (1, ColorFix.WAVELET, np.uint8),
+        (0.5, ColorFix.ADAIN, np.uint8),
     ],
 )
 def test_the_need_of_a_run_holds_for_what_is_done_with_its_result(
-    strength: float, fix: str, kind: str
+    strength: float, fix: ColorFix, kind: type
 ) -> None:
-    command = [sys.executable, "-c", _MEASURE_FINISH, str(strength), fix, kind]
     for _ in range(3):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        predicted, measured = map(int, done.stdout.split())
+        predicted, measured = in_own_process(_predicted_and_taken, strength, fix, kind)
         if predicted / measured >= 0.75:
             break
     assert 0.75 <= predicted / measured <= 1.5, (predicted / 2**20, measured / 2**20)

@@ -21,7 +21,7 @@ from diffir_cli.weights.download import DownloadPolicy
 from diffir_cli.weights.entry import obtain_entry
 from diffir_cli.weights.imports import import_weights
 from diffir_cli.weights.registry import WeightSpec, find_weights
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image, run_cli, succeeded
 from tests.download_helpers import HASTY
 from tests.test_resshift_model import NARROW, entry, official_files
 from tests.web import Web, served
@@ -100,8 +100,7 @@ def test_a_licence_is_asked_for_once_and_before_the_first_byte(published: Publis
 
 
 def test_the_command_says_how_much_comes_before_it_comes(published: Published) -> None:
-    done = run_cli("download-weights", "narrow-x4", "--registry", published.registry)
-    assert done.exit_code == 0, done.output
+    done = succeeded(run_cli("download-weights", "narrow-x4", "--registry", published.registry))
     size = f"{published.total / 2**20:.1f} MiB"
     assert done.stderr.count("downloading") == 1
     assert f"downloading narrow-x4, {size}, licence: none" in done.stderr
@@ -151,8 +150,7 @@ def test_one_file_of_two_is_not_enough_and_the_other_is_named(
     there: str, published: Published, tmp_path: Path
 ) -> None:
     chosen = ("--registry", published.registry)
-    done = run_cli("download-weights", "narrow-x4", "--from", published.files[there], *chosen)
-    assert done.exit_code == 0, done.output
+    succeeded(run_cli("download-weights", "narrow-x4", "--from", published.files[there], *chosen))
     write_picture(Picture(noise_image(8, 8)), tmp_path / "in.png")
     use = ("restore", tmp_path / "in.png", "-o", tmp_path / "out.png", "-w", "narrow-x4", *chosen)
     refused = run_cli(*use, "--no-download")
@@ -197,8 +195,7 @@ def test_files_of_different_models_are_not_put_together(
         assert not list((home / "cache" / "weights").rglob("*.safetensors"))
     # One that was put there by hand, beside the right one.
     denoiser, autoencoder = published.spec.files
-    done = run_cli("download-weights", "--from", published.files["denoiser"], *chosen)
-    assert done.exit_code == 0, done.output
+    succeeded(run_cli("download-weights", "--from", published.files["denoiser"], *chosen))
     folder = home / "cache" / "weights" / autoencoder.name
     folder.mkdir(exist_ok=True)
     shutil.copy(other["autoencoder"], folder / autoencoder.file)

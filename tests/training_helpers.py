@@ -36,6 +36,11 @@ def make_recipe(photos: Path, **changes: Any) -> Recipe:
     return parse_recipe(table, "a test")
 
 
+def progressive(at: list[float], patch: list[int], batch: list[int]) -> dict[str, Any]:
+    """What a recipe says of crops that grow at shares of its schedule."""
+    return {"progressive_at": at, "progressive_patch": patch, "progressive_batch": batch}
+
+
 def run_training(recipe: Recipe, out: Path, stop_at: int | None = None) -> Path:
     def interrupt(progress: Progress) -> None:
         if progress.iteration == stop_at:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from diffir_cli.benchmark.case import Case
 from diffir_cli.benchmark.tables import DASH, Table, giga
 from diffir_cli.errors import InputError
+from diffir_cli.util.json_files import read_json
 
 _WHICH = ("weights", "config", "sha256", "width", "height")
 """What makes the Mult-Adds of two results comparable."""
@@ -136,25 +136,6 @@ def _check_figures(path: Path, result: Mapping[str, Any]) -> None:
 
 _HUGE = 1e30
 """Beyond any time, memory or count; not less than it are neither infinity nor what is no number."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON.
-
-    Raises:
-        InputError: when the file cannot be read, or holds no such object.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", "check the name") from error
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not valid JSON: {error}", "name a file that --json made"
-        ) from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} holds no JSON object", "name a file that --json made")
-    return found
 
 
 def check_common(old: Mapping[str, Any], cases: Iterable[Case], cost_only: bool = False) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.benchmark.compare import read_json
 from diffir_cli.benchmark.subject import Subject
 from diffir_cli.errors import InputError
+from diffir_cli.util.json_files import read_json
 from diffir_cli.weights.registry import read_registry
 
 SIDE = 256

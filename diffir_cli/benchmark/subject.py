@@ -19,8 +19,7 @@ from diffir_cli.models.families import DEFAULT_FAMILY, config_of, find_family
 from diffir_cli.options import Task
 from diffir_cli.runtime.loading import load_weights
 from diffir_cli.weights.cache import find_installed
-from diffir_cli.weights.locate import WeightFile, locate_weights
-from diffir_cli.weights.registry import find_weights, read_registry
+from diffir_cli.weights.locate import WeightFile, known_weights, locate_weights
 
 
 @dataclass(frozen=True)
@@ -135,12 +134,11 @@ def subjects_of(names: Sequence[str], registry: Path | None = None) -> list[Subj
 
 
 def _subject(name: str, registry: Path | None) -> Subject:
-    path = Path(name)
-    if name not in read_registry(registry) and (path.is_file() or path.suffix):
-        # The task of a file matters only to what it is used for.
+    # The task of a file matters only to what it is used for.
+    spec = known_weights(name, Task.SR, registry)
+    if spec is None:
         file = locate_weights(name, Task.SR, registry)
         return Subject(file.name, load_weights(file).config, file.path, file.sha256)
-    spec = find_weights(name, registry)
     if any(find_installed(part) is None for part in spec.parts):
         return Subject(name, spec.model, family=spec.family)
     file = locate_weights(name, spec.task, registry)

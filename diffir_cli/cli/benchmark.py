@@ -12,11 +12,11 @@ from diffir_cli.benchmark.sizes import sweep_sizes
 from diffir_cli.cli import benchmark_options, option_values, options, output_files
 from diffir_cli.cli.console import working
 from diffir_cli.options import Engine, Precision, Task
+from diffir_cli.util.json_files import read_json
 
 if TYPE_CHECKING:
     from diffir_cli.benchmark import run
     from diffir_cli.benchmark.run import Result, Settings
-    from diffir_cli.benchmark.subject import Subject
 
 
 def benchmark(
@@ -61,10 +61,17 @@ def benchmark(
     precisions = option_values.parse_names(Precision, precision or ["auto"], "--precision")
     output_files.check_reports({"csv": csv, "markdown": markdown, "plot": plot}, overwrite)
 
+    # What is not there is refused before torch is loaded.
+    names = _names(task, weights, all_, registry)
+    for path in (compare, *(scores or ())):
+        if path:
+            read_json(path)
+
     import torch
 
     from diffir_cli.benchmark import run
     from diffir_cli.benchmark.machine import describe_machine
+    from diffir_cli.benchmark.subject import subjects_of
     from diffir_cli.cli import benchmark_console
 
     if paper:
@@ -77,7 +84,7 @@ def benchmark(
     settings = _settings(
         requested, engines, precisions, repeats, not no_subprocess and not sides, modules
     )
-    subjects = _subjects(task, weights, all_, registry)
+    subjects = subjects_of(names, registry)
     steps = sweep_sizes(*sides) if sides else sizes
     cases = run.cases_of(subjects, steps, settings)
     old, qualities = benchmark_console.read_others(compare, scores or (), plot, cases, cost_only)
@@ -127,13 +134,20 @@ def _settings(
     return Settings(name, variants, repeats, in_subprocess, parts)
 
 
-def _subjects(
+def _names(
     task: Task | None, weights: Sequence[str] | None, all_: bool, registry: Path | None
-) -> list[Subject]:
-    from diffir_cli.benchmark.subject import subjects_of
+) -> list[str]:
+    """Names of the registry, and paths, that are known to be there.
+
+    Raises:
+        WeightsError: when one is not.
+    """
+    from diffir_cli.weights.locate import known_weights
     from diffir_cli.weights.registry import default_weights, read_registry
 
     if all_:
-        return subjects_of(list(read_registry(registry)), registry)
+        return list(read_registry(registry))
     names = option_values.parse_weights(weights or [default_weights(task or Task.SR).name])
-    return subjects_of(names, registry)
+    for name in names:
+        known_weights(name, Task.SR, registry)
+    return names

@@ -8,8 +8,8 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from importlib import metadata, util
 from pathlib import Path
 
@@ -99,8 +99,14 @@ def check_extra(name: str, modules: tuple[str, ...]) -> Found:
 
 
 def _version(module: str) -> str:
-    names = metadata.packages_distributions().get(module, [])
+    names = _distributions().get(module, [])
     return metadata.version(names[0]) if names else "of unknown version"
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Which distributions have each module; it takes a tenth of a second to find out."""
+    return metadata.packages_distributions()
 
 
 def _processor() -> Found:

@@ -66,13 +66,10 @@ def locate_weights(
     """
     if name_or_path is None:
         return _checked(default_weights(task, scale, registry), obtain)
-    path = Path(name_or_path)
-    if name_or_path not in (known := read_registry(registry)) and (path.is_file() or path.suffix):
-        if not path.is_file():
-            names = ", ".join(spec.name for spec in known.values() if spec.task is task)
-            raise WeightsError(f"no such weights file: {path}", f"known names: {names}")
+    spec = known_weights(name_or_path, task, registry)
+    if spec is None:
+        path = Path(name_or_path)
         return WeightFile(path.name, path, weights_sha256(path), None)
-    spec = find_weights(name_or_path, registry)
     if spec.task is not task:
         raise WeightsError(
             f"the weights {spec.name!r} are for task {spec.task.value!r}, not {task.value!r}",
@@ -85,6 +82,21 @@ def locate_weights(
             f"use --weights {default_weights(task, spec.scale, registry).name}",
         )
     return _checked(spec, obtain)
+
+
+def known_weights(name_or_path: str, task: Task, registry: Path | None = None) -> WeightSpec | None:
+    """The entry of a name in the registry; None for the path of a file.
+
+    Raises:
+        WeightsError: when it is neither; names for the task are hinted at.
+    """
+    path = Path(name_or_path)
+    if name_or_path in (known := read_registry(registry)) or not (path.is_file() or path.suffix):
+        return find_weights(name_or_path, registry)
+    if not path.is_file():
+        names = ", ".join(spec.name for spec in known.values() if spec.task is task)
+        raise WeightsError(f"no such weights file: {path}", f"known names: {names}")
+    return None
 
 
 def _checked(spec: WeightSpec, obtain: Obtain | None) -> WeightFile:
