@@ -183,6 +183,9 @@ def _recognised(path: Path) -> str:
     for mark, name in _OTHERS.items():
         if start.startswith(mark):
             return f"it is {name}"
+    if start.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        # What is in such an archive is listed at its end.
+        return "its end is missing"
     if b"<html" in start.lower() or b"<!doctype" in start.lower():
         return "it is a page of the web, saved in place of a download"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
