@@ -175,6 +175,7 @@ def test_what_cannot_be_converted_is_one_line(s2_file: Path, tmp_path: Path) -> 
         done = run_cli("convert", source, "-o", out, *chosen)
         assert done.exit_code == 4 and done.stderr.count("error:") == 1, done.output
         assert source.name in done.stderr and "hint:" in done.stderr and not out.exists()
+    assert "its end is missing" in done.stderr
     for source, name, fault in (
         (s2_file, "narrow", "is the model of a diffir network, which narrow does not have"),
         (files["denoiser"], "sr-x4", "is the denoiser of a resshift network, which sr-x4"),

@@ -281,7 +281,8 @@ def test_a_length_without_content_takes_no_memory(name: str, tmp_path: Path) -> 
     _pickled(tmp_path / "net.pth", b"\x80\x02c" + name.encode() + b"\nJ\xff\xff\xff\x7f\x85R.")
     message, taken = _refused_with(tmp_path / "net.pth")
     assert "not a dict of tensors" in message
-    assert taken < 100_000
+    # Some of it is modules that are imported on the way, none of it the 2 GiB of the length.
+    assert taken < 2**26
 
 
 def test_many_views_of_few_numbers_take_no_memory(tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ def test_the_schedule_equals_the_official_one_in_double_precision(name: str) -> 
     }
     assert found.keys() == golden.keys()
     for key, values in found.items():
-        assert list(values) == pytest.approx(golden[key], rel=0, abs=1e-14), key
+        assert list(values) == pytest.approx(
+            golden[key], rel=0, abs=1e-14 if "log" in key else 4e-15
+        ), key
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

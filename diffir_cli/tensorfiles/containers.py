@@ -105,6 +105,14 @@ def _check_records(path: Path) -> None:
         raise _unreadable(path, ValueError("its records overlap"))
 
 
+def _has_zip_end(path: Path) -> bool:
+    """Whether an archive has the list of its contents, which is at its end."""
+    try:
+        return zipfile.is_zipfile(path)
+    except Exception:  # What the end says may be anything.
+        return True
+
+
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     reason = _recognised(path) or (str(error).strip().splitlines() or ["it is cut off"])[0]
     return CheckpointError(
@@ -182,6 +190,8 @@ def _recognised(path: Path) -> str:
     for mark, name in _OTHERS.items():
         if start.startswith(mark):
             return f"it is {name}"
+    if start.startswith(b"PK\x03\x04") and not _has_zip_end(path):
+        return "its end is missing"
     if b"<html" in start.lower() or b"<!doctype" in start.lower():
         return "it is a page of the web, saved in place of a download"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):

@@ -32,6 +32,7 @@ from diffir_cli.models.resshift.inferred_config import infer_config
 from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.models.resshift.networks.resshift import with_mask
 from diffir_cli.models.resshift.progress import reporting
+from diffir_cli.models.resshift.winograd import WinogradConv, use_winograd, winograd_bytes
 from diffir_cli.options import Engine, Task
 from diffir_cli.tensorfiles.containers import read_tensors
 from diffir_cli.util.device_copy import to_device
@@ -70,10 +71,15 @@ class ResShiftModel:
     def to(self, device: torch.device, dtype: torch.dtype, engine: Engine) -> ResShiftModel:
         """The same weights on a device, in a number format.
 
-        Streaming computes in channels-last layout, which the libraries of convolutions are faster
-        in; the reference computes as the modules stand there.
+        Streaming computes in channels-last layout, and in fp32 on a CPU convolves by `winograd`;
+        the reference computes as the modules stand there.
         """
         network = self.network
+        if engine is Engine.STREAMING and dtype == torch.float32 and device.type == "cpu":
+            # Other modules of the same parameters.
+            kept = {id(parameter): parameter for parameter in network.parameters()}
+            network = copy.deepcopy(network, kept)
+            use_winograd(network)
         if dtype != self.dtype:
             # The fp32 weights stay, for what overflows.
             network = copy.deepcopy(network)
@@ -140,9 +146,15 @@ class ResShiftModel:
         multiple, scale = config.multiple, config.scale
         wide, high = (-(-side // multiple) * multiple * scale for side in (width, height))
         if config.latent:
-            return round(_MAPS * wide * high * config.ae_width * self.dtype.itemsize)
+            features = _MAPS * wide * high * config.ae_width * self.dtype.itemsize
+            return round(features) + self._transforms(max(config.ae_channels))
         maps = _PIXEL_MAPS * config.width * self.dtype.itemsize / config.unshuffle**2
-        return round(wide * high * (maps + _PIXEL_IMAGES * 3 * 4))
+        images = round(wide * high * (maps + _PIXEL_IMAGES * 3 * 4))
+        return images + self._transforms(max(config.channels))
+
+    def _transforms(self, channels: int) -> int:
+        used = any(isinstance(module, WinogradConv) for module in self.network.modules())
+        return _TRANSFORMS * winograd_bytes(channels) if used else 0
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:
         """Bytes that the padded image and its noise take."""
@@ -160,6 +172,9 @@ class ResShiftModel:
 _MAPS = 5.6
 """Feature maps of the autoencoder's width at the size of the output that are alive at the worst
 moment, in its decoder, as measured."""
+_TRANSFORMS = 2
+"""How often what the widest convolution takes by `winograd` is needed, as measured: the allocator
+cannot give all of its room to feature maps."""
 _PIXEL_MAPS, _PIXEL_IMAGES = 25, 27
 """Feature maps of the denoiser's first level and fp32 images at the size of the output that are
 alive at the worst moment of a model on pixels, as measured."""

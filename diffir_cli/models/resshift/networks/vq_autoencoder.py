@@ -14,6 +14,8 @@ for contiguous queries, keys and values (it takes 36 MiB for 16,384 positions, w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +27,8 @@ _EPS = 1e-6
 """Of every normalisation of the autoencoder."""
 _MOST_SCORES = 2**27
 """How many scores of attention one call may hold if its kernel is not fused."""
+_MOST_SCORES_AT_ONCE = 2**22
+"""How many scores a call holds in fp32 where they are products of their own."""
 _MOST_DISTANCES = 2**24
 """How many distances to codebook entries are held at once."""
 
@@ -70,12 +74,25 @@ class GlobalAttention(nn.Module):
             part(normed).flatten(2).transpose(1, 2)[:, None].contiguous()
             for part in (self.q, self.k, self.v)
         )
-        chunk = max(1, _MOST_SCORES // q.shape[2])
-        attended = torch.cat(
-            [F.scaled_dot_product_attention(part, k, v) for part in q.split(chunk, dim=2)], dim=2
-        )
+        attended = _attended(q, k, v)
         spread = attended[:, 0].transpose(1, 2).unflatten(2, feature.shape[2:])
         return feature + self.proj_out(spread)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax(q kᵀ / √C) v in chunks of queries, all (B, 1, HW, C)."""
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor] = F.scaled_dot_product_attention
+    chunk = max(1, _MOST_SCORES // q.shape[2])
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        # The fused kernel of CPUs multiplies bf16 no faster than fp32.
+        attend, chunk = _attended_in_products, max(256, _MOST_SCORES_AT_ONCE // q.shape[2])
+    return torch.cat([attend(part, k, v) for part in q.split(chunk, dim=2)], dim=2)
+
+
+def _attended_in_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same in two products, with the softmax in fp32."""
+    scores = (q.shape[-1] ** -0.5 * q) @ k.transpose(-1, -2)
+    return scores.float().softmax(dim=-1).to(v.dtype) @ v
 
 
 class Middle(nn.Module):
