@@ -12,7 +12,7 @@ import types
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -183,9 +183,10 @@ def _recognised(path: Path) -> str:
     for mark, name in _OTHERS.items():
         if start.startswith(mark):
             return f"it is {name}"
-    if start.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
-        # What is in such an archive is listed at its end.
-        return "its end is missing"
+    # What is in an archive is listed at its end; if that is damaged, its own error says more.
+    with suppress(zipfile.BadZipFile, OSError):
+        if start.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+            return "its end is missing"
     if b"<html" in start.lower() or b"<!doctype" in start.lower():
         return "it is a page of the web, saved in place of a download"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
