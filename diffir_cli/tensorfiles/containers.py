@@ -11,7 +11,7 @@ import types
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -105,14 +105,6 @@ def _check_records(path: Path) -> None:
         raise _unreadable(path, ValueError("its records overlap"))
 
 
-def _has_zip_end(path: Path) -> bool:
-    """Whether an archive has the list of its contents, which is at its end."""
-    try:
-        return zipfile.is_zipfile(path)
-    except Exception:  # What the end says may be anything.
-        return True
-
-
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     reason = _recognised(path) or (str(error).strip().splitlines() or ["it is cut off"])[0]
     return CheckpointError(
@@ -190,8 +182,10 @@ def _recognised(path: Path) -> str:
     for mark, name in _OTHERS.items():
         if start.startswith(mark):
             return f"it is {name}"
-    if start.startswith(b"PK\x03\x04") and not _has_zip_end(path):
-        return "its end is missing"
+    # What is in an archive is listed at its end; if that is damaged, its own error says more.
+    with suppress(zipfile.BadZipFile, OSError):
+        if start.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+            return "its end is missing"
     if b"<html" in start.lower() or b"<!doctype" in start.lower():
         return "it is a page of the web, saved in place of a download"
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
