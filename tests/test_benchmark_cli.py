@@ -197,6 +197,9 @@ def test_the_paper_stands_beside_ours(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["-w", "sr-x4-light"], 4, "did you mean 'sr-x4-lite'?"),
+        (["-w", "absent.pth"], 4, "no such weights file"),
+        (["--compare", "absent.json"], 3, "cannot read absent.json"),
+        (["--plot", "x.png", "--scores", "absent.json"], 3, "cannot read absent.json"),
         (["--precision", "fp16", "-d", "cpu"], 5, "fp16 is slow on a CPU"),
     ],
 )
