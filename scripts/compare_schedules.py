@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from measure_chain import degraded_pairs, last_steps, measure
 
-from diffir_cli.models.resshift.model import FAMILY
+from diffir_cli.models.resshift.family import FAMILY
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.recipe_file import load_recipe
 

@@ -19,7 +19,8 @@ from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim
 from diffir_cli.models.resshift.checkpoint import load_denoiser
 from diffir_cli.models.resshift.config import ResShiftConfig
 from diffir_cli.models.resshift.diffusion import spaced_timesteps
-from diffir_cli.models.resshift.model import FAMILY, ResShiftModel
+from diffir_cli.models.resshift.family import FAMILY
+from diffir_cli.models.resshift.model import ResShiftModel
 from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.options import Precision, RunOptions
 from diffir_cli.runtime.runner import ModelRunner

@@ -18,7 +18,8 @@ import torch
 
 from diffir_cli.models.base import Window
 from diffir_cli.models.resshift.config import REALSR_V3
-from diffir_cli.models.resshift.model import FAMILY, ResShiftModel
+from diffir_cli.models.resshift.family import FAMILY
+from diffir_cli.models.resshift.model import ResShiftModel
 from diffir_cli.options import Engine
 
 WAYS = {

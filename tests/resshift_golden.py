@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffir_cli.models.resshift.config import MaskRule, ResShiftConfig
 from diffir_cli.models.resshift.inferred_config import infer_config
-from diffir_cli.models.resshift.networks.swin_unet import relative_position_index, shift_mask
+from diffir_cli.models.resshift.networks.swin_layer import relative_position_index, shift_mask
 from tests.conftest import GOLDEN
 
 OWN = GOLDEN / "resshift"

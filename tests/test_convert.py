@@ -14,8 +14,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from diffir_cli.models.resshift.config import MaskRule, Prediction, ResShiftConfig
-from diffir_cli.models.resshift.model import FAMILY
-from diffir_cli.models.resshift.networks.swin_unet import (
+from diffir_cli.models.resshift.family import FAMILY
+from diffir_cli.models.resshift.networks.swin_layer import (
     SwinBlock,
     relative_position_index,
     shift_mask,

@@ -24,7 +24,7 @@ from diffir_cli.imaging import Picture
 from diffir_cli.models.diffir.networks import DiffIRS2, DIRformer
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer
 from diffir_cli.models.progress import Meter, counted, part_of
-from diffir_cli.models.resshift.model import FAMILY
+from diffir_cli.models.resshift.family import FAMILY
 from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.runtime.pictures import restore_picture
 from diffir_cli.runtime.runner import ModelRunner

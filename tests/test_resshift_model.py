@@ -19,7 +19,8 @@ from diffir_cli.errors import WeightsError
 from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models.base import Window
 from diffir_cli.models.resshift.config import ResShiftConfig
-from diffir_cli.models.resshift.model import FAMILY, ResShiftModel
+from diffir_cli.models.resshift.family import FAMILY
+from diffir_cli.models.resshift.model import ResShiftModel
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, RunOptions, Task
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.runner import ModelRunner

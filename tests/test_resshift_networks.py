@@ -30,14 +30,14 @@ from diffir_cli.models.resshift.config import (
 from diffir_cli.models.resshift.cost import count_cost, count_parameters
 from diffir_cli.models.resshift.networks import ResShift, SwinUNet, VQAutoencoder, vq_autoencoder
 from diffir_cli.models.resshift.networks.resshift import with_mask
-from diffir_cli.models.resshift.networks.swin_unet import (
+from diffir_cli.models.resshift.networks.swin_layer import (
     WindowAttention,
     from_windows,
     relative_position_index,
     shift_mask,
-    timestep_embedding,
     to_windows,
 )
+from diffir_cli.models.resshift.networks.swin_unet import timestep_embedding
 from tests.processes import growth_of, in_own_process
 from tests.resshift_golden import arrays, keys
 

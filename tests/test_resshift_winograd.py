@@ -10,7 +10,7 @@ from torch import nn
 
 from diffir_cli.models.base import Window
 from diffir_cli.models.resshift import winograd
-from diffir_cli.models.resshift.model import FAMILY
+from diffir_cli.models.resshift.family import FAMILY
 from diffir_cli.models.resshift.networks import vq_autoencoder
 from diffir_cli.models.resshift.winograd import WinogradConv, use_winograd
 from diffir_cli.options import Engine

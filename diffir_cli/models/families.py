@@ -27,12 +27,12 @@ class FamilyEntry:
 FAMILIES: dict[str, FamilyEntry] = {
     "diffir": FamilyEntry(
         "diffir_cli.models.diffir.config:ModelConfig",
-        "diffir_cli.models.diffir.model:FAMILY",
+        "diffir_cli.models.diffir.family:FAMILY",
         teachers=("stage1",),
     ),
     "resshift": FamilyEntry(
         "diffir_cli.models.resshift.config:ResShiftConfig",
-        "diffir_cli.models.resshift.model:FAMILY",
+        "diffir_cli.models.resshift.family:FAMILY",
     ),
 }
 """Known families by name; the first is that of registry entries which name none."""

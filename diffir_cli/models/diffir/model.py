@@ -1,39 +1,26 @@
-"""DiffIR as a family of networks: what the rest of the package runs."""
+"""A DiffIR network as the rest of the package runs it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from diffir_cli.errors import DeviceError
 from diffir_cli.models.base import ModelInfo, Window
-from diffir_cli.models.cost import Cost, ModulePart
-from diffir_cli.models.diffir.checkpoint import (
-    load_checkpoint,
-    load_model,
-    load_stage1,
-    rebuild,
-    rebuild_stage2,
-    save_weights,
-)
 from diffir_cli.models.diffir.config import ModelConfig
-from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.models.diffir.memory import (
     condition_bytes,
     condition_elements,
     needed_bytes,
 )
-from diffir_cli.models.diffir.module_parts import module_parts
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
-from diffir_cli.models.diffir.official_names import is_known, stage_of
 from diffir_cli.models.diffir.openvino_dirformer import OpenVinoDIRformer
 from diffir_cli.models.diffir.priors.windows import prior_bytes, with_prior_if_read
 from diffir_cli.models.diffir.streaming.condition import condition
@@ -45,6 +32,9 @@ from diffir_cli.util.device_copy import to_device
 from diffir_cli.util.device_memory import available_bytes
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
 from diffir_cli.util.padding import pad
+
+NAME = "diffir"
+"""Of the family."""
 
 _log = logging.getLogger(__name__)
 
@@ -196,110 +186,10 @@ class DiffIRModel:
         return dict(self.network.named_children())
 
 
-class DiffIRFamily:
-    """All networks of DiffIR."""
-
-    name = "diffir"
-
-    def check(self, component: str, path: Path, config: ModelConfig) -> None:
-        """Make sure that a file holds a network of a configuration, and of its stage.
-
-        Raises:
-            CheckpointError: when it does not.
-        """
-        _of_stage(component, path, config)
-
-    def fits(self, component: str, path: Path, config: ModelConfig) -> bool:
-        """Whether a file holds a network, of any stage, of a configuration.
-
-        Raises:
-            CheckpointError: when it cannot be read or trusted, or is no whole network.
-        """
-        return self.load({component: path}, any_stage=True).config == config
-
-    def rewrite(
-        self,
-        component: str,
-        source: Path,
-        target: Path,
-        config: ModelConfig,
-        metadata: Mapping[str, str],
-        half: bool = False,
-    ) -> None:
-        """Write a network again as safetensors, with its configuration in the header.
-
-        Raises:
-            CheckpointError: when the source does not hold one of the stage, or the target cannot be
-                written.
-        """
-        save_weights(target, _of_stage(component, source, config), metadata, half)
-
-    def config_of(self, component: str, path: Path, known: Sequence[ModelConfig]) -> ModelConfig:
-        """The configuration of the network in a file, which header or shapes show.
-
-        Raises:
-            CheckpointError: when it cannot be read or trusted.
-        """
-        del component, known
-        return load_checkpoint(path).config
-
-    def recognise(self, names: Sequence[str]) -> str | None:
-        """`model` or `stage1` where parameters have these names."""
-        if not is_known(names):
-            return None
-        return _STAGE_1 if stage_of(names) == 1 else "model"
-
-    def load(
-        self,
-        files: Mapping[str, Path],
-        config: ModelConfig | None = None,
-        any_stage: bool = False,
-    ) -> DiffIRModel:
-        """The network in a file.
-
-        Raises:
-            CheckpointError: when the file cannot be read or trusted, is of stage 1 unless any
-                stage will do, or does not fit.
-        """
-        checkpoint = load_checkpoint(next(iter(files.values())), config)
-        return DiffIRModel((rebuild if any_stage else rebuild_stage2)(checkpoint))
-
-    def info(self, config: ModelConfig) -> ModelInfo:
-        """What may be asked of a stage-2 network of a configuration."""
-        return info_of(config)
-
-    def cost(self, config: ModelConfig, width: int, height: int) -> Cost:
-        """What a stage-2 network costs for an image of so many LQ pixels."""
-        return count_cost(config, width, height)
-
-    def module_parts(self, model: nn.Module) -> Iterator[tuple[str, nn.Module, ModulePart]]:
-        """The parts of a network of either stage, with their names in it."""
-        return module_parts(model)
-
-    def build(self, config: ModelConfig) -> DiffIRModel:
-        """A stage-2 network with random weights."""
-        return DiffIRModel(DiffIRS2(config).eval())
-
-
-FAMILY = DiffIRFamily()
-
-_STAGE_1 = "stage1"
-"""The component of a network that sees the truth and teaches stage 2."""
-
-
-def _of_stage(component: str, path: Path, config: ModelConfig) -> DiffIRS1 | DiffIRS2:
-    """The network of a file.
-
-    Raises:
-        CheckpointError: when the file does not hold one of the component's stage.
-    """
-    return load_stage1(path, config) if component == _STAGE_1 else load_model(path, config)
-
-
 def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
     """What may be asked of a network of a configuration."""
     return ModelInfo(
-        family=FAMILY.name,
+        family=NAME,
         tasks=frozenset(_possible_tasks(config)),
         scale=config.scale,
         multiple=config.multiple,

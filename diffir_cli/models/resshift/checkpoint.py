@@ -27,7 +27,7 @@ from diffir_cli.models.resshift.inferred_config import (
     without_prefixes,
 )
 from diffir_cli.models.resshift.networks import ResShift, SwinUNet, VQAutoencoder
-from diffir_cli.models.resshift.networks.swin_unet import SwinBlock
+from diffir_cli.models.resshift.networks.swin_layer import SwinBlock
 from diffir_cli.tensorfiles.writing import write_tensors
 
 Network = TypeVar("Network", SwinUNet, VQAutoencoder)

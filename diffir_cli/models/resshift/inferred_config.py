@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.resshift.config import FACE, REALSR_V3, MaskRule, ResShiftConfig
-from diffir_cli.models.resshift.networks.swin_unet import relative_position_index, shift_mask
+from diffir_cli.models.resshift.networks.swin_layer import relative_position_index, shift_mask
 
 StateDict = Mapping[str, Tensor]
 

@@ -30,7 +30,8 @@ from diffir_cli.models.resshift.config import ResShiftConfig
 from diffir_cli.models.resshift.model import ResShiftModel
 from diffir_cli.models.resshift.networks import ResShift, SwinUNet
 from diffir_cli.models.resshift.networks.resshift import with_mask
-from diffir_cli.models.resshift.networks.swin_unet import SwinBlock, TimeResBlock
+from diffir_cli.models.resshift.networks.swin_layer import SwinBlock
+from diffir_cli.models.resshift.networks.swin_unet import TimeResBlock
 from diffir_cli.options import Precision
 from diffir_cli.tensorfiles.containers import read_tensors
 from diffir_cli.training.losses import frequency_loss, reconstruction_loss
