@@ -152,7 +152,7 @@ def test_photos_are_shared_among_shakes_and_frames(
             {"frames_share": 0.6, "pairs_share": 0.5, "pairs_lq": ["."], "pairs_gt": ["."]},
             "pairs_share and frames_share must not be more than 1 together",
         ),
-        ({"degradation": "frames", "frames_share": -0.1}, "frames_share must lie between 0 and 1"),
+        ({"degradation": "shake", "frames_share": -0.1}, "frames_share must lie between 0 and 1"),
     ],
 )
 def test_shares_that_make_no_sense_are_refused(

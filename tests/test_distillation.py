@@ -117,7 +117,10 @@ def test_a_network_that_was_moved_is_still_the_same(
     ("changes", "words"),
     [
         ({"loss": {"soft_weight": 0.7}}, "loss.soft_weight has an effect with"),
-        ({"loss": {"soft_weight": 1.5}}, "loss.soft_weight must lie between"),
+        (
+            {"loss": {"soft_weight": 1.5}, "data": {"soft_targets": ["."]}},
+            "loss.soft_weight must lie between",
+        ),
         (
             {"data": {"soft_targets": ["/no/where"]}},
             "data.soft_targets names a missing folder",
