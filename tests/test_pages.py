@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -87,3 +88,11 @@ def test_extras_are_installed_under_the_name_of_the_distribution() -> None:
             r"pip install '([\w-]+)\[(\w+)\]'", source.read_text("utf-8")
         ):
             assert found == name and extra in extras, source
+
+
+@pytest.mark.xdist_group("pages")
+def test_the_runner_of_tests_keeps_groups_together(request: pytest.FixtureRequest) -> None:
+    # Not every version of pytest-xdist does so with every version of pytest.
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("runs in one process")
+    assert request.node.nodeid.endswith("@pages")
