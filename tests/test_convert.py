@@ -94,6 +94,7 @@ def test_both_networks_of_a_resshift_model_are_converted(
         assert found["parameters"] == numbers and found["bytes"] == out.stat().st_size
         header, tensors = header_of(out), tensors_of(out)
         assert header["source_file"] == path.name and header["component"] == component
+        assert (header["name"], header["source"]) == ("narrow", "here")
         assert tensors.keys() == original.keys()
         assert {value.dtype for value in tensors.values()} == {
             torch.float16 if half else torch.float32

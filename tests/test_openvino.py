@@ -48,6 +48,15 @@ def test_a_program_computes_what_the_plain_modules_compute_at_any_size(kind: str
         torch.testing.assert_close(program.run_tensor(lq), expected, atol=1e-4, rtol=0)
 
 
+def test_another_engine_may_move_the_network_to_another_device(s2: DiffIRS2) -> None:
+    model = DiffIRModel(s2)
+    runner = ModelRunner(model, OPTIONS)
+    lq = torch.rand(1, 3, 16, 16)
+    expected = ModelRunner(model, replace(OPTIONS, engine=Engine.STREAMING)).run_tensor(lq)
+    model.to(torch.device("meta"), torch.float32, Engine.STREAMING)
+    torch.testing.assert_close(runner.run_tensor(lq), expected, atol=1e-4, rtol=0)
+
+
 def test_a_result_outlives_the_next_one(s2: DiffIRS2) -> None:
     runner = ModelRunner(DiffIRModel(s2), OPTIONS)
     first = runner.run_tensor(torch.zeros(1, 3, 16, 16))

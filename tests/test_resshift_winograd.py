@@ -13,7 +13,8 @@ from diffir_cli.models.resshift import winograd
 from diffir_cli.models.resshift.family import FAMILY
 from diffir_cli.models.resshift.networks import vq_autoencoder
 from diffir_cli.models.resshift.winograd import WinogradConv, use_winograd
-from diffir_cli.options import Engine
+from diffir_cli.options import Engine, Precision, RunOptions
+from diffir_cli.runtime.runner import ModelRunner
 from tests.test_resshift_model import NARROW
 
 CPU = torch.device("cpu")
@@ -50,18 +51,49 @@ def test_with_gradients_it_is_the_direct_convolution() -> None:
     assert torch.equal(WinogradConv.of(direct)(feature), direct(feature))
 
 
-def test_only_wide_convolutions_of_stride_1_are_replaced() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_in_other_number_formats_it_is_the_direct_convolution(dtype: torch.dtype) -> None:
+    direct = nn.Conv2d(64, 64, 3, padding=1, dtype=dtype)
+    feature = torch.randn(1, 64, 32, 32, dtype=dtype)
+    with torch.no_grad():
+        assert torch.equal(WinogradConv.of(direct)(feature), direct(feature))
+
+
+def test_under_autocast_it_is_the_direct_convolution() -> None:
+    direct = nn.Conv2d(64, 64, 3, padding=1)
+    feature = torch.randn(1, 64, 32, 32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(WinogradConv.of(direct)(feature), direct(feature))
+
+
+def test_a_runner_in_half_precision_takes_no_winograd() -> None:
+    model = FAMILY.build(WIDE)
+    runner = ModelRunner(model, RunOptions("cpu", Precision.BF16))
+    plain = model.to(CPU, torch.bfloat16, Engine.STREAMING)
+    chosen = runner._model(Precision.BF16)
+    assert chosen.memory(64, 64) == plain.memory(64, 64)
+    lq, window = torch.rand(1, 3, 32, 32), Window(0, 0, 32, 32)
+    with torch.inference_mode():
+        context = plain.context(lq, 0)
+        expected = plain.restore(lq, window, context)
+        assert torch.equal(chosen.restore(lq, window, context), expected)
+
+
+def test_only_wide_plain_convolutions_of_stride_1_are_replaced() -> None:
     network = nn.Sequential(
         nn.Conv2d(64, 64, 3, padding=1),
         nn.Conv2d(64, 64, 3, padding=1, stride=2),
         nn.Conv2d(64, 64, 1),
         nn.Conv2d(3, 64, 3, padding=1),
         nn.Conv2d(64, 64, 3),
+        nn.Conv2d(64, 64, 3, padding=1, groups=2),
+        nn.Conv2d(64, 64, 3, padding=1, dilation=2),
+        nn.Conv2d(64, 64, 3, padding=1, padding_mode="reflect"),
     )
     names = list(network.state_dict())
     weight = network[0].weight
     use_winograd(network)
-    assert [type(module) for module in network] == [WinogradConv] + [nn.Conv2d] * 4
+    assert [type(module) for module in network] == [WinogradConv] + [nn.Conv2d] * 7
     assert list(network.state_dict()) == names and network[0].weight is weight
 
 

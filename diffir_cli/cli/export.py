@@ -96,7 +96,7 @@ def export(
         network = rebuild_stage2(checkpoint)
         config = network.config
         _check_size(config, given, dynamic, chosen.name)
-        known = describe(chosen.path, checkpoint.config, checkpoint.metadata)
+        known = describe(chosen.path, checkpoint.config, checkpoint.metadata, registry)
         if spec:
             known |= {"task": spec.task.value, "license": spec.license}
         about = _about(chosen, known)

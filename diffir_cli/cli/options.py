@@ -138,7 +138,7 @@ EngineName = Annotated[
         "--engine",
         callback=_check_engine,
         help="streaming: in strips, less memory. reference: the plain network. openvino: for "
-        "Intel GPUs (-d xpu) and small images. Same result.",
+        "Intel GPUs (-d xpu) and small images, DiffIR only. Same result.",
     ),
 ]
 MaxMemory = Annotated[

@@ -52,7 +52,7 @@ def convert_weights(
         config = family.config_of(component, source, known)
     else:
         config = _part_of(name, family.name, component, source, registry).model
-    header = describe(source, config, read_tensors(source)[1])
+    header = describe(source, config, read_tensors(source)[1], registry)
     family.rewrite(component, source, target, config, header, half)
     written = read_tensors(target)[0].values()
     return Converted(family.name, component, sum(tensor.numel() for tensor in written))

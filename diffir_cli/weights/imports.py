@@ -83,7 +83,9 @@ def _check_file(source: Path) -> None:
         raise InputError(f"no such file: {source}", "check its name")
 
 
-def describe(source: Path, config: Any, header: Mapping[str, str]) -> dict[str, str]:
+def describe(
+    source: Path, config: Any, header: Mapping[str, str], registry: Path | None = None
+) -> dict[str, str]:
     """What the header of a converted file says of where it comes from.
 
     Name, licence and source are the registry's where the file is the one that it promises; the task
@@ -93,13 +95,14 @@ def describe(source: Path, config: Any, header: Mapping[str, str]) -> dict[str, 
         source: The file.
         config: What its network looks like.
         header: What the file says of itself, which is kept.
+        registry: The user's own registry; None for that of the environment.
 
     Raises:
         WeightsError: when the file cannot be read.
     """
     sha256 = weights_sha256(source)
     found = {**header, "source_file": source.name, "source_sha256": sha256}
-    specs = [spec for spec in read_registry().values() if not spec.embedded]
+    specs = [spec for spec in read_registry(registry).values() if not spec.embedded]
     for part in (part for spec in specs for part in spec.parts):
         if promised_sha256(part) == sha256:
             known = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -78,8 +79,12 @@ class DiffIRModel:
         """The same weights on a device, in a number format, executed in one way."""
         if engine is Engine.OPENVINO:
             # The program is converted once for all number formats.
-            program = self.program or OpenVinoDIRformer(self.network.dirformer, device)
-            return DiffIRModel(self.network.eval(), engine, dtype, program)
+            if self.program:
+                return DiffIRModel(self.network, engine, dtype, self.program)
+            # A copy, since another engine may move the network itself to a device of torch.
+            network = copy.deepcopy(self.network).cpu().eval()
+            program = OpenVinoDIRformer(network.dirformer, device)
+            return DiffIRModel(network, engine, dtype, program)
         return DiffIRModel(self.network.to(device).eval(), engine, dtype)
 
     def context(

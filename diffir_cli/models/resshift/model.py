@@ -139,7 +139,9 @@ class ResShiftModel:
         return images + self._transforms(max(config.channels))
 
     def _transforms(self, channels: int) -> int:
-        used = any(isinstance(module, WinogradConv) for module in self.network.modules())
+        modules = self.network.modules()
+        # In half precision these modules convolve directly.
+        used = self.dtype == torch.float32 and any(isinstance(one, WinogradConv) for one in modules)
         return _TRANSFORMS * winograd_bytes(channels) if used else 0
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:

@@ -25,7 +25,11 @@ and few enough for the cache."""
 
 
 class WinogradConv(nn.Conv2d):
-    """A convolution of 3×3 with the padding of 1, in fp32 on a CPU and without gradients."""
+    """A convolution of 3×3 with the padding of 1: by Winograd in fp32 on a CPU, without gradients.
+
+    Otherwise, and for small features, it is the direct one: half precision is too coarse for the
+    sums of the transforms.
+    """
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> WinogradConv:
@@ -36,7 +40,7 @@ class WinogradConv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C', H, W), channels last."""
-        if torch.is_grad_enabled() or input.shape[2] * input.shape[3] < _FEWEST_POSITIONS:
+        if not _gains(input):
             return super().forward(input)
         kernels = _transformed(self.weight)
         height, width = input.shape[2:]
@@ -50,21 +54,35 @@ class WinogradConv(nn.Conv2d):
 
 
 def winograd_bytes(channels: int) -> int:
-    """What the widest convolution of a network takes beside its input and its result."""
+    """Bytes that the widest convolution of a network takes beside its input and its result."""
     return 4 * channels * (36 * channels + _TILES * (36 + 36 + 24))
 
 
 def use_winograd(network: nn.Module) -> None:
-    """Put the convolutions of a network that gain by it in the place of its own."""
+    """Replace the convolutions of a network that gain by it; their parameters stay the same."""
     for name, module in list(network.named_modules()):
         if (
             type(module) is nn.Conv2d
             and module.kernel_size == (3, 3)
             and module.stride == (1, 1)
             and module.padding == (1, 1)
+            and module.padding_mode == "zeros"
+            and module.dilation == (1, 1)
+            and module.groups == 1
             and min(module.in_channels, module.out_channels) >= _FEWEST_CHANNELS
         ):
             network.set_submodule(name, WinogradConv.of(module))
+
+
+def _gains(feature: Tensor) -> bool:
+    """Whether Winograd computes what the direct convolution does, and faster."""
+    return (
+        feature.dtype == torch.float32
+        and feature.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and feature.shape[2] * feature.shape[3] >= _FEWEST_POSITIONS
+    )
 
 
 def _transformed(kernels: Tensor) -> Tensor:
