@@ -177,6 +177,8 @@ class Trainer:
                     loss = sum(self.losses) / len(self.losses)
                     self._record(Progress(self.iteration, share, loss, *speed, psnr), report)
                     self.losses, self.pixels = [], 0
+                    # A pass may have other parts by now, as behind `loss.ipr_only`.
+                    self.flops_per_pixel = None
                     reported = time.monotonic(), self.iteration
                 if stop or finished or self._is_time(self.recipe.save_every):
                     there = self.weights.exists() and self._state.exists()
