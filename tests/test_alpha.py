@@ -228,8 +228,8 @@ def test_a_hole_that_a_mask_fills_can_be_seen(
     target = tmp_path / "out" / "in.png"
     target.parent.mkdir()
     where = ("-o", target if command == "restore" else target.parent)
-    how = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "mask.png")
-    succeeded(run_cli(command, tmp_path / "in.png", *where, *how))
+    arguments = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "mask.png")
+    succeeded(run_cli(command, tmp_path / "in.png", *where, *arguments))
     alpha = read_picture(target, deep).alpha
     assert alpha is not None
     np.testing.assert_array_equal(alpha, np.where(mask > 0, white, picture.alpha))

@@ -127,14 +127,14 @@ def test_all_names_of_one_file_are_one_picture(
     (folder / "b.png").hardlink_to(folder / "a.png")
     (other / "c.png").hardlink_to(folder / "a.png")
     (folder / "d.png").symlink_to("a.png")
-    how = ("--in-place", "--strip-metadata", *extra)
-    result = succeeded(batch(folder, other, f"{folder}/../p/a.png", *how))
+    arguments = ("--in-place", "--strip-metadata", *extra)
+    result = succeeded(batch(folder, other, f"{folder}/../p/a.png", *arguments))
     assert "1 picture to restore" in result.stderr
     assert (folder / "a.png").samefile(folder / "b.png") and (folder / "d.png").is_symlink()
     assert (folder / "a.png").samefile(other / "c.png")
     assert read_picture(folder / "a.png").size == (12, 8)
     for named in (folder, other):
-        assert "nothing to do" in batch(named, *how).stderr
+        assert "nothing to do" in batch(named, *arguments).stderr
     assert not list(tmp_path.rglob("*.part"))
 
 

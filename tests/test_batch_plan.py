@@ -107,10 +107,10 @@ def test_names_may_hold_the_folder_and_the_number_of_a_photo(
 ) -> None:
     for name in ("a.png", "b.png", "below/a.png"):
         _save(tmp_path / "in" / name)
-    how = (tmp_path / "in", "-r", "-o", tmp_path / "out", "--name", template)
-    assert batch(*how).exit_code == 0
+    arguments = (tmp_path / "in", "-r", "-o", tmp_path / "out", "--name", template)
+    assert batch(*arguments).exit_code == 0
     assert set(tree(tmp_path / "out")) == expected
-    assert "nothing to do" in batch(*how).stderr
+    assert "nothing to do" in batch(*arguments).stderr
 
 
 def _odd(folder: Path) -> None:
@@ -128,10 +128,10 @@ def test_the_plan_fails_what_the_run_fails(extra: list[str], batch: Any, tmp_pat
     _odd(tmp_path / "in")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "good_x4.png").mkdir()
-    how = (tmp_path / "in", "-o", tmp_path / "out", "--suffix", "_x4", "--json", *extra)
-    how = (*how, "--on-exist", "overwrite")
-    *planned, summary = lines(batch(*how, "--dry-run"))
-    *done, _ = lines(batch(*how))
+    arguments = (tmp_path / "in", "-o", tmp_path / "out", "--suffix", "_x4", "--json", *extra)
+    arguments = (*arguments, "--on-exist", "overwrite")
+    *planned, summary = lines(batch(*arguments, "--dry-run"))
+    *done, _ = lines(batch(*arguments))
     expected = {one["input"]: one["error"] for one in planned if one["state"] == "error"}
     failed = {one["input"]: one["error"] for one in done if one["status"] == "failed"}
     assert failed == expected and len(failed) == summary["will_fail"] == (5 if extra else 4)
@@ -142,11 +142,11 @@ def test_the_plan_looks_at_masks(inpaint_file: Path, tmp_path: Path) -> None:
         _save(tmp_path / "in" / name)
     (tmp_path / "masks").mkdir()
     Image.fromarray(noise_image(8, 9, 1)).save(tmp_path / "masks" / "a.png")
-    how = ("batch", tmp_path / "in", "-o", tmp_path / "out", "-w", inpaint_file, "--json")
+    arguments = ("batch", tmp_path / "in", "-o", tmp_path / "out", "-w", inpaint_file, "--json")
     for masks in (["--mask", tmp_path / "masks"], ["--mask-from-alpha"]):
-        planned = lines(run_cli(*how, "--task", "inpaint", *masks, "--dry-run"))
+        planned = lines(run_cli(*arguments, "--task", "inpaint", *masks, "--dry-run"))
         assert planned[-1]["will_fail"] == 2
-        assert run_cli(*how, "--task", "inpaint", *masks).exit_code == 3
+        assert run_cli(*arguments, "--task", "inpaint", *masks).exit_code == 3
 
 
 def test_weights_that_need_a_mask_are_refused_before_the_run(
@@ -154,8 +154,8 @@ def test_weights_that_need_a_mask_are_refused_before_the_run(
 ) -> None:
     _save(tmp_path / "in" / "a.png")
     for more in ([], ["--dry-run"]):
-        how = ("--task", "deblur", "-w", inpaint_file, *more)
-        result = run_cli("batch", tmp_path / "in", "-o", tmp_path / "out", *how)
+        arguments = ("--task", "deblur", "-w", inpaint_file, *more)
+        result = run_cli("batch", tmp_path / "in", "-o", tmp_path / "out", *arguments)
         assert result.exit_code == 4 and "needs a mask" in result.stderr
         assert not (tmp_path / "out").exists()
 
@@ -183,8 +183,8 @@ def test_photos_are_no_masks_and_masks_no_photos(
         for name in ("a", "b"):
             _hole(tmp_path / place / f"{name}{mark}.png")
     named = sorted(photos.rglob("*.png")) if by_pattern else [photos, "-r"]
-    how = ("-o", tmp_path / "out", "--task", "inpaint", "-w", inpaint_file)
-    succeeded(run_cli("batch", *named, *how, "--mask", tmp_path / place))
+    arguments = ("-o", tmp_path / "out", "--task", "inpaint", "-w", inpaint_file)
+    succeeded(run_cli("batch", *named, *arguments, "--mask", tmp_path / place))
     assert set(tree(tmp_path / "out")) == {"a.png", "b.png"}
     for name, seed in (("a", 1), ("b", 2)):
         filled = read_picture(tmp_path / "out" / f"{name}.png").rgb
@@ -195,11 +195,13 @@ def test_photos_are_no_masks_and_masks_no_photos(
 def test_a_folder_of_photos_holds_no_masks_for_them(inpaint_file: Path, tmp_path: Path) -> None:
     photo = _save(tmp_path / "in" / "a.png")
     _save(tmp_path / "in" / "b.jpg")
-    how = ("--task", "inpaint", "-w", inpaint_file)
-    result = run_cli("batch", tmp_path / "in", "-o", tmp_path / "out", *how, "--mask", photo.parent)
+    arguments = ("--task", "inpaint", "-w", inpaint_file)
+    result = run_cli(
+        "batch", tmp_path / "in", "-o", tmp_path / "out", *arguments, "--mask", photo.parent
+    )
     assert result.exit_code == 3 and "a.png has no mask in" in result.stderr
     assert tree(tmp_path / "out") == {}
-    result = run_cli("batch", photo, "-o", tmp_path / "out", *how, "--mask", photo)
+    result = run_cli("batch", photo, "-o", tmp_path / "out", *arguments, "--mask", photo)
     assert result.exit_code == 3 and "no photo is left" in result.stderr
-    result = run_cli("restore", photo, "-o", tmp_path / "one.png", *how, "--mask", photo)
+    result = run_cli("restore", photo, "-o", tmp_path / "one.png", *arguments, "--mask", photo)
     assert result.exit_code == 3 and "not a mask of it" in result.stderr

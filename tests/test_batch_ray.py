@@ -89,8 +89,8 @@ def test_a_machine_that_dies_on_the_way_costs_no_picture(
     crowd: Path, s3_server: str, s2_file: Path, tmp_path: Path
 ) -> None:
     alone, out = tmp_path / "alone", tmp_path / "out"
-    how = ("batch", crowd, "-w", s2_file, "-d", "cpu", "--threads", 1, "-o")
-    assert run_cli(*how, alone).exit_code == 3
+    arguments = ("batch", crowd, "-w", s2_file, "-d", "cpu", "--threads", 1, "-o")
+    assert run_cli(*arguments, alone).exit_code == 3
     expected = tree(alone)
     assert len(expected) == PICTURES
     killed = threading.Event()
@@ -105,7 +105,7 @@ def test_a_machine_that_dies_on_the_way_costs_no_picture(
     with started(s3_server, 2) as pair:
         killer = threading.Thread(target=kill)
         killer.start()
-        result = run_cli(*how, out, "--ray", pair.address, "--ray-workers", 2)
+        result = run_cli(*arguments, out, "--ray", pair.address, "--ray-workers", 2)
         killer.join()
     assert result.exit_code == 3, result.output
     assert "bad.png: not a supported image" in result.stderr
@@ -115,15 +115,15 @@ def test_a_machine_that_dies_on_the_way_costs_no_picture(
     lines = (out / ".diffir-journal.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == PICTURES + 1
     # And the journal is that of any other run.
-    again = run_cli(*how, out)
+    again = run_cli(*arguments, out)
     assert f"{PICTURES} pictures were finished before" in again.stderr
 
 
 def test_a_cluster_that_is_not_there_is_one_error(
     crowd: Path, s2_file: Path, tmp_path: Path
 ) -> None:
-    how = ("-w", s2_file, "-o", tmp_path / "out", "--ray", "127.0.0.1:1")
-    result = run_cli("batch", crowd, *how)
+    arguments = ("-w", s2_file, "-o", tmp_path / "out", "--ray", "127.0.0.1:1")
+    result = run_cli("batch", crowd, *arguments)
     assert result.exit_code == 5
     assert "no Ray cluster at 127.0.0.1:1" in result.stderr
 
@@ -134,17 +134,17 @@ def test_machines_read_and_write_an_object_store(
     for path in sorted(crowd.iterdir())[6:]:
         path.unlink()
     alone = tmp_path / "alone"
-    how = ("batch", "-w", s2_file, "-d", "cpu", "--threads", 1)
-    assert run_cli(*how, crowd, "-o", alone).exit_code == 0
+    arguments = ("batch", "-w", s2_file, "-d", "cpu", "--threads", 1)
+    assert run_cli(*arguments, crowd, "-o", alone).exit_code == 0
     for path in crowd.iterdir():
         # Letters that patterns are made of.
         store.put_file(str(path), f"{BUCKET}/crowd [1]/{path.name}")
     place = f"s3://{BUCKET}"
     on_ray = ("--ray", cluster.address, "--ray-workers", 2)
-    succeeded(run_cli(*how, f"{place}/crowd [1]", "-o", f"{place}/out [?]", *on_ray))
+    succeeded(run_cli(*arguments, f"{place}/crowd [1]", "-o", f"{place}/out [?]", *on_ray))
     assert objects(store, "out [?]") == tree(alone)
     assert not [key for key in store.find(f"{BUCKET}/out [?]") if key.endswith(".part")]
-    again = run_cli(*how, f"{place}/crowd [1]", "-o", f"{place}/out [?]")
+    again = run_cli(*arguments, f"{place}/crowd [1]", "-o", f"{place}/out [?]")
     assert "6 pictures were finished before" in again.stderr
 
 
@@ -238,8 +238,8 @@ def test_a_signal_finishes_what_actors_are_at(
     kind: signal.Signals, crowd: Path, cluster: Any, s2_file: Path, tmp_path: Path
 ) -> None:
     out, where = tmp_path / "out", str(cluster.address)
-    how = ["-w", str(s2_file), "-d", "cpu", "--threads", "1", "--ray", where, "-o", str(out)]
-    command = [sys.executable, "-m", "diffir_cli", "batch", str(crowd), *how]
+    arguments = ["-w", str(s2_file), "-d", "cpu", "--threads", "1", "--ray", where, "-o", str(out)]
+    command = [sys.executable, "-m", "diffir_cli", "batch", str(crowd), *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
         while len(tree(out)) < 3 and run.poll() is None:
             time.sleep(0.005)
@@ -255,9 +255,9 @@ def test_a_signal_finishes_what_actors_are_at(
 def test_a_share_that_no_machine_has_is_refused(
     share: tuple[Any, ...], crowd: Path, s2_file: Path, tmp_path: Path
 ) -> None:
-    how = ("-w", s2_file, "-o", tmp_path / "out", "--ray", "auto", *share)
+    arguments = ("-w", s2_file, "-o", tmp_path / "out", "--ray", "auto", *share)
     try:
-        result = run_cli("batch", crowd, *how)
+        result = run_cli("batch", crowd, *arguments)
     finally:
         ray.shutdown()
     assert result.exit_code == 5, result.output

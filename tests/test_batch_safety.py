@@ -24,8 +24,8 @@ def test_a_shard_sees_the_sources_and_names_of_the_others(batch: Any, tmp_path: 
     folder = noise_folder(tmp_path / "in", *names)
     before = tree(folder)
     for part in range(1, 8):
-        how = ("--name", "{stem}_x", "--shard", f"{part}/7", "--on-exist", "overwrite")
-        batch(folder, "-o", folder, *how)
+        arguments = ("--name", "{stem}_x", "--shard", f"{part}/7", "--on-exist", "overwrite")
+        batch(folder, "-o", folder, *arguments)
     made = tree(folder)
     assert {name: made[name] for name in before} == before
     clash = noise_folder(tmp_path / "clash", "6.jpg", "6.png")
@@ -133,8 +133,17 @@ def test_masks_and_pictures_are_never_taken_for_results(
     hole[2:5, 2:5] = 255
     Image.fromarray(hole).save(masks / "a.png")
     before = tree(masks)
-    how = ("--task", "inpaint", "-w", inpaint_file, "--mask", masks, "--on-exist", "overwrite")
-    result = run_cli("batch", album / "a.png", "-o", masks, *how)
+    arguments = (
+        "--task",
+        "inpaint",
+        "-w",
+        inpaint_file,
+        "--mask",
+        masks,
+        "--on-exist",
+        "overwrite",
+    )
+    result = run_cli("batch", album / "a.png", "-o", masks, *arguments)
     assert result.exit_code == 3 and "a source or a mask" in result.stderr
     assert tree(masks) == before
     wrong = batch(album, "-o", tmp_path / "out", "--report", album / "a.png")
@@ -153,8 +162,8 @@ def test_a_mask_of_the_same_tree_goes_before_one_of_the_same_name(
         hole[:side, :side] = 255
         Image.fromarray(hole).save(tmp_path / "masks" / place / "1.png")
         holes[place] = hole > 0
-    how = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "masks", "-r")
-    assert run_cli("batch", tmp_path / "photos", "-o", tmp_path / "out", *how).exit_code == 0
+    arguments = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "masks", "-r")
+    assert run_cli("batch", tmp_path / "photos", "-o", tmp_path / "out", *arguments).exit_code == 0
     for place, marked in holes.items():
         changed = (read_picture(tmp_path / "out" / place / "1.png").rgb != noise_image(16, 16)).any(
             axis=2
@@ -255,9 +264,9 @@ def test_a_task_that_needs_masks_is_refused_at_once_without_them(
     assert result.exit_code == 2
     assert "--mask" in result.stderr
     assert not out.exists()
-    how = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "nope")
+    arguments = ("--task", "inpaint", "-w", inpaint_file, "--mask", tmp_path / "nope")
     for more in ((), ("--dry-run",)):
-        result = run_cli("batch", album, "-o", out, *how, *more)
+        result = run_cli("batch", album, "-o", out, *arguments, *more)
         assert result.exit_code == 3 and "no such file or folder" in result.stderr
         assert not list(out.glob("*.png"))
 
@@ -266,10 +275,10 @@ def test_a_report_of_a_run_that_had_nothing_to_do_replaces_none(
     album: Path, batch: Any, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
-    how = (album, "-o", tmp_path / "out", "--report", page)
-    assert batch(*how).exit_code == 0
+    arguments = (album, "-o", tmp_path / "out", "--report", page)
+    assert batch(*arguments).exit_code == 0
     before = page.read_bytes()
-    again = succeeded(batch(*how))
+    again = succeeded(batch(*arguments))
     assert page.read_bytes() == before
     assert "stays as it was" in again.stderr
 

@@ -172,12 +172,12 @@ def test_results_go_where_they_are_whole_or_not_at_all(
 
 
 def test_a_torn_line_is_healed_for_stores_too(uploaded: str, batch: Any, tmp_path: Path) -> None:
-    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
-    assert batch(*how).exit_code == 0
+    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*options).exit_code == 0
     (journal,) = (tmp_path / "home").rglob(".diffir-journal.jsonl")
     with journal.open("ab") as file:
         file.write(b'{"input": "torn')
     for _ in range(2):
-        result = succeeded(batch(*how))
+        result = succeeded(batch(*options))
         assert "damaged" not in result.stderr
         assert "4 pictures were finished before" in result.stderr

@@ -38,8 +38,8 @@ def test_a_store_and_a_folder_may_be_mixed(
 def test_the_same_command_does_nothing_twice_and_reads_no_result_again(
     uploaded: str, store: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
-    assert batch(*how).exit_code == 0
+    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*options).exit_code == 0
     reads = []
     kept = type(store)._cat_file
 
@@ -49,7 +49,7 @@ def test_the_same_command_does_nothing_twice_and_reads_no_result_again(
 
     monkeypatch.setattr(type(store), "_cat_file", noted)
     type(store).clear_instance_cache()
-    result = succeeded(batch(*how))
+    result = succeeded(batch(*options))
     assert "4 pictures were finished before" in result.stderr
     assert reads
     assert not [path for path in reads if "/out/" in path and "journal" not in path]
@@ -58,18 +58,18 @@ def test_the_same_command_does_nothing_twice_and_reads_no_result_again(
 def test_the_journal_in_the_store_serves_another_machine(
     uploaded: str, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
-    assert batch(*how).exit_code == 0
+    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*options).exit_code == 0
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
-    result = succeeded(batch(*how))
+    result = succeeded(batch(*options))
     assert "4 pictures were finished before" in result.stderr
 
 
 def test_a_run_that_died_behind_an_upload_goes_on_there(
     uploaded: str, store: Any, batch: Any, tmp_path: Path
 ) -> None:
-    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
-    assert batch(*how).exit_code == 0
+    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*options).exit_code == 0
     # As if the last upload were done and its time not noted, and another had only been announced.
     (journal,) = (tmp_path / "home").rglob(".diffir-journal.jsonl")
     kept = [line for line in journal.read_text().splitlines() if "output_mtime_ns" not in line]
@@ -78,7 +78,7 @@ def test_a_run_that_died_behind_an_upload_goes_on_there(
     store.rm(f"{BUCKET}/out/.diffir-journal.jsonl")
     store.rm(f"{BUCKET}/out/b.jpg")
     before = objects(store, "out")
-    result = succeeded(batch(*how))
+    result = succeeded(batch(*options))
     assert "3 pictures were finished before" in result.stderr
     assert "1 done" in result.stderr
     after = objects(store, "out")
@@ -86,10 +86,10 @@ def test_a_run_that_died_behind_an_upload_goes_on_there(
 
 
 def test_a_changed_object_is_restored_again(uploaded: str, store: Any, batch: Any) -> None:
-    how = (uploaded, "-o", f"s3://{BUCKET}/out")
-    assert batch(*how).exit_code == 0
+    options = (uploaded, "-o", f"s3://{BUCKET}/out")
+    assert batch(*options).exit_code == 0
     store.pipe_file(f"{BUCKET}/album/a.png", store.cat_file(f"{BUCKET}/album/below/a.png"))
-    result = succeeded(batch(*how))
+    result = succeeded(batch(*options))
     assert "a.png is made again: the picture has changed" in result.stderr
     assert "1 done, 2 finished before" in result.stderr
 
@@ -154,10 +154,10 @@ def test_masks_may_lie_in_a_store(
         mask.save(masks / f"{photo.stem}_mask.png")
     store.put(f"{photos}/", f"{BUCKET}/photos/", recursive=True)
     store.put(f"{masks}/", f"{BUCKET}/masks/", recursive=True)
-    how = ("batch", "-w", inpaint_file, "--task", "inpaint", "-d", "cpu")
-    local = run_cli(*how, photos, "--mask", masks, "-o", tmp_path / "out")
+    options = ("batch", "-w", inpaint_file, "--task", "inpaint", "-d", "cpu")
+    local = run_cli(*options, photos, "--mask", masks, "-o", tmp_path / "out")
     place = f"s3://{BUCKET}"
-    remote = run_cli(*how, f"{place}/photos", "--mask", f"{place}/masks", "-o", f"{place}/out")
+    remote = run_cli(*options, f"{place}/photos", "--mask", f"{place}/masks", "-o", f"{place}/out")
     assert local.exit_code == remote.exit_code == 3
     assert "2.png has no mask" in remote.stderr
     assert objects(store, "out") == tree(tmp_path / "out")
@@ -207,24 +207,24 @@ def test_another_name_of_the_store_is_the_same_place(
 def test_a_plan_for_another_machine_is_what_that_machine_does(
     uploaded: str, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
-    assert batch(*how).exit_code == 0
+    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    assert batch(*options).exit_code == 0
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
-    planned = succeeded(batch(*how, "--dry-run", "--json"))
+    planned = succeeded(batch(*options, "--dry-run", "--json"))
     assert lines(planned)[-1]["finished_before"] == 4
 
 
 def test_a_shard_that_begins_touches_no_line_of_one_that_runs(
     uploaded: str, batch: Any, tmp_path: Path
 ) -> None:
-    how = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
+    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
     for number in (1, 2):
-        assert batch(*how, "--shard", f"{number}/2").exit_code == 0
+        assert batch(*options, "--shard", f"{number}/2").exit_code == 0
     (home,) = (tmp_path / "home" / "state" / "batch").iterdir()
     one, two = (home / f".diffir-journal-{number}-of-2.jsonl" for number in (1, 2))
     before = {path: (path.read_bytes(), path.stat().st_ino) for path in (one, two) if path.exists()}
     assert before
-    assert batch(*how, "--shard", "2/2").exit_code == 0
+    assert batch(*options, "--shard", "2/2").exit_code == 0
     assert {path: (path.read_bytes(), path.stat().st_ino) for path in before} == before
-    whole = batch(*how)
+    whole = batch(*options)
     assert "4 pictures were finished before" in whole.stderr

@@ -83,8 +83,8 @@ def _until(reached: Callable[[], bool], child: int) -> None:
 
 @pytest.fixture
 def command(crowd: Path, s2_file: Path) -> Callable[[Path], tuple[Any, ...]]:
-    how = ("-w", s2_file, "-d", "cpu", "--threads", 1, "-q")
-    return lambda out: ("batch", crowd, "-r", "-o", out, *how)
+    options = ("-w", s2_file, "-d", "cpu", "--threads", 1, "-q")
+    return lambda out: ("batch", crowd, "-r", "-o", out, *options)
 
 
 def _whole(out: Path, expected: dict[str, bytes]) -> None:
@@ -179,11 +179,11 @@ def test_a_file_that_may_not_be_read_fails_alone(s2_file: Path) -> None:
             Image.fromarray(noise_image(8, 8, seed=number)).save(folder / f"{number}.png")
         (folder / "1.png").chmod(0)
         weights = Path(shutil.copy(s2_file, folder))
-        how = ("-w", weights, "-d", "cpu", "--json", "-q")
+        options = ("-w", weights, "-d", "cpu", "--json", "-q")
         # Another user may not be able to import what is not imported yet.
-        assert run_cli("batch", folder / "0.png", "-o", folder / "warm", *how).exit_code == 0
+        assert run_cli("batch", folder / "0.png", "-o", folder / "warm", *options).exit_code == 0
         nobody = 0 if os.getuid() else 65534
-        child = _forked("batch", folder, "-o", folder / "out", *how, user=nobody)
+        child = _forked("batch", folder, "-o", folder / "out", *options, user=nobody)
         assert _wait(child) == 3
         assert set(tree(folder / "out")) == {"0.png", "2.png"}
         journal = (folder / "out" / ".diffir-journal.jsonl").read_text(encoding="utf-8")
@@ -220,8 +220,8 @@ def test_a_killed_run_with_workers_leaves_no_orphan_and_goes_on(
 
 
 def _with_two_workers(crowd: Path, weights: Path, out: Path) -> BaseProcess:
-    how = ("-w", weights, "-d", "cpu", "--threads", 1, "--workers", 2)
-    command = ("batch", crowd, "-r", "-o", out, *how)
+    options = ("-w", weights, "-d", "cpu", "--threads", 1, "--workers", 2)
+    command = ("batch", crowd, "-r", "-o", out, *options)
     return start_command(*command, stdout=Path(os.devnull), stderr=out.with_name("stderr"))
 
 
@@ -277,8 +277,8 @@ def test_memory_stays_flat_over_many_pictures(s2_file: Path, tmp_path: Path) -> 
     folder.mkdir()
     for number in range(LONG_RUN):
         Image.fromarray(noise_image(48, 64, seed=number)).save(folder / f"{number:03}.png")
-    how = ("-w", s2_file, "-d", "cpu", "--threads", 1, "-q")
-    child = _forked("batch", folder, "-o", out, *how)
+    options = ("-w", s2_file, "-d", "cpu", "--threads", 1, "-q")
+    child = _forked("batch", folder, "-o", out, *options)
     early, late = 0, 0
     while True:
         finished, status = os.waitpid(child, os.WNOHANG)

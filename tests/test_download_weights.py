@@ -43,19 +43,19 @@ def test_the_list_names_all_weights_with_licence_and_state(registry: Path) -> No
 
 
 def test_a_download_passes_through_its_states(registry: Path, web: Web, home: Path) -> None:
-    how = ("--registry", registry)
-    result = succeeded(download("tiny", *how))
+    options = ("--registry", registry)
+    result = succeeded(download("tiny", *options))
     assert "downloading tiny" in result.stderr
     assert "CC0-1.0" in result.stderr
-    assert states(*how)["tiny"] == "cached"
-    assert states("--verify", *how)["tiny"] == "verified"
+    assert states(*options)["tiny"] == "cached"
+    assert states("--verify", *options)["tiny"] == "verified"
     path = home / "cache" / "weights" / "tiny" / "tiny.pth"
     path.write_bytes(b"x" + path.read_bytes()[1:])
-    broken = download("--verify", *how)
+    broken = download("--verify", *options)
     assert broken.exit_code == 4
     assert "damaged: tiny" in broken.stderr
-    assert download("--remove", "tiny", *how).exit_code == 0
-    assert states(*how)["tiny"] == "missing"
+    assert download("--remove", "tiny", *options).exit_code == 0
+    assert states(*options)["tiny"] == "missing"
     assert len(web.asked) == 1
 
 
@@ -64,14 +64,15 @@ def test_restore_and_batch_download_on_first_use_and_say_so(
 ) -> None:
     photo = tmp_path / "in.png"
     Image.fromarray(noise_image(12, 12)).save(photo)
-    how = ("--registry", registry, "-w", "tiny", "-d", "cpu")
+    options = ("--registry", registry, "-w", "tiny", "-d", "cpu")
     assert (
-        run_cli("restore", photo, *how, "-o", tmp_path / "no.png", "--no-download").exit_code == 4
+        run_cli("restore", photo, *options, "-o", tmp_path / "no.png", "--no-download").exit_code
+        == 4
     )
     assert not (tmp_path / "no.png").exists()
-    result = succeeded(run_cli("restore", photo, *how, "-o", tmp_path / "out.png"))
+    result = succeeded(run_cli("restore", photo, *options, "-o", tmp_path / "out.png"))
     assert "downloading tiny" in result.stderr
-    again = succeeded(run_cli("batch", photo, *how, "-o", tmp_path / "out", "--no-download"))
+    again = succeeded(run_cli("batch", photo, *options, "-o", tmp_path / "out", "--no-download"))
     assert "downloading" not in again.stderr
     assert len(web.asked) == 1
     run_cli("restore", photo, "-w", s2_file, "-d", "cpu", "-o", tmp_path / "file.png")
@@ -185,16 +186,16 @@ def test_embedded_weights_can_be_had_as_files(tmp_path: Path) -> None:
 def test_a_scale_chooses_the_weights(tmp_path: Path, registry: Path) -> None:
     photo = tmp_path / "in.png"
     Image.fromarray(noise_image(12, 12)).save(photo)
-    how = ("restore", photo, "-d", "cpu", "-o", tmp_path / "out.png", "--overwrite")
-    assert run_cli(*how, "-s", 4).exit_code == 0
+    options = ("restore", photo, "-d", "cpu", "-o", tmp_path / "out.png", "--overwrite")
+    assert run_cli(*options, "-s", 4).exit_code == 0
     assert Image.open(tmp_path / "out.png").size == (48, 48)
-    absent = run_cli(*how, "-s", 2, "--no-download")
+    absent = run_cli(*options, "-s", 2, "--no-download")
     assert absent.exit_code == 4
     assert "realsr-x2 is not on this machine, and downloads are off" in absent.stderr
-    none = run_cli(*how, "-s", 2, "--task", "deblur")
+    none = run_cli(*options, "-s", 2, "--task", "deblur")
     assert none.exit_code == 4
     assert "use --scale 1" in none.stderr
-    assert run_cli(*how, "-s", 4, "-w", "tiny", "--registry", registry).exit_code == 2
+    assert run_cli(*options, "-s", 4, "-w", "tiny", "--registry", registry).exit_code == 2
 
 
 @pytest.mark.parametrize("way", ["import", "by hand", "download"])
@@ -202,9 +203,9 @@ def test_no_way_leads_past_a_licence_or_a_change_of_it(
     way: str, official: Path, tiny: ModelConfig, web: Web, tmp_path: Path, home: Path
 ) -> None:
     registry = tmp_path / "registry.toml"
-    how: tuple[Any, ...] = ("tiny", "--registry", registry)
+    options: tuple[Any, ...] = ("tiny", "--registry", registry)
     if way == "import":
-        how = (*how, "--from", official)
+        options = (*options, "--from", official)
     if way == "by hand":
         folder = home / "cache" / "weights" / "tiny"
         folder.mkdir(parents=True)
@@ -212,11 +213,11 @@ def test_no_way_leads_past_a_licence_or_a_change_of_it(
     for license_ in ("CC-BY-NC-4.0", "Proprietary"):
         fields: dict[str, Any] = {"urls": [web.url("ok")], "accept": True, "license": license_}
         registry.write_text(entry(tiny, **fields), encoding="utf-8")
-        refused = download(*how)
+        refused = download(*options)
         assert refused.exit_code == 4
         assert license_ in refused.stderr
-        assert download(*how, "--accept-license", "tiny").exit_code == 0
-        assert download(*how).exit_code == 0
+        assert download(*options, "--accept-license", "tiny").exit_code == 0
+        assert download(*options).exit_code == 0
 
 
 def test_a_group_is_removed_as_far_as_it_is_there(registry: Path, home: Path) -> None:

@@ -73,7 +73,9 @@ def test_holes_are_filled_closer_to_the_truth_than_by_opencv(kind: MaskKind) -> 
     holes = mask > 0
     filled = Restorer("inpaint", device="cpu").restore(truth, mask=holes)
     black = truth * (1 - mask[:, :, None])
-    others = [cv2.inpaint(black, mask, 3, how) for how in (cv2.INPAINT_NS, cv2.INPAINT_TELEA)]
+    others = [
+        cv2.inpaint(black, mask, 3, arguments) for arguments in (cv2.INPAINT_NS, cv2.INPAINT_TELEA)
+    ]
     best = max(psnr(np.asarray(other)[holes], truth[holes]) for other in others)
     assert psnr(filled[holes], truth[holes]) > best
 

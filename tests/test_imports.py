@@ -29,23 +29,25 @@ def test_a_file_downloaded_by_hand_is_installed_as_safetensors(
 ) -> None:
     registry = tmp_path / "registry.toml"
     registry.write_text(entry(tiny, sha256="unpinned"), encoding="utf-8")
-    how = ("--registry", registry)
-    succeeded(download(*(["tiny"] if named else []), "--from", official, *how))
+    arguments = ("--registry", registry)
+    succeeded(download(*(["tiny"] if named else []), "--from", official, *arguments))
     (path,) = (home / "cache" / "weights" / "tiny").glob("tiny-*.safetensors")
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
     original = hashlib.sha256(official.read_bytes()).hexdigest()
     assert (header["source_sha256"], header["source_file"]) == (original, "by hand.pth")
     assert (header["task"], header["license"]) == ("sr", "CC0-1.0")
-    assert states("--verify", *how)["tiny"] == "verified"
+    assert states("--verify", *arguments)["tiny"] == "verified"
     photo = tmp_path / "in.png"
     Image.fromarray(noise_image(12, 12)).save(photo)
-    succeeded(run_cli("restore", photo, "-w", "tiny", *how, "-d", "cpu", "-o", tmp_path / "o.png"))
+    succeeded(
+        run_cli("restore", photo, "-w", "tiny", *arguments, "-d", "cpu", "-o", tmp_path / "o.png")
+    )
     path.write_bytes(path.read_bytes()[:-4] + bytes(4))
-    assert states("--verify", *how)["tiny"] == "corrupt"
+    assert states("--verify", *arguments)["tiny"] == "corrupt"
     # Another file is not taken for it any more.
     torch.save({"params": {}}, official)
-    refused = download("tiny", "--from", official, *how)
+    refused = download("tiny", "--from", official, *arguments)
     assert refused.exit_code == 4
     assert "is not the file of tiny" in refused.stderr
 

@@ -144,9 +144,9 @@ def test_descriptions_of_the_old_layout_are_left_out(
     if dtype is np.uint16 and ending == ".jpg":
         pytest.skip("JPEG has no 16 bits")
     extra = [(50838, "I", 2, (12, 34), True), (50839, "B", 4, b"IJIJ", True)]
-    how: Any = {"photometric": "rgb", "metadata": None, "description": description}
+    arguments: Any = {"photometric": "rgb", "metadata": None, "description": description}
     pixels = noise_image(12, 20).astype(dtype)
-    tifffile.imwrite(tmp_path / "in.tif", pixels, extratags=extra, **how)
+    tifffile.imwrite(tmp_path / "in.tif", pixels, extratags=extra, **arguments)
     out = tmp_path / f"out{ending}"
     assert run_cli("restore", tmp_path / "in.tif", "-w", s2_file, "-o", out).exit_code == 0
     with Image.open(out) as image:

@@ -127,8 +127,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(not keep_freed_memory(), reason="another C library than glibc")
 def test_memory_that_is_freed_and_taken_again_is_not_fetched_from_the_system_each_time() -> None:
-    def faults(how: str) -> int:
-        command = [sys.executable, "-c", _REPEATED_ALLOCATIONS, how]
+    def faults(arguments: str) -> int:
+        command = [sys.executable, "-c", _REPEATED_ALLOCATIONS, arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
         return int(subprocess.check_output(command, text=True, env=environment))
 

@@ -187,8 +187,8 @@ def test_the_network_sees_no_pixel_of_a_hole() -> None:
     assert np.array_equal(first[mask], second[mask])
 
 
-@pytest.mark.parametrize("how", [ColorFix.WAVELET, ColorFix.ADAIN])
-def test_a_shift_of_colours_is_taken_back_and_detail_is_kept(how: ColorFix) -> None:
+@pytest.mark.parametrize("arguments", [ColorFix.WAVELET, ColorFix.ADAIN])
+def test_a_shift_of_colours_is_taken_back_and_detail_is_kept(arguments: ColorFix) -> None:
     made = torch.Generator().manual_seed(0)
     lq = 0.3 + 0.3 * torch.rand(1, 3, 40, 40, generator=made)
     enlarged = torch.nn.functional.interpolate(lq, scale_factor=4, mode="bicubic")
@@ -196,7 +196,7 @@ def test_a_shift_of_colours_is_taken_back_and_detail_is_kept(how: ColorFix) -> N
     detail -= detail.mean((2, 3), keepdim=True)
     shifted = 0.9 * enlarged + torch.tensor([0.08, -0.05, 0.02]).view(1, 3, 1, 1) + detail
     before = (shifted - enlarged).mean((2, 3)).abs().max()
-    fixed = fix_colors(shifted.clone(), lq, how)
+    fixed = fix_colors(shifted.clone(), lq, arguments)
     assert (fixed - enlarged).mean((2, 3)).abs().max() < 0.05 * before
     # Half of the detail or more is still there.
     assert ((fixed - enlarged) * detail).mean() > 0.5 * detail.square().mean()

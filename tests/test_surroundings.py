@@ -91,8 +91,8 @@ def test_restore_and_batch_take_any_name_and_show_none_that_is_obeyed(
 def test_reports_stay_utf8_whatever_a_name_holds(tmp_path: Path) -> None:
     photos = _photos(tmp_path / "photos", BYTES)
     files = {name: tmp_path / f"r.{name}" for name in ("csv", "markdown", "html")}
-    how = [word for name, file in files.items() for word in (f"--{name}", file)]
-    succeeded(run_cli("evaluate", photos, photos, *how))
+    options = [word for name, file in files.items() for word in (f"--{name}", file)]
+    succeeded(run_cli("evaluate", photos, photos, *options))
     for file in files.values():
         assert "caf" in file.read_bytes().decode("utf-8")
     found = json.loads(run_cli("evaluate", photos, photos, "--json").stdout)

@@ -68,8 +68,8 @@ def test_every_layout_gives_the_same_pixels(
     tmp_path: Path,
 ) -> None:
     pixels = _samples(channels, dtype)
-    how = {"byteorder": order, "bigtiff": big, **blocks, **packing}
-    path = _written(tmp_path / "in.tif", pixels, planar and channels > 1, **how)
+    arguments = {"byteorder": order, "bigtiff": big, **blocks, **packing}
+    path = _written(tmp_path / "in.tif", pixels, planar and channels > 1, **arguments)
     rgb, alpha = _read(path)
     np.testing.assert_array_equal(rgb, np.repeat(pixels, 3, 2) if channels == 1 else pixels)
     assert alpha is None
@@ -82,8 +82,8 @@ def test_alpha_is_what_is_called_so(
     channels: int, dtype: Any, planar: bool, tmp_path: Path
 ) -> None:
     pixels = _samples(channels, dtype)
-    how: dict[str, Any] = {"compression": "zlib", "predictor": True}
-    path = _written(tmp_path / "in.tif", pixels, planar, extrasamples=["unassalpha"], **how)
+    arguments: dict[str, Any] = {"compression": "zlib", "predictor": True}
+    path = _written(tmp_path / "in.tif", pixels, planar, extrasamples=["unassalpha"], **arguments)
     rgb, alpha = _read(path)
     expected = np.repeat(pixels[:, :, :1], 3, 2) if channels == 2 else pixels[:, :, :3]
     np.testing.assert_array_equal(rgb, expected)
@@ -236,10 +236,10 @@ def test_a_tiff_that_ends_early_is_refused(packing: Any, tmp_path: Path) -> None
 
 def test_cmyk_of_sixteen_bits_looks_like_that_of_eight(tmp_path: Path) -> None:
     shallow = np.asarray(Image.fromarray(noise_image(8, 8)).convert("CMYK"))
-    how = {"photometric": "separated", "planarconfig": "contig"}
-    tifffile.imwrite(tmp_path / "8.tif", shallow, **how)  # type: ignore[arg-type]
+    arguments = {"photometric": "separated", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "8.tif", shallow, **arguments)  # type: ignore[arg-type]
     deep = shallow.astype(np.uint16) * 257
-    tifffile.imwrite(tmp_path / "16.tif", deep, **how)  # type: ignore[arg-type]
+    tifffile.imwrite(tmp_path / "16.tif", deep, **arguments)  # type: ignore[arg-type]
     eight, sixteen = (read_picture(tmp_path / f"{bits}.tif", deep=True) for bits in (8, 16))
     np.testing.assert_array_equal(eight.rgb, sixteen.rgb)
 
@@ -253,8 +253,8 @@ def test_a_bigtiff_keeps_its_notes_and_comes_out_upright(
     if dtype is np.uint16 and ending == ".jpg":
         pytest.skip("JPEG has no 16 bits")
     extra = [(271, "s", 7, "Kamera", True), (274, "H", 1, 6, True)]
-    how = {"bigtiff": True, "byteorder": order, "extratags": extra}
-    path = _written(tmp_path / "in.tif", _samples(3, dtype, (12, 20)), **how)
+    arguments = {"bigtiff": True, "byteorder": order, "extratags": extra}
+    path = _written(tmp_path / "in.tif", _samples(3, dtype, (12, 20)), **arguments)
     out = tmp_path / f"out{ending}"
     succeeded(run_cli("restore", path, "-w", s2_file, "-o", out))
     assert read_picture(out, deep=True).size == (48, 80)
@@ -312,8 +312,8 @@ def test_a_pyramid_is_no_raw_file(tmp_path: Path) -> None:
 
 def test_damaged_tiffs_are_one_error_or_a_picture_and_take_little_memory(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    how: dict[str, Any] = {"tile": (16, 16), "compression": "zlib", "predictor": True}
-    _written(tmp_path / "tiles.tif", _samples(3), **how)
+    arguments: dict[str, Any] = {"tile": (16, 16), "compression": "zlib", "predictor": True}
+    _written(tmp_path / "tiles.tif", _samples(3), **arguments)
     _written(tmp_path / "big.tif", _samples(4), True, bigtiff=True, extrasamples=["unassalpha"])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused = 0

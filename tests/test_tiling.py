@@ -226,8 +226,8 @@ def test_the_need_of_a_run_holds_for_what_is_done_with_its_result(
 def test_the_plan_knows_what_is_done_with_a_result() -> None:
     """A strip of the colours' maps is more than a tiny network takes; the blend is less."""
     plain, blended_, fixed = (
-        plan_run(_TINY_MODEL, 2000, 300, CPU, MemoryLimits(2**32), Finish(*how)).needed
-        for how in ((1.0, ColorFix.NONE), (0.5, ColorFix.NONE), (1.0, ColorFix.WAVELET))
+        plan_run(_TINY_MODEL, 2000, 300, CPU, MemoryLimits(2**32), Finish(*parameters)).needed
+        for parameters in ((1.0, ColorFix.NONE), (0.5, ColorFix.NONE), (1.0, ColorFix.WAVELET))
     )
     assert plain <= blended_ < fixed
     assert fixed == 4 * 2000 * 300 * (3 + 3 * 16) + 264 * 8000 * 512

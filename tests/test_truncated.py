@@ -55,9 +55,9 @@ def test_a_deep_file_that_ends_early_gives_what_there_is(
     np.testing.assert_array_equal(found.rgb[rows], pixels[rows])
     (tmp_path / "out").mkdir()
     where = tmp_path / "out" / ("deep.png" if command == "restore" else "")
-    how = (command, source, "-o", where, "-w", s2_file)
-    assert run_cli(*how).exit_code == 3 and not list((tmp_path / "out").glob("*.png"))
-    assert run_cli(*how, "--allow-truncated").exit_code == 0
+    arguments = (command, source, "-o", where, "-w", s2_file)
+    assert run_cli(*arguments).exit_code == 3 and not list((tmp_path / "out").glob("*.png"))
+    assert run_cli(*arguments, "--allow-truncated").exit_code == 0
     assert read_picture(tmp_path / "out" / "deep.png", True).rgb.shape == (120, 80, 3)
     if command == "batch":
         plan = run_cli("batch", source, "-o", tmp_path / "new", "-w", s2_file, "--dry-run")
@@ -81,10 +81,10 @@ def test_a_batch_takes_what_restore_takes_of_a_file_that_ends_early(
     Image.fromarray(noise_image(24, 24)).save(tmp_path / "in.png")
     data = (tmp_path / "in.png").read_bytes()
     (tmp_path / "in.png").write_bytes(data[: len(data) // 2])
-    how = (tmp_path / "in.png", "-w", s2_file, "--allow-truncated", "-o")
-    assert run_cli("restore", *how, tmp_path / "one.png").exit_code == 0
-    assert "0 will fail" in run_cli("batch", *how, tmp_path / "out", "--dry-run").stderr
-    assert run_cli("batch", *how, tmp_path / "out").exit_code == 0
+    arguments = (tmp_path / "in.png", "-w", s2_file, "--allow-truncated", "-o")
+    assert run_cli("restore", *arguments, tmp_path / "one.png").exit_code == 0
+    assert "0 will fail" in run_cli("batch", *arguments, tmp_path / "out", "--dry-run").stderr
+    assert run_cli("batch", *arguments, tmp_path / "out").exit_code == 0
     assert (tmp_path / "out" / "in.png").read_bytes() == (tmp_path / "one.png").read_bytes()
 
 

@@ -53,8 +53,8 @@ class Published(NamedTuple):
     def total(self) -> int:
         return sum(file.stat().st_size for file in self.files.values())
 
-    def get(self, **how: Any) -> list[Path]:
-        policy = DownloadPolicy(retry=HASTY, **how)
+    def get(self, **arguments: Any) -> list[Path]:
+        policy = DownloadPolicy(retry=HASTY, **arguments)
         return obtain_entry(self.spec, policy, import_weights)
 
 
