@@ -20,6 +20,7 @@ from diffir_cli.cli.conflicts import _EXCLUSIVE
 from tests.conftest import noise_image, run_cli
 
 _HAS_ONNX = all(util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+_HAS_OPENVINO = util.find_spec("openvino") is not None
 
 USAGE = [
     # Unknown, missing or malformed: the same in all commands, since Typer finds it.
@@ -272,6 +273,13 @@ if _HAS_ONNX:
         ("export no-such -o y.onnx", 4, "no weights named 'no-such'", "known names"),
         ("export missing.pth -o y.onnx", 4, "no such weights file: missing.pth", "known names"),
         ("export sr-x4 -o y.onnx --offline", 4, "sr-x4", ""),
+    ]
+
+if _HAS_OPENVINO:
+    USAGE += [
+        (f"{line} --engine openvino -d {device}", f"cannot be used with --device {device}", "xpu")
+        for line in ("restore photo.png", "batch . -o out", "evaluate --gt .")
+        for device in ("cuda:1", "mps")
     ]
 
 ANSWERS = ["--help", "--version", "restore --help", "download-weights --list"]

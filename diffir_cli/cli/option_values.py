@@ -11,10 +11,13 @@ from typing import TypeVar
 import typer
 
 from diffir_cli.benchmark.sizes import LARGEST, Size
-from diffir_cli.cli.conflicts import exclude_with
+from diffir_cli.cli.conflicts import exclude_with, refuse
 from diffir_cli.errors import UsageError
 from diffir_cli.options import Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.util.byte_sizes import parse_bytes
+
+_UNKNOWN_TO_OPENVINO = re.compile(r"(^|,)(cuda|mps|\d)")
+"""Devices, of which commands may name several, on which OpenVINO does not run."""
 
 _Named = TypeVar("_Named", Engine, Precision)
 
@@ -29,6 +32,8 @@ def read_run_options(context: typer.Context) -> RunOptions:
     tile, overlap = given["tile"], given["tile_overlap"]
     if tile == "off":
         exclude_with(context, "--tile off", "tile_overlap")
+    if given["engine"] is Engine.OPENVINO and _UNKNOWN_TO_OPENVINO.search(given["device"]):
+        refuse(context, "engine", f"--device {given['device']}", "use --device cpu or xpu")
     limits = MemoryLimits(parse_size(given["max_memory"]), parse_tile(tile, overlap), overlap)
     names = ("device", "precision", "engine", "color_fix", "threads")
     return RunOptions(limits=limits, **{name: given[name] for name in names})
