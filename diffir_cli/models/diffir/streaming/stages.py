@@ -100,6 +100,9 @@ class Gate:
         """Gate these rows; the span that is final."""
         both, out = self.projected(span)
         gate, value = both.chunk(2, dim=1)
+        if gate.device.type == "cpu":
+            # oneDNN's GELU takes a third of the time of torch's, and contiguous tensors only.
+            gate = gate.contiguous()
         self.feature[out[0] : out[1]].flatten(0, 1).addmm_(F.gelu(gate).mul_(value), self.out)
         return out
 
