@@ -197,11 +197,7 @@ def _content(path: Path, work: Work) -> tuple[int, bytes]:
 
 
 def compute(
-    job: Job,
-    work: Work,
-    runner: ModelRunner,
-    loaded: Loaded,
-    progress: Progress | None = None,
+    job: Job, work: Work, runner: ModelRunner, loaded: Loaded, progress: Progress | None = None
 ) -> RestoredPicture:
     """Restore a picture.
 

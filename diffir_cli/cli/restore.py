@@ -33,8 +33,7 @@ _LONGEST = 2**31
 def restore(
     context: typer.Context,
     source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin."),
+        Path, typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin.")
     ],
     output: picture_options.Output = None,
     task: options.TaskName = Task.REALSR,

@@ -49,8 +49,7 @@ def whole_state(path: Path) -> Iterator[dict[str, Any]]:
         if is_out_of_memory(error):
             raise DeviceError(f"{path} does not fit into memory") from error
         raise CheckpointError(
-            f"{path} is damaged or from another version: cannot resume",
-            "remove it to begin again",
+            f"{path} is damaged or from another version: cannot resume", "remove it to begin again"
         ) from error
 
 

@@ -23,13 +23,7 @@ from diffir_cli.weights.cache import (
     weights_sha256,
 )
 from diffir_cli.weights.http import Part
-from diffir_cli.weights.policy import (
-    PUBLISHED,
-    accept_license,
-    has_accepted,
-    pin,
-    pins_file,
-)
+from diffir_cli.weights.policy import PUBLISHED, accept_license, has_accepted, pin, pins_file
 from diffir_cli.weights.registry import WeightSpec
 from diffir_cli.weights.transfer import DownloadRefused, RetryPolicy
 

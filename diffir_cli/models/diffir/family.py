@@ -79,10 +79,7 @@ class DiffIRFamily:
         return _STAGE_1 if stage_of(names) == 1 else "model"
 
     def load(
-        self,
-        files: Mapping[str, Path],
-        config: ModelConfig | None = None,
-        any_stage: bool = False,
+        self, files: Mapping[str, Path], config: ModelConfig | None = None, any_stage: bool = False
     ) -> DiffIRModel:
         """The network in a file.
 

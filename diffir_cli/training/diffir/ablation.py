@@ -44,11 +44,7 @@ TABLES: dict[str, tuple[Variant, ...]] = {
         Variant("v3-again", "V3 again, other random numbers"),
         Variant("v4", "V4: V3 with variance noise"),
     ),
-    "Table 5: the loss of the IPR": (
-        Variant("v3", "L1"),
-        Variant("l2", "L2"),
-        Variant("kl", "KL"),
-    ),
+    "Table 5: the loss of the IPR": (Variant("v3", "L1"), Variant("l2", "L2"), Variant("kl", "KL")),
     "Figure 6: the number of steps": (
         Variant("t1", "T = 1"),
         Variant("t2", "T = 2"),
