@@ -234,13 +234,14 @@ class Trainer:
 
     def _resume(self) -> None:
         with whole_state(self._state) as state:
-            refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest)
+            self.iteration, self.seconds = state["iteration"], state["seconds"]
+            finished = self.share() >= 1
+            refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest, finished)
             self.model.load_state_dict(state["model"])
             self.ema.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.trainable.load_state_dict(state["critics"])
             self.guard.restore(state["guard"])
-            self.iteration, self.seconds = state["iteration"], state["seconds"]
             self.losses, (self.returned, self.rolled_back_at) = state["losses"], state["returned"]
         self.kept = self.iteration
 

@@ -65,12 +65,25 @@ def has_learnt(path: Path) -> bool:
         return bool(state["iteration"])
 
 
-def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[str, str]) -> None:
+def refuse_other_run(
+    name: str, path: Path, known: dict[str, str], wanted: dict[str, str], finished: bool
+) -> None:
     """Only the recipe and files that a state was made with go on from it.
+
+    Args:
+        name: Of the recipe.
+        path: The state.
+        known: What it was made with.
+        wanted: What the recipe is.
+        finished: Whether nothing is left to learn, so that another learning rate has no effect.
 
     Raises:
         RecipeError: when they are others.
     """
+    # States of earlier versions do not say all of it.
+    whole = finished and "optimizer" in known
+    passed_over = "optimizer.kind" if whole else "optimizer"
+    wanted = {part: value for part, value in wanted.items() if part != passed_over}
     if changed := difference(known, wanted):
         raise RecipeError(
             name,
