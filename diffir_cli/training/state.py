@@ -12,7 +12,7 @@ import torch
 
 from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
 from diffir_cli.training.recipe import Recipe, digest
-from diffir_cli.util.files import file_sha256, whole_file
+from diffir_cli.util.files import file_errors, file_sha256, whole_file
 from diffir_cli.util.out_of_memory import is_out_of_memory
 
 
@@ -22,11 +22,8 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         InputError: when it cannot be written.
     """
-    try:
-        with whole_file(path) as file:
-            torch.save(dict(state), file)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", "free some space") from error
+    with file_errors(f"cannot write {path}", "free some space"), whole_file(path) as file:
+        torch.save(dict(state), file)
 
 
 @contextmanager
