@@ -22,7 +22,8 @@ from typing import Any
 from diffir_cli.batch.actor import Actor, Returned
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote, remove
-from diffir_cli.batch.work import Outcome, Staged, Work, failed, settle
+from diffir_cli.batch.work import Outcome, Work, failed
+from diffir_cli.batch.writing import Staged, settle, write_fault
 from diffir_cli.errors import DeviceError, DiffIRError, InputError, MissingLibraryError
 from diffir_cli.util.signals import ENDING
 
@@ -233,9 +234,7 @@ def _adopted(outcome: Outcome, staged: Staged | None, work: Work) -> Outcome:
     except DiffIRError as error:
         outcome = failed(job, work, error)
     except OSError as error:
-        fault = InputError(f"cannot write {error.filename or job.target}: {error.strerror}")
-        fault.__cause__ = error
-        outcome = failed(job, work, fault)
+        outcome = failed(job, work, write_fault(job, error))
     if outcome.error or not is_remote(staged.file):
         # Of a finished file, what is left under the old name is a link.
         with suppress(OSError, DiffIRError):
