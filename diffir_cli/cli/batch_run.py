@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,7 @@ import typer
 from diffir_cli.cli.batch_console import Reporter, print_summary
 from diffir_cli.cli.console import print_json, print_message
 from diffir_cli.cli.progress import make_progress
-from diffir_cli.util.signals import ENDING
+from diffir_cli.util.signals import handled
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Request
@@ -92,8 +90,7 @@ def run_batch(
         raise typer.Exit(FAILED)
 
 
-@contextmanager
-def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
+def _stopping(stop: threading.Event, quiet: bool) -> AbstractContextManager[None]:
     """Ctrl-C, SIGTERM and SIGHUP end the run after the current picture, a second one at once."""
 
     def handle(_number: int, _frame: object) -> None:
@@ -103,15 +100,4 @@ def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
         if not quiet:
             print_message("finishing the current image; press Ctrl-C again to stop now")
 
-    # Only the main thread may say what a signal does.
-    main = threading.current_thread() is threading.main_thread()
-    before = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
-    # What `nohup` ignores stays ignored.
-    before = {kind: handler for kind, handler in before.items() if handler is not signal.SIG_IGN}
-    for kind in before:
-        signal.signal(kind, handle)
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+    return handled(handle)

@@ -33,7 +33,6 @@ from diffir_cli.training.optimizer import build_optimizer
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.state import (
     has_learnt,
     identity,
@@ -45,6 +44,7 @@ from diffir_cli.training.trainable import Batch, Noise
 from diffir_cli.training.validate import Validation
 from diffir_cli.util.files import make_folder
 from diffir_cli.util.out_of_memory import oom_errors
+from diffir_cli.util.signals import handled
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +159,8 @@ class Trainer:
 
     def _train(self, report: Callable[[Progress], None]) -> bool:
         """Iterate to the end of the schedule or a signal; whether it was the end."""
-        with stop_signals() as stopped:
+        stopped: list[int] = []
+        with handled(lambda number, _frame: stopped.append(number), once=True):
             started = time.monotonic() - self.seconds
             reported, self.pixels = (time.monotonic(), self.iteration), 0
             while True:
