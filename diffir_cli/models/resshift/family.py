@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from diffir_cli.models.resshift.inferred_config import infer_config
 from diffir_cli.models.resshift.model import NAME, ResShiftModel, info_of
 from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.tensorfiles.containers import read_tensors
+from diffir_cli.tensorfiles.fitting import config_in_header
 
 
 class ResShiftFamily:
@@ -118,7 +118,7 @@ class ResShiftFamily:
         """
         tensors, metadata = read_tensors(path)
         if "config" in metadata:
-            return _config_of(path, metadata["config"])
+            return config_in_header(ResShiftConfig, metadata["config"], path)
         return choose_config(Component(component), tensors, known, str(path))
 
     def info(self, config: ResShiftConfig) -> ModelInfo:
@@ -182,7 +182,7 @@ def _read(
             "check which file is which",
         )
     if component is Component.DENOISER and "config" in metadata:
-        stored = _config_of(path, metadata["config"])
+        stored = config_in_header(ResShiftConfig, metadata["config"], path)
         # What a file of ours says of itself: official files store masks instead.
         config = (
             stored
@@ -190,16 +190,6 @@ def _read(
             else replace(config, mask=stored.mask, resolution=stored.resolution)
         )
     return tensors, config
-
-
-def _config_of(path: Path, text: str) -> ResShiftConfig:
-    try:
-        return ResShiftConfig.from_dict(json.loads(text))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} has a broken configuration in its header: {error}",
-            "convert the original again",
-        ) from error
 
 
 def _component(component: str, path: Path, config: ResShiftConfig) -> Any:
