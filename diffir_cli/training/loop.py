@@ -11,8 +11,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.errors import DiffIRError, RecipeError
 from diffir_cli.runtime.device import choose_device
@@ -30,6 +29,7 @@ from diffir_cli.training.families import build_trainable
 from diffir_cli.training.guard import Guard, sizes
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.optimizer import build_optimizer
+from diffir_cli.training.pace import Pace
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
@@ -128,8 +128,7 @@ class Trainer:
         self.iteration, self.seconds, self.kept = 0, 0.0, -1
         self.returned, self.rolled_back_at = 0, 0
         self.losses: list[float] = []
-        self.pixels = 0
-        self.flops_per_pixel: float | None = None
+        self.pace = Pace()
         self.digest = identity(recipe)
         if has_learnt(self._state):
             self._resume()
@@ -162,41 +161,45 @@ class Trainer:
         stopped: list[int] = []
         with handled(lambda number, _frame: stopped.append(number), once=True):
             started = time.monotonic() - self.seconds
-            reported, self.pixels = (time.monotonic(), self.iteration), 0
+            self.pace.start(self.iteration)
             while True:
                 self.seconds = time.monotonic() - started
                 share, stop = self.world.largest(self.share(), float(bool(stopped)))
                 finished = share >= 1
                 validate = finished or self._is_time(self.recipe.validation.every)
                 if self.losses and (validate or self._is_time(self.recipe.log_every)):
-                    now = time.monotonic()
-                    took = max(now - reported[0], 1e-9)
-                    pixels = self.pixels / took
-                    flops = pixels * (self.flops_per_pixel or 0.0)
-                    speed = (self.iteration - reported[1]) / took, pixels, flops
-                    psnr = self._validate() if validate else None
-                    loss = sum(self.losses) / len(self.losses)
-                    self._record(Progress(self.iteration, share, loss, *speed, psnr), report)
-                    self.losses, self.pixels = [], 0
-                    # A pass may have other parts by now, as behind `loss.ipr_only`.
-                    self.flops_per_pixel = None
-                    reported = time.monotonic(), self.iteration
+                    self._report(share, validate, report)
                 if stop or finished or self._is_time(self.recipe.save_every):
-                    there = self.weights.exists() and self._state.exists()
-                    calm = self.guard.is_calm
-                    if not there or (self.iteration != self.kept and (calm or finished)):
-                        self.save()
-                    if (stop or finished) and not calm:
-                        self._report_rise(finished)
+                    self._keep(finished, stopped=bool(stop))
                 if stop or finished:
                     return finished
                 terms = self._iterate(share)
                 if self.guard.has_collapsed(self._judged(terms, share)):
                     self._return(sum(terms.values()))
-                    reported, self.pixels = (time.monotonic(), self.iteration), 0
+                    self.pace.start(self.iteration)
                 else:
                     self.losses.append(sum(terms.values()))
                     self._decay_rollbacks()
+
+    def _report(self, share: float, validate: bool, report: Callable[[Progress], None]) -> None:
+        """Log where the run stands, and begin to count anew."""
+        rates = self.pace.rates(self.iteration)
+        psnr = self._validate() if validate else None
+        loss = sum(self.losses) / len(self.losses)
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.log.add(self.iteration, self.seconds / 60, loss, rate, psnr)
+        report(Progress(self.iteration, share, loss, *rates, psnr))
+        self.losses = []
+        self.pace.start(self.iteration)
+
+    def _keep(self, finished: bool, stopped: bool) -> None:
+        """Save the state if it may be kept as a good one, or is the last."""
+        there = self.weights.exists() and self._state.exists()
+        calm = self.guard.is_calm
+        if not there or (self.iteration != self.kept and (calm or finished)):
+            self.save()
+        if (stopped or finished) and not calm:
+            self._report_rise(finished)
 
     def save(self) -> None:
         """Write the averaged weights, then the state; each is there whole or not at all."""
@@ -323,7 +326,7 @@ class Trainer:
             group["lr"] = rate * self._lr_factor
         self.optimizer.zero_grad(set_to_none=True)
         pixels = size * batch.lq.shape[2] * batch.lq.shape[3]
-        with self._counted(pixels):
+        with self.pace.counted(pixels):
             losses = self.trainable.losses(batch, self._noise(size), self.iteration)
         terms = torch.stack(list(losses.values()))
         terms.sum().backward()
@@ -337,19 +340,8 @@ class Trainer:
             return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
-        self.pixels += pixels
+        self.pace.pixels += pixels
         return dict(zip(losses, policy, strict=True))
-
-    @contextmanager
-    def _counted(self, pixels: int) -> Iterator[None]:
-        """Count the FLOPs of the first forward pass over so many LQ pixels."""
-        if self.flops_per_pixel is not None:
-            yield
-            return
-        with FlopCounterMode(display=False) as counter:
-            yield
-        # The backward pass takes twice as many; torch does not count those of grouped convolutions.
-        self.flops_per_pixel = 3 * counter.get_total_flops() / pixels
 
     def _batch(self, patch: int, size: int) -> Batch:
         return self.crops.batch(self.iteration, patch, size).to(self.world.device)
@@ -364,8 +356,3 @@ class Trainer:
             return None
         model = self.trainable.restoration_model(self.ema.average)
         return self.validation.psnr(model, self.world.device)
-
-    def _record(self, progress: Progress, report: Callable[[Progress], None]) -> None:
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.log.add(progress.iteration, self.seconds / 60, progress.loss, rate, progress.psnr)
-        report(progress)
