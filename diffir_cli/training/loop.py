@@ -26,7 +26,7 @@ from diffir_cli.runtime.device import choose_device
 from diffir_cli.training.data import Crops, Prefetched
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.families import build_trainable
-from diffir_cli.training.guard import Guard, sizes
+from diffir_cli.training.guard import Guard, Rollbacks, sizes
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.optimizer import build_optimizer
 from diffir_cli.training.pace import Pace
@@ -53,8 +53,6 @@ _MORE_MEMORY = (
     "the same command goes on with more processes or on another device; smaller batches need "
     "another --output and begin anew, from these weights if the recipe names them"
 )
-_ROLLBACKS_DECAY_AFTER = 4000
-"""Iterations without a collapse that take back one return."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, self.trainable.parts, recipe.optimizer)
         self.guard = Guard(recipe.loss_spike_ratio)
         self.iteration, self.seconds, self.kept = 0, 0.0, -1
-        self.returned, self.rolled_back_at = 0, 0
+        self.rollbacks = Rollbacks()
         self.losses: list[float] = []
         self.pace = Pace()
         self.digest = identity(recipe)
@@ -179,7 +177,7 @@ class Trainer:
                     self.pace.start(self.iteration)
                 else:
                     self.losses.append(sum(terms.values()))
-                    self._decay_rollbacks()
+                    self.rollbacks.decay(self.iteration)
 
     def _report(self, share: float, validate: bool, report: Callable[[Progress], None]) -> None:
         """Log where the run stands, and begin to count anew."""
@@ -222,7 +220,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "critics": self.trainable.state_dict(),
             "guard": self.guard.state(),
-            "returned": [self.returned, self.rolled_back_at],
+            "returned": [self.rollbacks.count, self.rollbacks.at],
         }
         self.trainable.save(self.weights, self.ema.average, header)
         write_state(self._state, state)
@@ -246,12 +244,12 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.trainable.load_state_dict(state["critics"])
             self.guard.restore(state["guard"])
-            self.losses, (self.returned, self.rolled_back_at) = state["losses"], state["returned"]
+            self.losses, self.rollbacks = state["losses"], Rollbacks(*state["returned"])
         self.kept = self.iteration
 
     def _return(self, loss: float) -> None:
         """Go back to the last good state, from which to go on with half the learning rate."""
-        collapsed, returned = self.iteration, self.returned + 1
+        collapsed, returned = self.iteration, self.rollbacks.count + 1
         if returned > self.recipe.max_rollbacks:
             raise DiffIRError(
                 f"the loss of {self.recipe.name} collapsed again (rollback {returned}) at "
@@ -259,10 +257,10 @@ class Trainer:
                 "resume with smaller steps: --set optimizer.lr=… or --set optimizer.clip=…",
             )
         self._resume()
-        self.returned, self.rolled_back_at = returned, collapsed
+        self.rollbacks = Rollbacks(returned, collapsed)
         text = (
             f"iteration {collapsed}: the loss collapsed ({loss:.4g}); back to iteration "
-            f"{self.iteration}, learning rate × {self._lr_factor:g} for now"
+            f"{self.iteration}, learning rate × {self.rollbacks.lr_factor:g} for now"
         )
         _log.warning("%s", text)
         self.log = TrainingLog(self.out, self.iteration, self.world.is_first)
@@ -274,16 +272,6 @@ class Trainer:
         text = f"iteration {self.iteration}: the loss was rising when the run ended; {kept}"
         _log.warning("%s", text)
         self.log.note(text)
-
-    def _decay_rollbacks(self) -> None:
-        """Take back a return once the run has gone well for long."""
-        if self.returned and self.iteration - self.rolled_back_at >= _ROLLBACKS_DECAY_AFTER:
-            self.returned, self.rolled_back_at = self.returned - 1, self.iteration
-
-    @property
-    def _lr_factor(self) -> float:
-        """Factor of the learning rate: halved by every return that is not forgiven."""
-        return 0.5**self.returned
 
     def _is_time(self, every: int) -> bool:
         return self.iteration % every == 0
@@ -323,7 +311,7 @@ class Trainer:
         """Take one step down the gradient of this process's share of `size` crops."""
         optimizer = self.recipe.optimizer
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self._lr_factor
+            group["lr"] = rate * self.rollbacks.lr_factor
         self.optimizer.zero_grad(set_to_none=True)
         pixels = size * batch.lq.shape[2] * batch.lq.shape[3]
         with self.pace.counted(pixels):
@@ -335,7 +323,8 @@ class Trainer:
         if not (all(map(math.isfinite, policy)) and torch.isfinite(norm)):
             return dict.fromkeys(losses, math.nan)
         self.optimizer.step()
-        opposing = self.trainable.after_update(batch, rate / optimizer.lr, self._lr_factor)
+        shares = rate / optimizer.lr, self.rollbacks.lr_factor
+        opposing = self.trainable.after_update(batch, *shares)
         if not math.isfinite(opposing):
             return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
