@@ -240,10 +240,10 @@ def _key(result: Mapping[str, Any]) -> _Key:
 
 def _key_of(case: Case, cost_only: bool) -> _Key:
     """What `_key` gives of the result of a case."""
-    subject = case.subject
-    about = {"weights": subject.name, "config": subject.digest, "sha256": subject.sha256}
-    how = dict.fromkeys(_HOW) if cost_only else {}
-    return _key({**case.to_dict(), **about, **how})
+    subject, variant = case.subject, case.variant
+    which = (subject.name, subject.digest, subject.sha256, case.width, case.height)
+    how = (None,) * 3 if cost_only else (variant.engine.value, variant.precision.value, case.device)
+    return _key(dict(zip((*_WHICH, *_HOW), (*which, *how), strict=True)))
 
 
 def _match(one: _Key, other: _Key) -> bool:
