@@ -18,6 +18,7 @@ from diffir_cli.util.signals import handled
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Request
     from diffir_cli.batch.plan import Job
+    from diffir_cli.batch.resume import Remaining
     from diffir_cli.batch.work import Outcome
     from diffir_cli.runtime.runner import ModelRunner
 
@@ -58,16 +59,9 @@ def run_batch(
         run_plan(plan, request, restorer, stop, begin, done, progress.share)
     failures = [outcome for outcome in outcomes if outcome.error]
     interrupted = len(outcomes) < len(todo) and not (request.fail_fast and failures)
-    summary = {
-        "summary": True,
-        "done": len(outcomes) - len(failures),
-        "failed": len(failures),
-        "finished_before": len(plan.remaining.finished),
-        "left_out": len(plan.remaining.kept),
-        "not_begun": len(todo) - len(outcomes),
-        "seconds": round(time.monotonic() - started, 3),
-        "interrupted": interrupted,
-    }
+    seconds = round(time.monotonic() - started, 3)
+    counts = _counts(plan.remaining, len(outcomes), len(failures))
+    summary = {"summary": True, **counts, "seconds": seconds, "interrupted": interrupted}
     if report and (todo or not report.exists()):
         from diffir_cli.batch.report import write_report
 
@@ -88,6 +82,17 @@ def run_batch(
         raise typer.Exit(INTERRUPTED)
     if failures:
         raise typer.Exit(FAILED)
+
+
+def _counts(left: Remaining, tried: int, failed: int) -> dict[str, int]:
+    """How many pictures came to which end."""
+    return {
+        "done": tried - failed,
+        "failed": failed,
+        "finished_before": len(left.finished),
+        "left_out": len(left.kept),
+        "not_begun": len(left.todo) - tried,
+    }
 
 
 def _stopping(stop: threading.Event, quiet: bool) -> AbstractContextManager[None]:
