@@ -26,6 +26,13 @@ def finished(
 ) -> NDArray[Any]:
     """The pixels of a result, of the kind of `lq`.
 
+    Args:
+        hq: (1, 3, scale·H, scale·W) near [0, 1], which is changed in place.
+        lq: (H, W, 3) of uint8, uint16 or fractions in float32.
+        mask: (H, W), True where a hole was filled; elsewhere the result is `lq`. None for no holes.
+        strength: Share of the network in the result, 0 to 1.
+        rounds: Whether levels are rounded, and not truncated.
+
     Raises:
         WeightsError: when it is not finite.
     """

@@ -32,7 +32,9 @@ def handled(handler: Handler | None = None, once: bool = False) -> Iterator[None
         once: Whether a second signal does what it did before.
     """
     main = threading.current_thread() is threading.main_thread()
-    before = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
+    found = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
+    # None of those that a program around Python has set, which cannot be set again.
+    before = {kind: own for kind, own in found.items() if own is not None}
 
     def restore() -> None:
         for kind, own in before.items():
