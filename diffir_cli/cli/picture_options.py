@@ -175,15 +175,8 @@ def read_options(context: typer.Context, task: Task) -> PictureOptions:
 
 
 _AS_GIVEN = (
-    "seed",
-    "alpha",
-    "outscale",
-    "strength",
-    "mask_invert",
-    "mask_dilate",
-    "mask_from_alpha",
-    "allow_truncated",
-    "strip_metadata",
+    *("seed", "alpha", "outscale", "strength", "mask_invert", "mask_dilate", "mask_from_alpha"),
+    *("allow_truncated", "strip_metadata"),
 )
 """Options whose values are those of the fields of `PictureOptions` of the same name."""
 

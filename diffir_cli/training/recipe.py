@@ -242,13 +242,8 @@ class Recipe(Table):
 
 
 _FIRST_EMPTY = {
-    "train": "",
-    "pairs_lq": "",
-    "pairs_gt": "",
-    "soft_targets": "",
-    "progressive_at": 1.0,
-    "progressive_patch": 0,
-    "progressive_batch": 0,
+    **dict.fromkeys(("train", "pairs_lq", "pairs_gt", "soft_targets"), ""),
+    **{"progressive_at": 1.0, "progressive_patch": 0, "progressive_batch": 0},
 }
 """What empty lists of `data` held in states of earlier versions."""
 

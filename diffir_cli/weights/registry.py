@@ -293,12 +293,5 @@ def _lacking(table: Mapping[str, Any], names: Iterable[str]) -> list[str]:
 _NEEDED = ("task", "scale", "summary", "license", "source", "model")
 _TABLES = {"model", "files", "training"}
 _NOT_IN_ENTRIES = {"name", "registry", "owner"}
-_NOT_IN_FILES = {one.name for one in dataclasses.fields(WeightSpec)} - {
-    "component",
-    "file",
-    "size",
-    "sha256",
-    "urls",
-    "source",
-    "license",
-}
+_OF_FILES = {"component", "file", "size", "sha256", "urls", "source", "license"}
+_NOT_IN_FILES = {one.name for one in dataclasses.fields(WeightSpec)} - _OF_FILES
