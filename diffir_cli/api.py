@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,8 @@ from diffir_cli.weights.locate import WeightFile, locate_weights
 
 AnyImage = TypeVar("AnyImage", NDArray[Any], Image.Image)
 """An image of NumPy or of Pillow."""
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Restorer:
@@ -43,6 +46,7 @@ class Restorer:
         threads: CPU threads of torch in the whole process; None leaves them as they are.
 
     Raises:
+        ValueError: when there is no such task, precision or engine, or tiles or limits are none.
         WeightsError: when the weights are unknown, damaged or for another task.
         DeviceError: when the machine cannot provide device or precision.
     """
@@ -60,11 +64,11 @@ class Restorer:
         tile_overlap: int = 32,
         threads: int | None = None,
     ) -> None:
-        task = Task(task)
+        task = _chosen(Task, "task", task)
         options = RunOptions(
             device,
-            Precision(precision),
-            Engine(engine),
+            _chosen(Precision, "precision", precision),
+            _chosen(Engine, "engine", engine),
             MemoryLimits(max_memory, tile, tile_overlap),
             threads=threads,
         )
@@ -109,14 +113,16 @@ class Restorer:
             and profile.
 
         Raises:
-            ValueError: when the image has another shape or kind, or a mask is missing or too much.
+            ValueError: when the image has another shape or kind, a mask is missing or too much, or
+                another argument has no such value.
             InputError: when an image of Pillow has 32 bits a channel.
             DeviceError: when the image does not fit into memory.
             WeightsError: when the network produced NaN or infinite values.
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must be 0 to 1, not {strength}")
-        holes, alpha = None if mask is None else _holes(mask), AlphaMode(alpha)
+        alpha = _chosen(AlphaMode, "alpha", alpha)
+        holes = None if mask is None else _holes(mask)
         if isinstance(image, Image.Image):
             picture = picture_from(image)
             return _to_pillow(self._restored(picture, seed, holes, alpha, strength, progress))
@@ -145,6 +151,13 @@ class Restorer:
         return restore_picture(
             self.network, picture, seed, holes, alpha, origin, strength, progress
         ).picture
+
+
+def _chosen(kind: type[_Choice], argument: str, value: str) -> _Choice:
+    """The member of an enumeration that an argument names."""
+    if value not in list(kind):
+        raise ValueError(f"{argument} must be one of {', '.join(kind)}, not {value!r}")
+    return kind(value)
 
 
 _ROUNDING = 1e-3

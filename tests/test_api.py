@@ -118,3 +118,9 @@ def test_fractions_a_hair_beyond_their_range_are_taken() -> None:
     image = np.linspace(-1e-7, 1.0000001, 8 * 8 * 3, dtype=np.float32).reshape(8, 8, 3)
     found = Restorer("sr").restore(image)
     assert found.shape == (32, 32, 3) and found.dtype == np.float32
+
+
+@pytest.mark.parametrize("argument", ["task", "precision", "engine"])
+def test_an_argument_with_no_such_value_names_those_that_there_are(argument: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{argument} must be one of \w+, .*, not 'nope'$"):
+        Restorer(**{argument: "nope"})  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +14,6 @@ from diffir_cli.benchmark.machine import (
     describe_machine,
     gpu_driver,
     parse_cpu_info,
-    parse_cpu_quota,
 )
 from diffir_cli.benchmark.run import PeakRates
 from diffir_cli.benchmark.timing import Ratio, Timing, by_turns
@@ -92,21 +90,12 @@ def test_processors_of_intel_and_of_arm_are_told_from_what_linux_says() -> None:
 
 def test_the_machine_says_what_a_figure_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "_cpu_info", lambda: ("Fast 9000", {"avx2", "amx_bf16"}))
-    monkeypatch.setattr(machines, "usable_cores", lambda: 3)
+    monkeypatch.setattr(machines, "cpu_limit", lambda: 3)
     monkeypatch.setattr("os.getloadavg", lambda: (0.5, 1.0, 1.0), raising=False)
     first, second = describe_machine(CPU).lines()
     assert first.startswith("Fast 9000, 3 cores usable, AVX2, AMX bf16, bf16 units; ")
     assert second.startswith(f"torch {torch.__version__}, {torch.get_num_threads()} thread")
     assert second.endswith("; load 0.50 before the first measurement")
-
-
-def test_the_cores_of_a_container_are_those_that_it_has_time_of(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert parse_cpu_quota("max 100000\n") is None and parse_cpu_quota("nonsense") is None
-    assert parse_cpu_quota("150000 100000\n") == 2 and parse_cpu_quota("1000 100000") == 1
-    monkeypatch.setattr(Path, "read_text", lambda *_how, **_more: "100000 100000")
-    assert machines.usable_cores() == 1
 
 
 def test_accelerators_of_all_makers_have_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from diffir_cli.errors import DiffIRError
 from diffir_cli.models.diffir.checkpoint import load_stage1
-from diffir_cli.training.guard import Guard, sizes
+from diffir_cli.training.guard import Guard, Rollbacks, sizes
 from diffir_cli.training.kinds import PixelLoss
 from diffir_cli.training.loop import Progress, Trainer
 from tests.training_helpers import log_rows, make_recipe, progressive, run_training
@@ -186,11 +186,11 @@ def test_a_loss_of_decibels_beyond_all_bounds_is_a_collapse_and_no_crash() -> No
 def test_a_return_is_forgiven_when_the_run_goes_well_for_long(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffir_cli.training.loop._ROLLBACKS_DECAY_AFTER", 5)
+    monkeypatch.setattr("diffir_cli.training.guard._DECAY_AFTER", 5)
     trainer = Trainer(make_recipe(photos), tmp_path, "cpu")
-    trainer.returned, trainer.rolled_back_at = 2, 0
+    trainer.rollbacks = Rollbacks(2, 0)
     trainer.fit()
-    assert (trainer.returned, trainer.rolled_back_at) == (0, 10)
+    assert trainer.rollbacks == Rollbacks(0, 10)
 
 
 @pytest.mark.parametrize("place", ["weights", "gradient"])
@@ -235,4 +235,4 @@ def test_crops_of_another_size_may_have_other_errors(photos: Path, tmp_path: Pat
 
     trainer._iterate = ten_times_the_error_in_large_crops  # type: ignore[method-assign]
     assert trainer.fit().finished
-    assert trainer.returned == 0 and not (tmp_path / "run" / "events.txt").exists()
+    assert trainer.rollbacks.count == 0 and not (tmp_path / "run" / "events.txt").exists()

@@ -324,7 +324,7 @@ def test_a_step_that_is_counted_learns_what_others_learn(photos: Path, tmp_path:
     weights = []
     for name, counted in (("one", None), ("other", 1.0)):
         trainer = Trainer(make_recipe(photos), tmp_path / name, "cpu")
-        trainer.flops_per_pixel = counted
+        trainer.pace.flops_per_pixel = counted
         trainer.fit()
         weights.append(torch.cat([one.flatten() for one in trainer.parameters]))
     assert torch.equal(*weights)

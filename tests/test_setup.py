@@ -258,3 +258,18 @@ def test_stage_1_can_begin_with_what_fits_of_other_weights(
     assert sum(torch.equal(value, old[key]) for key, value in own.items() if key in old) == len(
         [key for key in own if key in old]
     )
+
+
+def test_a_finished_run_is_not_taken_for_one_with_another_learning_rate(
+    photos: Path, tmp_path: Path
+) -> None:
+    run_training(make_recipe(photos), tmp_path / "run")
+    other = make_recipe(photos, optimizer={"lr": 1e-3})
+    with pytest.raises(RecipeError, match=r"state\.pt was made with a different optimizer$"):
+        Trainer(other, tmp_path / "run", "cpu")
+    longer = make_recipe(photos, optimizer={"lr": 1e-3}, iterations=13)
+    assert Trainer(longer, tmp_path / "run", "cpu").iteration == 12
+    state = torch.load(tmp_path / "run/state.pt")
+    del state["digest"]["optimizer"]
+    torch.save(state, tmp_path / "run/state.pt")
+    assert Trainer(other, tmp_path / "run", "cpu").iteration == 12

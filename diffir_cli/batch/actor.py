@@ -8,12 +8,11 @@ from diffir_cli.util.process import prepare_process
 prepare_process()
 
 import pickle
-import time
 from dataclasses import replace
 
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.work import Outcome, Staged, Work, compute, failed, load, stage
-from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.batch.work import Outcome, Work, compute, failed, load
+from diffir_cli.batch.writing import Staged, stage
 from diffir_cli.runtime.runner import ModelRunner
 
 Returned = tuple[Outcome, Staged | None]
@@ -37,27 +36,11 @@ class Actor:
 
     def _restored(self, job: Job) -> Returned:
         try:
-            if job.error:
-                raise InputError(job.error)
             loaded = load(job, self.work, self.runner)
-            started = time.monotonic()
-            found = compute(job, self.work, self.runner, loaded)
-            seconds = loaded.seconds + time.monotonic() - started
-            precision = found.precision.value
-            record = replace(loaded.record, precision=precision)
-            staged = stage(job, self.work, record, found.picture, seconds)
-        except DiffIRError as error:
-            return failed(job, self.work, error), None
+            computed = compute(job, self.work, self.runner, loaded)
+            staged = stage(job, self.work, computed)
         # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
         except Exception as error:
-            fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
-            return failed(job, self.work, fault), None
-        outcome = Outcome(
-            job,
-            seconds=round(seconds, 3),
-            size=found.picture.size,
-            tiles=found.tile,
-            redone=found.redone,
-            precision=precision,
-        )
-        return outcome, staged
+            return failed(job, self.work, error), None
+        seconds = round(computed.outcome.seconds, 3)
+        return replace(computed.outcome, seconds=seconds), staged

@@ -38,7 +38,7 @@ from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import may_write, new_folder, this_process
+from diffir_cli.util.files import file_errors, may_write, new_folder, this_process
 
 _log = logging.getLogger(__name__)
 
@@ -225,10 +225,8 @@ def _read_beside(jobs: Sequence[Job], journal: Journal, request: Request, dry: b
         home = home_of(place)
         pull_journals(place, home)
         if home != request.home:
-            try:
+            with file_errors(f"cannot read a journal in {home}"):
                 journal.read(home)
-            except OSError as error:
-                raise InputError(f"cannot read a journal in {home}: {error.strerror}") from error
 
 
 def _listed(folder: Path) -> Callable[[Path], bool]:

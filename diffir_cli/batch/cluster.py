@@ -10,21 +10,21 @@ import importlib
 import logging
 import os
 import pickle
-import signal
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from diffir_cli.batch.actor import Actor, Returned
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote, remove
-from diffir_cli.batch.work import Outcome, Staged, Work, failed, settle
+from diffir_cli.batch.work import Outcome, Work, failed
+from diffir_cli.batch.writing import Staged, settle, write_fault
 from diffir_cli.errors import DeviceError, DiffIRError, InputError, MissingLibraryError
-from diffir_cli.util.signals import ENDING
+from diffir_cli.util.signals import handled
 
 _RETRIES = 3
 """How often a picture is given to another actor when its own has died."""
@@ -154,7 +154,8 @@ def _connected(address: str) -> Any:
         ) from error
     _check_reachable(address)
     how = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
-    with _own_signals():
+    # Ray would let SIGTERM end the process in the middle of a picture.
+    with handled():
         try:
             ray.init(address=address, **how)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -164,18 +165,6 @@ def _connected(address: str) -> Any:
                 ) from error
             ray.init(**how)
     return ray
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep what signals do: Ray would let SIGTERM end the process in the middle of a picture."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _check_room(ray: Any, gpus: float, cpus: int) -> None:
@@ -233,9 +222,7 @@ def _adopted(outcome: Outcome, staged: Staged | None, work: Work) -> Outcome:
     except DiffIRError as error:
         outcome = failed(job, work, error)
     except OSError as error:
-        fault = InputError(f"cannot write {error.filename or job.target}: {error.strerror}")
-        fault.__cause__ = error
-        outcome = failed(job, work, fault)
+        outcome = failed(job, work, write_fault(job, error))
     if outcome.error or not is_remote(staged.file):
         # Of a finished file, what is left under the old name is a link.
         with suppress(OSError, DiffIRError):

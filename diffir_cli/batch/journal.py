@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.batch.stores import fetch, is_remote, is_taken, objects_named, put
-from diffir_cli.errors import InputError
-from diffir_cli.util.files import file_sha256, make_folder, write_atomically
+from diffir_cli.util.files import file_errors, file_sha256, make_folder, write_atomically
 
 _PREFIX = ".diffir-journal"
 _PULLED = ".store.jsonl"
@@ -75,16 +74,12 @@ class Journal:
 
     def __init__(self, folder: Path, shard: str = "", heal: bool = True) -> None:
         self.path = folder / f"{_PREFIX}{'-' + shard if shard else ''}.jsonl"
-        try:
+        self.records: dict[str, list[Record]] = {}
+        """What was finished under each name, the newest last; a failure takes nothing back."""
+        with file_errors(f"cannot read the journal {self.path}", "check its permissions"):
             if heal:
                 _heal(self.path)
-            self.records: dict[str, list[Record]] = {}
-            """What was finished under each name, the newest last; a failure takes nothing back."""
             self.read(folder)
-        except OSError as error:
-            raise InputError(
-                f"cannot read the journal {self.path}: {error.strerror}", "check its permissions"
-            ) from error
 
     def read(self, folder: Path) -> None:
         """Add what the journals of a folder say.

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from diffir_cli.errors import InputError
+from diffir_cli.util.files import file_errors
 from diffir_cli.util.lock import locked_file
 
 
@@ -31,12 +32,8 @@ def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterato
     path = folder / (f".diffir-lock-{shard}" if shard else ".diffir-lock")
     owner, is_new = _owner_of(path), not path.exists()
     with ExitStack() as stack:
-        try:
+        with file_errors(f"cannot write into {folder}", "name another folder"):
             stack.enter_context(locked_file(path, partial(_refuse, called, owner)))
-        except OSError as error:
-            raise InputError(
-                f"cannot write into {folder}: {error.strerror}", "name another folder"
-            ) from error
         try:
             _check_others(folder, path, not shard, called)
             with suppress(OSError):

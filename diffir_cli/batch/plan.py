@@ -192,6 +192,5 @@ def _check_sources(jobs: Sequence[Job], others: Sequence[Path]) -> None:
     for job in jobs:
         if real_path(job.target) in kept:
             raise InputError(
-                f"{job.target} would replace a source or a mask",
-                "name another folder with -o",
+                f"{job.target} would replace a source or a mask", "name another folder with -o"
             )

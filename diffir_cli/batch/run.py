@@ -6,20 +6,18 @@ However many pictures there are, only a few of them are in memory.
 from __future__ import annotations
 
 import logging
+import multiprocessing.synchronize
 import shutil
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from typing import Protocol
 
-from diffir_cli.batch.journal import Record
 from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote
-from diffir_cli.batch.work import Loaded, Outcome, Work, compute, failed, load, save
+from diffir_cli.batch.work import Computed, Loaded, Outcome, Work, compute, failed, load
+from diffir_cli.batch.writing import save, write_fault
 from diffir_cli.errors import DiffIRError, InputError
-from diffir_cli.imaging import Picture
 from diffir_cli.models.progress import Progress
 from diffir_cli.runtime.runner import ModelRunner
 
@@ -29,20 +27,6 @@ _PIXELS_AHEAD = 2**26
 """LQ pixels that may wait in memory, beside one picture of any size."""
 _SPARE = 2**20
 """Bytes that must be free besides what the last result on a full disk took."""
-
-
-def _loaded(job: Job, work: Work, runner: ModelRunner) -> Loaded:
-    """A picture, unless it is known that it cannot be read, which may take for ever to find out."""
-    if job.error:
-        raise InputError(job.error)
-    return load(job, work, runner)
-
-
-class Stop(Protocol):
-    """An event of this process or of several."""
-
-    def is_set(self) -> bool:
-        """Whether the work is to end."""
 
 
 class Pipeline:
@@ -63,7 +47,7 @@ class Pipeline:
         work: Work,
         runner: ModelRunner,
         helpers: int,
-        stop: Stop,
+        stop: threading.Event | multiprocessing.synchronize.Event,
         begin: Callable[[Job], None],
         done: Callable[[Outcome], None],
         progress: Progress | None = None,
@@ -97,48 +81,28 @@ class Pipeline:
             job = next(jobs, None)
             if job is None:
                 return
-            self._ahead.append((job, reading.submit(_loaded, job, self.work, self.runner)))
+            self._ahead.append((job, reading.submit(load, job, self.work, self.runner)))
 
     def _restore(self, job: Job, reading: Future[Loaded], writing: ThreadPoolExecutor) -> None:
         self.begin(job)
         try:
             if not job.error:
                 self._check_disk(job)
-            loaded = reading.result()
-            started = time.monotonic()
-            found = compute(job, self.work, self.runner, loaded, self.progress)
-        except DiffIRError as error:
-            self._finish(failed(job, self.work, error))
-            return
+            computed = compute(job, self.work, self.runner, reading.result(), self.progress)
         # Whatever a picture sets off that nobody thought of, the others are not to suffer for it.
         except Exception as error:
             _log.debug("%s", job.source, exc_info=True)
-            fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
-            self._finish(failed(job, self.work, fault))
+            self._finish(failed(job, self.work, error))
             return
-        seconds = loaded.seconds + time.monotonic() - started
-        outcome = Outcome(
-            job,
-            seconds=seconds,
-            size=found.picture.size,
-            tiles=found.tile,
-            redone=found.redone,
-            precision=found.precision.value,
-        )
-        record = replace(loaded.record, precision=outcome.precision)
-        self._behind.append(writing.submit(self._write, record, found.picture, outcome))
+        self._behind.append(writing.submit(self._write, job, computed))
 
-    def _write(self, record: Record, result: Picture, outcome: Outcome) -> Outcome:
-        job = outcome.job
+    def _write(self, job: Job, computed: Computed) -> Outcome:
         try:
-            seconds = save(job, self.work, record, result, outcome.seconds)
+            return save(job, self.work, computed)
         except DiffIRError as error:
             return failed(job, self.work, error)
         except OSError as error:
-            fault = InputError(f"cannot write {error.filename or job.target}: {error.strerror}")
-            fault.__cause__ = error
-            return failed(job, self.work, fault)
-        return replace(outcome, seconds=round(seconds, 3))
+            return failed(job, self.work, write_fault(job, error))
 
     def _collect(self, most: int) -> None:
         """Report what has been written, and wait until at most so many are not."""

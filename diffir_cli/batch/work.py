@@ -1,6 +1,7 @@
-"""One picture of many: what decides over its result, and the three steps to it.
+"""One picture of many: what decides over its result, and the first two of the three steps to it.
 
-The steps are apart so that reading runs ahead of the network and writing behind it.
+The steps are apart so that reading runs ahead of the network and writing (`batch/writing.py`)
+behind it.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from typing import Any
 
 from diffir_cli.batch.journal import Record, append
 from diffir_cli.batch.plan import Job
-from diffir_cli.batch.stores import adopt, fetch, home_of, is_remote, put, store_errors
-from diffir_cli.errors import DiffIRError
-from diffir_cli.imaging import Picture, encode_picture, write_picture
+from diffir_cli.batch.stores import fetch, home_of, is_remote, store_errors
+from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.imaging import Picture
 from diffir_cli.imaging.opening import decode_errors
 from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import ColorFix, RunOptions, Task
 from diffir_cli.runtime.loading import load_runner
-from diffir_cli.runtime.pictures import RestoredPicture, check_holes, restore_source
+from diffir_cli.runtime.pictures import check_holes, restore_source
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import file_sha256, unfinished_name
 from diffir_cli.weights.locate import WeightFile
 
 
@@ -122,16 +122,6 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Staged:
-    """A result that is written and has not got its name yet."""
-
-    record: Record
-    """What the journal will say."""
-    file: Path
-    """Where it is meanwhile."""
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What became of a picture."""
 
@@ -155,13 +145,28 @@ class Outcome:
     """Whether there was no space for it."""
 
 
+@dataclass(frozen=True)
+class Computed:
+    """A result that is to be written."""
+
+    picture: Picture
+    """What was restored."""
+    record: Record
+    """What the journal will say, but for the file."""
+    outcome: Outcome
+    """What will have become of it, with the seconds until now."""
+
+
 def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
     """Read a picture, if it will fit into memory.
 
     Raises:
-        InputError: when it or its mask cannot be read.
+        InputError: when it or its mask cannot be read; at once where that is known, since it may
+            take for ever to find out.
         DeviceError: when one of its size needs more than the limit of memory.
     """
+    if job.error:
+        raise InputError(job.error)
     # Without a limit what counts is what is free once the picture before it is done.
     if all(job.size) and work.run_options.limits.max_memory:
         runner.plan(*job.size, job.deep, work.picture_options.strength)
@@ -197,12 +202,8 @@ def _content(path: Path, work: Work) -> tuple[int, bytes]:
 
 
 def compute(
-    job: Job,
-    work: Work,
-    runner: ModelRunner,
-    loaded: Loaded,
-    progress: Progress | None = None,
-) -> RestoredPicture:
+    job: Job, work: Work, runner: ModelRunner, loaded: Loaded, progress: Progress | None = None
+) -> Computed:
     """Restore a picture.
 
     Raises:
@@ -210,7 +211,7 @@ def compute(
         DeviceError: when it does not fit into memory.
         WeightsError: when the network produced NaN or infinite values.
     """
-    source = loaded.source
+    started, source = time.monotonic(), loaded.source
     check_holes(runner, source.holes is not None, work.weights.name)
     check_source(
         source,
@@ -221,133 +222,25 @@ def compute(
         runner.info.scale,
         work.in_place,
     )
-    return restore_source(runner, source, work.picture_options, work.weights, progress)
-
-
-def save(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> float:
-    """Write a result, noted in the journal before it gets its name.
-
-    Args:
-        job: Which.
-        work: How.
-        record: What the journal will say, but for the result.
-        result: The picture.
-        seconds: What it took until now.
-
-    Returns:
-        What it took in all, for writing too.
-
-    Raises:
-        InputError: when it cannot be written.
-    """
-    started = time.monotonic()
-
-    def passed() -> float:
-        return seconds + time.monotonic() - started
-
-    if is_remote(job.target):
-        data = _encoded(job, work, result)
-        finished = _uploaded_record(record, data, passed())
-        work.note(job, finished)
-        put(job.target, data, job.overwrite)
-        _note_time(job, work, finished)
-        return passed()
-
-    def note(temporary: Path) -> None:
-        if work.journal:
-            work.note(job, _finished_record(record, temporary, passed()))
-
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(result, job.target, job.overwrite, work.quality, work.lossless, job.format, note)
-    _link(job, work)
-    return passed()
-
-
-def _link(job: Job, work: Work) -> None:
-    """Let all other names of the file that was replaced lead to the result too.
-
-    Raises:
-        OSError: when a folder does not allow it.
-    """
-    for link in job.links:
-        temporary = unfinished_name(link, work.owner)
-        temporary.hardlink_to(job.target)
-        temporary.replace(link)
-
-
-def stage(job: Job, work: Work, record: Record, result: Picture, seconds: float) -> Staged:
-    """Write a result under a name that nobody else uses.
-
-    Raises:
-        InputError: when it cannot be written.
-        OSError: when its folder cannot be made.
-    """
-    file = unfinished_name(job.target, work.owner)
-    if is_remote(file):
-        data = _encoded(job, work, result)
-        put(file, data, True)
-        return Staged(_uploaded_record(record, data, seconds), file)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(result, file, False, work.quality, work.lossless, job.format)
-    return Staged(_finished_record(record, file, seconds), file)
-
-
-def settle(job: Job, work: Work, staged: Staged) -> None:
-    """Note a result in the journal and give it its name.
-
-    Raises:
-        FileExistsError: when it may not replace a file that has it.
-        InputError: when a store does not do it.
-        OSError: when a folder does not.
-    """
-    work.note(job, staged.record)
-    adopt(staged.file, job.target, job.overwrite)
-    _link(job, work)
-    if is_remote(job.target):
-        _note_time(job, work, staged.record)
-
-
-def _encoded(job: Job, work: Work, result: Picture) -> bytes:
-    return encode_picture(result, job.target, job.format, work.quality, work.lossless)
-
-
-def _uploaded_record(record: Record, data: bytes, seconds: float) -> Record:
-    """What the journal says of a picture before a store has taken it."""
-    return dataclasses.replace(
-        record,
-        output_sha256=hashlib.sha256(data).hexdigest(),
-        output_size=len(data),
-        seconds=round(seconds, 3),
+    found = restore_source(runner, source, work.picture_options, work.weights, progress)
+    outcome = Outcome(
+        job,
+        seconds=loaded.seconds + time.monotonic() - started,
+        size=found.picture.size,
+        tiles=found.tile,
+        redone=found.redone,
+        precision=found.precision.value,
     )
+    record = dataclasses.replace(loaded.record, precision=outcome.precision)
+    return Computed(found.picture, record, outcome)
 
 
-def _note_time(job: Job, work: Work, record: Record) -> None:
-    """Note when a store has taken a result, so that it need not be read to know it again."""
-    if work.journal:
-        with suppress(DiffIRError), store_errors(job.target):
-            changed = job.target.stat().st_mtime_ns
-            work.note(job, dataclasses.replace(record, output_mtime_ns=changed))
-
-
-def _finished_record(record: Record, file: Path, seconds: float) -> Record:
-    """What the journal says of a picture once its result is in a file.
-
-    Raises:
-        OSError: when the file cannot be read.
-    """
-    found = file.stat()
-    return dataclasses.replace(
-        record,
-        output_sha256=file_sha256(file),
-        output_size=found.st_size,
-        output_mtime_ns=found.st_mtime_ns,
-        seconds=round(seconds, 3),
-    )
-
-
-def failed(job: Job, work: Work, error: DiffIRError) -> Outcome:
-    """A failure, noted in the journal where that can be written."""
+def failed(job: Job, work: Work, error: Exception) -> Outcome:
+    """A failure of any kind, noted in the journal where that can be written."""
+    fault = error
+    if not isinstance(fault, DiffIRError):
+        fault = DiffIRError(f"{job.source} failed: {type(error).__name__}: {error}")
     with suppress(OSError):
-        work.note(job, Record(str(job.source), job.output, error=error.message))
+        work.note(job, Record(str(job.source), job.output, error=fault.message))
     full = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
-    return Outcome(job, error.message, error.hint, disk_full=full)
+    return Outcome(job, fault.message, fault.hint, disk_full=full)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from diffir_cli.benchmark.subject import Subject
 from diffir_cli.models.base import RestorationModel
@@ -47,25 +45,3 @@ class Case:
         model = model or self.subject.build()
         options = RunOptions(self.device, self.variant.precision, self.variant.engine)
         return ModelRunner(model, options)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can hold."""
-        return {
-            "subject": self.subject.to_dict(),
-            "width": self.width,
-            "height": self.height,
-            "engine": self.variant.engine.value,
-            "precision": self.variant.precision.value,
-            "device": self.device,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Case:
-        """What `to_dict` gave."""
-        return cls(
-            Subject.from_dict(values["subject"]),
-            values["width"],
-            values["height"],
-            Variant(Engine(values["engine"]), Precision(values["precision"])),
-            values["device"],
-        )

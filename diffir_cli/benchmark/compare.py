@@ -120,8 +120,7 @@ def read_results(path: Path) -> dict[str, Any]:
 def _check_figures(path: Path, result: Mapping[str, Any]) -> None:
     """Refuse figures that no run has, since nothing would be worse than they."""
     for figure, _, names in _FIGURES:
-        table = result.get(names[0])
-        value = table.get(names[1]) if isinstance(table, Mapping) else None
+        value = _value(result, names)
         if value is None:
             continue
         # A truth is a number to Python.
@@ -184,7 +183,8 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], tolerance: float) ->
         for figure, unit, names in _FIGURES:
             old_value, new_value = _value(before, names), _value(now, names)
             if old_value is not None and new_value is not None:
-                changes[case, figure] = Change(case, figure, unit, old_value, new_value, tolerance)
+                values = float(old_value), float(new_value)
+                changes[case, figure] = Change(case, figure, unit, *values, tolerance)
             elif timed and (old_value is not None or new_value is not None):
                 which = "then" if new_value is None else "now"
                 uncompared.append(f"{figure} of {case}, which only the run {which} has")
@@ -224,11 +224,10 @@ _FIGURES: tuple[tuple[str, str, tuple[str, str]], ...] = (
 """Names, units, and where they lie in a result."""
 
 
-def _value(result: Mapping[str, Any], names: tuple[str, str]) -> float | None:
+def _value(result: Mapping[str, Any], names: tuple[str, str]) -> Any:
     """A figure of a result; None where it has none."""
     table = result.get(names[0])
-    value = table.get(names[1]) if isinstance(table, Mapping) else None
-    return None if value is None else float(value)
+    return table.get(names[1]) if isinstance(table, Mapping) else None
 
 
 _Key = tuple[str | None, ...]
@@ -240,10 +239,10 @@ def _key(result: Mapping[str, Any]) -> _Key:
 
 def _key_of(case: Case, cost_only: bool) -> _Key:
     """What `_key` gives of the result of a case."""
-    subject = case.subject
-    about = {"weights": subject.name, "config": subject.digest, "sha256": subject.sha256}
-    how = dict.fromkeys(_HOW) if cost_only else {}
-    return _key({**case.to_dict(), **about, **how})
+    subject, variant = case.subject, case.variant
+    which = (subject.name, subject.digest, subject.sha256, case.width, case.height)
+    how = (None,) * 3 if cost_only else (variant.engine.value, variant.precision.value, case.device)
+    return _key(dict(zip((*_WHICH, *_HOW), (*which, *how), strict=True)))
 
 
 def _match(one: _Key, other: _Key) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import re
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from diffir_cli.util.process import cpu_limit
 
 _BUSY = 0.25
 """Load for each core, before anything is measured, from which a machine counts as busy."""
@@ -81,7 +82,7 @@ def describe_machine(device: torch.device) -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         cpu=names or platform.processor() or "unknown",
-        cores=usable_cores(),
+        cores=cpu_limit(),
         instructions=instructions or (torch.backends.cpu.get_cpu_capability(),),
         native_bf16=any("bf16" in name for name in instructions),
         python=platform.python_version(),
@@ -91,25 +92,6 @@ def describe_machine(device: torch.device) -> Machine:
         driver=gpu_driver(device),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, or the time of as many, as containers count it."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    try:
-        text = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return cores
-    return min(cores, parse_cpu_quota(text) or cores)
-
-
-def parse_cpu_quota(text: str) -> int | None:
-    """Cores from what Linux says of a container's share, rounded up; None where it has no limit."""
-    match = re.fullmatch(r"(\d+) (\d+)\s*", text)
-    return max(math.ceil(int(match[1]) / int(match[2])), 1) if match and int(match[2]) else None
 
 
 def gpu_name(device: torch.device) -> str:

@@ -50,10 +50,7 @@ def remarks(machine: Machine, results: Sequence[Result]) -> list[str]:
 
 
 def as_dict(
-    machine: Machine,
-    settings: Settings,
-    results: Sequence[Result],
-    growths: Sequence[Growth] = (),
+    machine: Machine, settings: Settings, results: Sequence[Result], growths: Sequence[Growth] = ()
 ) -> dict[str, Any]:
     """Everything as values that JSON can hold (docs/benchmark.md)."""
     return {

@@ -230,10 +230,13 @@ def _by_turns(
     formats = dict.fromkeys(case.variant.precision for case in calls)
     for precision in formats:
         peaks.measure(precision)
-    turn = partial(_report_turn, report, repeats)
-    found = dict(
-        zip(calls, by_turns(list(calls.values()), repeats, peaks.device, turn), strict=True)
+    timings = by_turns(
+        list(calls.values()),
+        repeats,
+        peaks.device,
+        lambda turn: report(f"turn {turn + 1} of {repeats}"),
     )
+    found = dict(zip(calls, timings, strict=True))
     for precision in formats:
         peaks.measure(precision)
     first = found.get(cases[0])
@@ -322,7 +325,3 @@ def _with_parts(result: Result, model: RestorationModel, repeats: int) -> Result
 
 def _described(case: Case) -> str:
     return f"{case.subject.name} {case.width}×{case.height}"
-
-
-def _report_turn(report: Report, repeats: int, turn: int) -> None:
-    report(f"turn {turn + 1} of {repeats}")

@@ -15,7 +15,7 @@ import torch
 
 from diffir_cli.models.base import ModelInfo, RestorationModel
 from diffir_cli.models.cost import Cost
-from diffir_cli.models.families import DEFAULT_FAMILY, config_of, find_family
+from diffir_cli.models.families import DEFAULT_FAMILY, find_family
 from diffir_cli.options import Task
 from diffir_cli.runtime.loading import load_weights
 from diffir_cli.weights.cache import find_installed
@@ -81,27 +81,6 @@ class Subject:
         if not self.info.takes_mask:
             return {"lq": lq}
         return {"lq": lq, "mask": rng.random((height, width)) < _HOLES}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can hold."""
-        path = None if self.path is None else str(self.path)
-        config = self.config.to_dict()
-        return {
-            "name": self.name,
-            "config": config,
-            "path": path,
-            "sha256": self.sha256,
-            "family": self.family,
-            "other_files": {name: str(file) for name, file in self.other_files.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Subject:
-        """What `to_dict` gave."""
-        path = None if values["path"] is None else Path(values["path"])
-        config = config_of(values["family"], values["config"])
-        others = {name: Path(file) for name, file in values["other_files"].items()}
-        return cls(values["name"], config, path, values["sha256"], values["family"], others)
 
 
 _HOLES = 0.25

@@ -1,18 +1,20 @@
 """What only a new process can measure: time from its start to the first pixel, peak of its memory.
 
 A process that has worked already has its libraries loaded and memory that it does not give back.
-So each figure comes from a process of its own: this module, run as a program, which gets a case as
-JSON, restores one picture and answers with one line of JSON.
+So each figure comes from a process of its own: this module, run as a program, which gets a case,
+pickled, restores one picture and answers with one line of JSON.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -58,7 +60,7 @@ def measure_in_subprocess(case: Case) -> SubprocessResult:
 
 def _ask(case: Case, question: Question) -> tuple[float, dict[str, Any]]:
     """Seconds until a new process answers, and what."""
-    asked = json.dumps([case.to_dict(), question.value, torch.get_num_threads()])
+    asked = b64encode(pickle.dumps((case, question.value, torch.get_num_threads()))).decode()
     # -P, so that no module of the current folder is taken for one of the library's.
     command = [sys.executable, "-P", "-m", "diffir_cli.benchmark.subprocess_run", asked]
     started = time.perf_counter()
@@ -122,10 +124,10 @@ _SMALL = 16
 
 
 def _main(asked: str) -> None:
-    case, question, threads = json.loads(asked)
+    case, question, threads = pickle.loads(b64decode(asked))
     torch.set_num_threads(threads)
     try:
-        answer = _answer(Case.from_dict(case), Question(question))
+        answer = _answer(case, Question(question))
     except DiffIRError as error:
         answer = {"error": error.message}
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import print_json, print_message, working
+from diffir_cli.cli.console import print_message, print_result, working
 
 
 def ablate(
@@ -71,8 +71,6 @@ def ablate(
     write_text(output / "ablations.md", as_markdown(outcomes), overwrite=True)
     if not plot_steps(outcomes, output / "ablations.png") and not quiet:
         print_message("no ablations.png without matplotlib: pip install matplotlib")
-    if json:
-        found = {name: asdict(outcome) for name, outcome in outcomes.items()}
-        print_json({"output": str(output), "variants": found})
-    elif not quiet:
-        print_message(f"{output / 'ablations.md'}: {len(outcomes)} runs")
+    found = {name: asdict(outcome) for name, outcome in outcomes.items()}
+    text = f"{output / 'ablations.md'}: {len(outcomes)} runs"
+    print_result(json, quiet, {"output": str(output), "variants": found}, text)

@@ -29,6 +29,7 @@ from diffir_cli.cli.command import Command
 from diffir_cli.cli.console import (
     ShownFormatter,
     help_to_stdout,
+    on_terminal,
     print_message,
     print_text,
     take_any_text,
@@ -157,11 +158,7 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version",
-            "-V",
-            help="Print the version.",
-            is_eager=True,
-            callback=_print_version,
+            "--version", "-V", help="Print the version.", is_eager=True, callback=_print_version
         ),
     ] = False,
 ) -> None:
@@ -177,6 +174,6 @@ def _report(error: DiffIRError, code: int | None = None) -> int:
 
 
 def _print(kind: str, text: str, colour: str) -> None:
-    coloured = sys.stderr is not None and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    coloured = on_terminal() and "NO_COLOR" not in os.environ
     styled = typer.style(f"{kind}:", fg=colour, bold=True) if coloured else f"{kind}:"
     print_message(text, f"{styled} ")

@@ -27,17 +27,12 @@ Folder = Annotated[
 ]
 InPlace = Annotated[
     bool,
-    panels.input_output(
-        "--in-place",
-        help="Replace each image with its result (instead of -o).",
-    ),
+    panels.input_output("--in-place", help="Replace each image with its result (instead of -o)."),
 ]
 Recursive = Annotated[
     bool,
     panels.input_output(
-        "--recursive",
-        "-r",
-        help="Include subfolders. The output keeps the folder structure.",
+        "--recursive", "-r", help="Include subfolders. The output keeps the folder structure."
     ),
 ]
 Name = Annotated[
@@ -69,32 +64,20 @@ Masks = Annotated[
 OnExistOption = Annotated[
     OnExist,
     panels.input_output(
-        "--on-exist",
-        help="What to do if an output file exists and no earlier run has made it.",
+        "--on-exist", help="What to do if an output file exists and no earlier run has made it."
     ),
 ]
-DryRun = Annotated[
-    bool,
-    panels.messages("--dry-run", help="Print the plan, do nothing."),
-]
+DryRun = Annotated[bool, panels.messages("--dry-run", help="Print the plan, do nothing.")]
 SkipExisting = Annotated[
     bool,
     panels.input_output(
-        "--skip-existing",
-        help="Skip images whose output file exists: the same as --on-exist skip.",
+        "--skip-existing", help="Skip images whose output file exists: the same as --on-exist skip."
     ),
 ]
 NoProgress = Annotated[
-    bool,
-    panels.messages(
-        "--no-progress",
-        help="Print a line per image instead of a progress bar.",
-    ),
+    bool, panels.messages("--no-progress", help="Print a line per image instead of a progress bar.")
 ]
-FailFast = Annotated[
-    bool,
-    panels.input_output("--fail-fast", help="Stop at the first failure."),
-]
+FailFast = Annotated[bool, panels.input_output("--fail-fast", help="Stop at the first failure.")]
 Jobs = Annotated[
     int,
     panels.speed(
@@ -145,12 +128,7 @@ RayWorkers = Annotated[
 ]
 GpusPerWorker = Annotated[
     float,
-    panels.many(
-        "--gpus-per-worker",
-        min=0,
-        metavar="N",
-        help="GPUs per worker. 0: CPU only.",
-    ),
+    panels.many("--gpus-per-worker", min=0, metavar="N", help="GPUs per worker. 0: CPU only."),
 ]
 Report = Annotated[
     Path | None,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +13,12 @@ import typer
 from diffir_cli.cli.batch_console import Reporter, print_summary
 from diffir_cli.cli.console import print_json, print_message
 from diffir_cli.cli.progress import make_progress
-from diffir_cli.util.signals import ENDING
+from diffir_cli.util.signals import handled
 
 if TYPE_CHECKING:
     from diffir_cli.batch.batch import Request
     from diffir_cli.batch.plan import Job
+    from diffir_cli.batch.resume import Remaining
     from diffir_cli.batch.work import Outcome
     from diffir_cli.runtime.runner import ModelRunner
 
@@ -60,16 +59,9 @@ def run_batch(
         run_plan(plan, request, restorer, stop, begin, done, progress.share)
     failures = [outcome for outcome in outcomes if outcome.error]
     interrupted = len(outcomes) < len(todo) and not (request.fail_fast and failures)
-    summary = {
-        "summary": True,
-        "done": len(outcomes) - len(failures),
-        "failed": len(failures),
-        "finished_before": len(plan.remaining.finished),
-        "left_out": len(plan.remaining.kept),
-        "not_begun": len(todo) - len(outcomes),
-        "seconds": round(time.monotonic() - started, 3),
-        "interrupted": interrupted,
-    }
+    seconds = round(time.monotonic() - started, 3)
+    counts = _counts(plan.remaining, len(outcomes), len(failures))
+    summary = {"summary": True, **counts, "seconds": seconds, "interrupted": interrupted}
     if report and (todo or not report.exists()):
         from diffir_cli.batch.report import write_report
 
@@ -92,8 +84,18 @@ def run_batch(
         raise typer.Exit(FAILED)
 
 
-@contextmanager
-def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
+def _counts(left: Remaining, tried: int, failed: int) -> dict[str, int]:
+    """How many pictures came to which end."""
+    return {
+        "done": tried - failed,
+        "failed": failed,
+        "finished_before": len(left.finished),
+        "left_out": len(left.kept),
+        "not_begun": len(left.todo) - tried,
+    }
+
+
+def _stopping(stop: threading.Event, quiet: bool) -> AbstractContextManager[None]:
     """Ctrl-C, SIGTERM and SIGHUP end the run after the current picture, a second one at once."""
 
     def handle(_number: int, _frame: object) -> None:
@@ -103,15 +105,4 @@ def _stopping(stop: threading.Event, quiet: bool) -> Iterator[None]:
         if not quiet:
             print_message("finishing the current image; press Ctrl-C again to stop now")
 
-    # Only the main thread may say what a signal does.
-    main = threading.current_thread() is threading.main_thread()
-    before = {kind: signal.getsignal(kind) for kind in (ENDING if main else ())}
-    # What `nohup` ignores stays ignored.
-    before = {kind: handler for kind, handler in before.items() if handler is not signal.SIG_IGN}
-    for kind in before:
-        signal.signal(kind, handle)
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+    return handled(handle)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from diffir_cli.cli.console import print_json, print_message, print_table, print_text
+from diffir_cli.cli.console import on_terminal, print_json, print_message, print_table, print_text
 from diffir_cli.errors import DeviceError, DiffIRError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Reporter:
             results: What is being measured.
             each: Whether a line is said of each, where no spinner turns.
         """
-        each = each and sys.stderr is not None and not sys.stderr.isatty()
+        each = each and sys.stderr is not None and not on_terminal()
         try:
             for result in results:
                 self.results.append(result)

@@ -41,6 +41,18 @@ def print_json(value: Mapping[str, Any]) -> None:
         sys.stdout.flush()
 
 
+def print_result(as_json: bool, quiet: bool, found: Mapping[str, Any], text: str) -> None:
+    """What came of a command: an object for programs, or a line for people who want one.
+
+    Raises:
+        DiffIRError: when stdout cannot take it.
+    """
+    if as_json:
+        print_json(found)
+    elif not quiet:
+        print_message(text)
+
+
 def print_text(*lines: str) -> None:
     """Lines for people on stdout, if there is one and somebody reads it.
 
@@ -171,6 +183,11 @@ def print_table(
         sys.stdout.flush()
 
 
+def on_terminal() -> bool:
+    """Whether stderr is a terminal, where something may move."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def working(text: str, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A spinner while the block runs, where stderr is a terminal and nobody asked for silence.
@@ -178,7 +195,7 @@ def working(text: str, quiet: bool) -> Iterator[Callable[[str], None]]:
     Yields:
         A function that shows what is being worked on.
     """
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
+    if quiet or not on_terminal():
         yield lambda _detail: None
         return
     from rich.console import Console

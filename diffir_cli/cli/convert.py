@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import options
-from diffir_cli.cli.console import print_json, print_message
+from diffir_cli.cli.console import print_result
 from diffir_cli.cli.output_files import output_file
 from diffir_cli.errors import CheckpointError
 
@@ -60,8 +60,6 @@ def convert(
 
     done = convert_weights(source, target, half, weights, registry)
     size = target.stat().st_size
-    if json:
-        print_json({"input": str(source), "output": str(target), **asdict(done), "bytes": size})
-    elif not quiet:
-        what = f"{done.family} {done.component}, {done.parameters:,} parameters"
-        print_message(f"{target}: {what}, {size:,} bytes")
+    found = {"input": str(source), "output": str(target), **asdict(done), "bytes": size}
+    what = f"{done.family} {done.component}, {done.parameters:,} parameters"
+    print_result(json, quiet, found, f"{target}: {what}, {size:,} bytes")

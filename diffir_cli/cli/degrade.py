@@ -9,7 +9,7 @@ import typer
 
 from diffir_cli.cli import options
 from diffir_cli.cli.conflicts import exclude_with
-from diffir_cli.cli.console import print_json, print_message, working
+from diffir_cli.cli.console import print_message, print_result, working
 from diffir_cli.degradations.kinds import PreviewKind
 from diffir_cli.errors import InputError, UsageError
 
@@ -73,10 +73,8 @@ def degrade(
     else:
         _write_preview(source, output, kind, scale, count, seed, overwrite)
         written, text = count, f"{output}: the photo, then {count} times {kind.value}"
-    if json:
-        print_json({"output": str(output), "kind": kind.value, "count": written, "seed": seed})
-    elif not quiet:
-        print_message(text)
+    found = {"output": str(output), "kind": kind.value, "count": written, "seed": seed}
+    print_result(json, quiet, found, text)
 
 
 def _write_preview(

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    registry: options.Registry = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    registry: options.Registry = None, json: options.Json = False, quiet: options.Quiet = False
 ) -> None:
     """Check this installation.
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from diffir_cli.cli import download_options, options
-from diffir_cli.cli.console import print_json, print_message, print_table, print_text
+from diffir_cli.cli.console import (
+    print_json,
+    print_message,
+    print_result,
+    print_table,
+    print_text,
+)
 from diffir_cli.cli.weights import agrees, fetched
 from diffir_cli.errors import WeightsError
 
@@ -71,10 +77,8 @@ def _import(
 
     spec = find_weights(names[0], registry) if names else recognise(source, registry)
     path = import_weights(source, spec, DownloadPolicy(agree=agrees))
-    if json:
-        print_json({"name": spec.name, "path": str(path)})
-    elif not quiet:
-        print_message(f"{source} is {spec.name}, and is installed as {path}")
+    text = f"{source} is {spec.name}, and is installed as {path}"
+    print_result(json, quiet, {"name": spec.name, "path": str(path)}, text)
 
 
 def _print_urls(specs: Sequence[WeightSpec], json: bool) -> None:
@@ -105,10 +109,8 @@ def _remove(specs: Sequence[WeightSpec], registry: Path | None, json: bool, quie
 
     def remove(spec: WeightSpec) -> None:
         freed = sum(remove_installed(part) for part in _own_parts(spec, registry))
-        if json:
-            print_json({"name": spec.name, "freed_bytes": freed})
-        elif not quiet:
-            print_message(f"{spec.name} is removed, {freed / 2**20:.1f} MiB are free again")
+        text = f"{spec.name} is removed, {freed / 2**20:.1f} MiB are free again"
+        print_result(json, quiet, {"name": spec.name, "freed_bytes": freed}, text)
 
     _each(specs, remove, json)
 
@@ -223,10 +225,8 @@ def _download(
 ) -> None:
     def download(spec: WeightSpec) -> None:
         for path in fetched(spec, offline=offline, silent=quiet or json, folder=folder):
-            if json:
-                print_json({"name": spec.name, "path": str(path)})
-            elif not quiet:
-                where = " (part of this package)" if spec.embedded and folder is None else ""
-                print_message(f"{spec.name}: {path}{where}")
+            where = " (part of this package)" if spec.embedded and folder is None else ""
+            found = {"name": spec.name, "path": str(path)}
+            print_result(json, quiet, found, f"{spec.name}: {path}{where}")
 
     _each(specs, download, json)

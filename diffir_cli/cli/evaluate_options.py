@@ -14,8 +14,7 @@ from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
 from diffir_cli.options import Task
 
 Results = Annotated[
-    Path | None,
-    typer.Argument(metavar="RESULTS", help="Finished results (file or folder)."),
+    Path | None, typer.Argument(metavar="RESULTS", help="Finished results (file or folder).")
 ]
 TaskName = Annotated[
     Task,

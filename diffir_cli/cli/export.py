@@ -29,12 +29,7 @@ def export(
     target: options.OldTarget = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Output file (.onnx). Required.",
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Output file (.onnx). Required."),
     ] = None,
     input_size: Annotated[
         str | None,

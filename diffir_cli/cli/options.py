@@ -96,11 +96,7 @@ Registry = Annotated[
     ),
 ]
 Offline = Annotated[
-    bool,
-    panels.model(
-        "--offline",
-        help="Download nothing: use only what is on this machine.",
-    ),
+    bool, panels.model("--offline", help="Download nothing: use only what is on this machine.")
 ]
 Device = Annotated[
     str,
@@ -128,8 +124,7 @@ Devices = Annotated[
 PrecisionName = Annotated[
     Precision,
     panels.speed(
-        "--precision",
-        help="Number format. auto: bf16 where the hardware supports it, else fp32.",
+        "--precision", help="Number format. auto: bf16 where the hardware supports it, else fp32."
     ),
 ]
 EngineName = Annotated[
@@ -162,11 +157,7 @@ Tile = Annotated[
 TileOverlap = Annotated[
     int,
     panels.speed(
-        "--tile-overlap",
-        metavar="N",
-        min=0,
-        max=1024,
-        help="Overlap of tiles in input pixels.",
+        "--tile-overlap", metavar="N", min=0, max=1024, help="Overlap of tiles in input pixels."
     ),
 ]
 ColorFixName = Annotated[
@@ -203,33 +194,9 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
-Overwrite = Annotated[
-    bool,
-    panels.input_output(
-        "--overwrite",
-        help="Replace existing files.",
-    ),
-]
+Overwrite = Annotated[bool, panels.input_output("--overwrite", help="Replace existing files.")]
 Json = Annotated[
-    bool,
-    panels.messages(
-        "--json",
-        help="Print JSON to stdout: one object, or one line per item.",
-    ),
+    bool, panels.messages("--json", help="Print JSON to stdout: one object, or one line per item.")
 ]
-Quiet = Annotated[
-    bool,
-    panels.messages(
-        "--quiet",
-        "-q",
-        help="Only print errors.",
-    ),
-]
-Verbose = Annotated[
-    bool,
-    panels.messages(
-        "--verbose",
-        "-v",
-        help="Print details.",
-    ),
-]
+Quiet = Annotated[bool, panels.messages("--quiet", "-q", help="Only print errors.")]
+Verbose = Annotated[bool, panels.messages("--verbose", "-v", help="Print details.")]

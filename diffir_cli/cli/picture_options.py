@@ -33,20 +33,12 @@ Mask = Annotated[
     ),
 ]
 MaskInvert = Annotated[
-    bool,
-    panels.inpainting(
-        "--mask-invert",
-        help="Fill the black parts of the mask instead.",
-    ),
+    bool, panels.inpainting("--mask-invert", help="Fill the black parts of the mask instead.")
 ]
 MaskDilate = Annotated[
     int,
     panels.inpainting(
-        "--mask-dilate",
-        min=0,
-        max=1000,
-        metavar="N",
-        help="Enlarge the masked area by N pixels.",
+        "--mask-dilate", min=0, max=1000, metavar="N", help="Enlarge the masked area by N pixels."
     ),
 ]
 OutScale = Annotated[
@@ -107,22 +99,17 @@ MaxPixels = Annotated[
 AllowTruncated = Annotated[
     bool,
     panels.input_output(
-        "--allow-truncated",
-        help="Accept truncated files and restore what is there.",
+        "--allow-truncated", help="Accept truncated files and restore what is there."
     ),
 ]
 MaskFromAlpha = Annotated[
     bool,
-    panels.inpainting(
-        "--mask-from-alpha",
-        help="Fill the transparent parts of the image itself.",
-    ),
+    panels.inpainting("--mask-from-alpha", help="Fill the transparent parts of the image itself."),
 ]
 Alpha = Annotated[
     AlphaMode,
     panels.result(
-        "--alpha",
-        help="Transparency: resize it, restore it with the network, or drop it.",
+        "--alpha", help="Transparency: resize it, restore it with the network, or drop it."
     ),
 ]
 Background = Annotated[
@@ -153,10 +140,7 @@ Quality = Annotated[
         help="Quality of JPEG, WebP, AVIF and JPEG XL. Default: 95.",
     ),
 ]
-Lossless = Annotated[
-    bool,
-    panels.result("--lossless", help="Lossless WebP or JPEG XL."),
-]
+Lossless = Annotated[bool, panels.result("--lossless", help="Lossless WebP or JPEG XL.")]
 StripMetadata = Annotated[
     bool,
     panels.result(
@@ -191,15 +175,8 @@ def read_options(context: typer.Context, task: Task) -> PictureOptions:
 
 
 _AS_GIVEN = (
-    "seed",
-    "alpha",
-    "outscale",
-    "strength",
-    "mask_invert",
-    "mask_dilate",
-    "mask_from_alpha",
-    "allow_truncated",
-    "strip_metadata",
+    *("seed", "alpha", "outscale", "strength", "mask_invert", "mask_dilate", "mask_from_alpha"),
+    *("allow_truncated", "strip_metadata"),
 )
 """Options whose values are those of the fields of `PictureOptions` of the same name."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from diffir_cli.cli.console import print_message
+from diffir_cli.cli.console import on_terminal, print_message
 from diffir_cli.util.text import shown
 
 
@@ -73,16 +72,21 @@ def restoring(text: str, quiet: bool) -> Iterator[Callable[[float], None] | None
     Yields:
         A function to call with the share of the work that is done, 0 to 1; None without a bar.
     """
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
+    if quiet or not on_terminal():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import Progress as RichProgress
     from rich.progress import SpinnerColumn
 
-    console = Console(stderr=True)
-    with RichProgress(SpinnerColumn(), *_columns(), console=console, transient=True) as bar:
+    with _bar(SpinnerColumn(), *_columns(), transient=True) as bar:
         yield _shown(bar, bar.add_task(_plain(text), total=None))
+
+
+def _bar(*columns: Any, transient: bool = False) -> Any:
+    """A bar on stderr, still to be started; of Rich, which takes long to import."""
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(*columns, console=Console(stderr=True), transient=transient)
 
 
 def _columns() -> tuple[Any, ...]:
@@ -110,15 +114,13 @@ def downloading(name: str, plain: bool) -> Iterator[Callable[[int, int], None]]:
     Yields:
         A function that is told the bytes that are there, and those of the whole or 0.
     """
-    if plain or sys.stderr is None or not sys.stderr.isatty():
+    if plain or not on_terminal():
         yield lambda _here, _whole: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as RichProgress
 
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    bar = RichProgress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+    bar = _bar(*columns, TimeRemainingColumn())
     task = bar.add_task(_plain(name), total=None)
 
     def advance(here: int, whole: int) -> None:
@@ -141,13 +143,10 @@ def make_progress(count: int, pixels: int, plain: bool) -> Iterator[Progress]:
         pixels: Of all of them.
         plain: Whether nothing may move even on a terminal.
     """
-    if plain or sys.stderr is None or not sys.stderr.isatty():
+    if plain or not on_terminal():
         yield Progress()
         return
-    from rich.console import Console
-    from rich.progress import Progress as RichProgress
-
-    with RichProgress(*_columns(), console=Console(stderr=True)) as bar:
+    with _bar(*_columns()) as bar:
         all_of_them = bar.add_task(f"0 of {count} pictures", total=max(pixels, count, 1))
         this_one = bar.add_task("", total=None)
         yield _Bar(bar, all_of_them, this_one, count)

@@ -12,7 +12,7 @@ import typer
 
 from diffir_cli.cli import options, picture_options
 from diffir_cli.cli.conflicts import exclude_with
-from diffir_cli.cli.console import print_json, print_message, write_stdout
+from diffir_cli.cli.console import print_result, write_stdout
 from diffir_cli.cli.option_values import read_run_options
 from diffir_cli.cli.progress import restoring
 from diffir_cli.cli.weights import located, task_for
@@ -33,8 +33,7 @@ _LONGEST = 2**31
 def restore(
     context: typer.Context,
     source: Annotated[
-        Path,
-        typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin."),
+        Path, typer.Argument(metavar="IN", readable=False, help="Image to restore. - for stdin.")
     ],
     output: picture_options.Output = None,
     task: options.TaskName = Task.REALSR,
@@ -144,29 +143,25 @@ def restore(
             before = loaded.picture.over(behind).resized(result.size)
             write_picture(before.beside(result.over(behind)), compare, overwrite)
     seconds = time.monotonic() - started
-    if json:
-        print_json(
-            {
-                "input": str(source),
-                "output": str(output or target),
-                "input_size": list(loaded.picture.size),
-                "output_size": list(result.size),
-                "format": format_.name.lower(),
-                "task": task.value,
-                "weights": {"name": chosen.name, "sha256": chosen.sha256},
-                "seed": seed,
-                "seconds": round(seconds, 3),
-                "device": str(runner.device),
-                "precision": found.precision.value,
-                "engine": engine.value,
-                "tile": found.tile,
-                "redone_in_fp32": found.redone,
-            }
-        )
-    elif not quiet:
-        tiles = f", in tiles of {found.tile} pixels" if found.tile else ""
-        size = f"{result.size[0]}×{result.size[1]} pixels"
-        print_message(f"{target}: {size} in {seconds:.1f} s, {chosen.name}{tiles}")
+    about = {
+        "input": str(source),
+        "output": str(output or target),
+        "input_size": list(loaded.picture.size),
+        "output_size": list(result.size),
+        "format": format_.name.lower(),
+        "task": task.value,
+        "weights": {"name": chosen.name, "sha256": chosen.sha256},
+        "seed": seed,
+        "seconds": round(seconds, 3),
+        "device": str(runner.device),
+        "precision": found.precision.value,
+        "engine": engine.value,
+        "tile": found.tile,
+        "redone_in_fp32": found.redone,
+    }
+    tiles = f", in tiles of {found.tile} pixels" if found.tile else ""
+    pixels = f"{result.size[0]}×{result.size[1]} pixels"
+    print_result(json, quiet, about, f"{target}: {pixels} in {seconds:.1f} s, {chosen.name}{tiles}")
 
 
 def _named_format(source: Path, requested: str | None) -> Format | None:

@@ -24,10 +24,7 @@ def train(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="Folder of the run. Default: runs/NAME.",
+            "--output", "-o", metavar="DIR", help="Folder of the run. Default: runs/NAME."
         ),
     ] = None,
     registry: options.Registry = None,

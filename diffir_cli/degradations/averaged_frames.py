@@ -137,9 +137,7 @@ class _Motion:
         self.roll = math.radians(rng.uniform(0, ranges.roll)) * turning[:, 0]
         self.approach = rng.uniform(0, ranges.approach) * turning[:, 1]
         self.rows, self.columns = np.meshgrid(
-            np.arange(height, dtype=np.float32),
-            np.arange(width, dtype=np.float32),
-            indexing="ij",
+            np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32), indexing="ij"
         )
         field = rng.uniform(-1, 1, (_DEPTH_CELLS, _DEPTH_CELLS)).astype(np.float32)
         large = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -9,11 +9,7 @@ from numpy.typing import NDArray
 from diffir_cli.degradations.apply import degraded
 from diffir_cli.degradations.kinds import Degradation, MaskKind, PreviewKind
 from diffir_cli.degradations.masks import random_mask
-from diffir_cli.degradations.motion_blur import (
-    Kernel,
-    ShakeRanges,
-    random_shake_kernel,
-)
+from diffir_cli.degradations.motion_blur import Kernel, ShakeRanges, random_shake_kernel
 from diffir_cli.degradations.realworld import sharpen
 
 

@@ -15,11 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.degradations.kernels import (
-    KernelRanges,
-    random_final_kernel,
-    random_kernel,
-)
+from diffir_cli.degradations.kernels import KernelRanges, random_final_kernel, random_kernel
 
 Pixels = NDArray[np.float32]
 """(H, W, 3) in [0, 1]."""

@@ -7,12 +7,7 @@ from pathlib import Path
 
 from diffir_cli.doctor.check import Check
 from diffir_cli.doctor.checks import check_devices, check_weights
-from diffir_cli.doctor.environment import (
-    check_extras,
-    check_folders,
-    check_system,
-    check_versions,
-)
+from diffir_cli.doctor.environment import check_extras, check_folders, check_system, check_versions
 
 
 def run_checks(registry: Path | None = None) -> Iterator[Check]:

@@ -36,10 +36,7 @@ class Gallery:
         self.images: list[dict[str, Any]] = []
 
     def add(
-        self,
-        name: str,
-        pictures: Mapping[str, NDArray[np.uint8]],
-        scores: Mapping[str, float],
+        self, name: str, pictures: Mapping[str, NDArray[np.uint8]], scores: Mapping[str, float]
     ) -> None:
         """One image more.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any
 
 from diffir_cli.imaging.profiles import (
     CURVES,
@@ -111,8 +110,3 @@ def set_nclx(data: bytes, cicp: Cicp) -> bytes:
         data = data[: place + 8] + coded + data[place + 12 :]
         place = data.find(b"colrnclx", place + 8)
     return data
-
-
-def nclx_settings(cicp: Cicp) -> dict[str, Any]:
-    """The same as pillow-heif is given it."""
-    return {"color_primaries": cicp[0], "transfer_characteristics": cicp[1]}

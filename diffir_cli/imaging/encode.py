@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from diffir_cli.imaging.colours import nclx_settings, set_nclx
+from diffir_cli.imaging.colours import set_nclx
 from diffir_cli.imaging.deep import encode_deep
 from diffir_cli.imaging.fitting import fit_metadata, stays_grey
 from diffir_cli.imaging.formats import Format, load_extra_decoders
@@ -105,5 +105,6 @@ def _described(kind: str, metadata: Metadata) -> dict[str, Any]:
         "extra": segments_for(metadata) if kind == "JPEG" else None,
     }
     if kind == "HEIF" and metadata.cicp:
-        found |= nclx_settings(metadata.cicp)
+        primaries, transfer, _ = metadata.cicp
+        found |= {"color_primaries": primaries, "transfer_characteristics": transfer}
     return {name: value for name, value in found.items() if value}

@@ -15,7 +15,7 @@ from diffir_cli.imaging.jpeg import LONGEST_SEGMENT
 from diffir_cli.imaging.metadata import Metadata, exif_bytes, is_srgb
 from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.pixel_tags import drop_map
-from diffir_cli.imaging.xmp import has_extension, without_extension
+from diffir_cli.imaging.xmp import without_extension
 
 LEVELS = "its levels finer than those of the result"
 """A name of what no option gives up, since it is no metadata."""
@@ -100,7 +100,7 @@ def _xmp(metadata: Metadata, format_: Format, lost: list[str]) -> Metadata:
         return metadata
     if metadata.extended_xmp:
         lost.append("the part of its XMP that stands in further segments")
-    if packet and has_extension(packet):
+    if packet:
         packet = without_extension(packet)
         if packet is None:
             lost.append("XMP")

@@ -53,15 +53,7 @@ FORMATS = (
     Format("AVIF", (".avif",), 32_768, lossy=True, lossless=False, grey=False),
     Format("JXL", (".jxl",), lossy=True, any_profile=False, extra=True),
     Format("BMP", (".bmp",), alpha=False, any_profile=False),
-    Format(
-        "HEIF",
-        (".heic", ".heif"),
-        16_384,
-        lossy=True,
-        lossless=False,
-        grey=False,
-        extra=True,
-    ),
+    Format("HEIF", (".heic", ".heif"), 16_384, lossy=True, lossless=False, grey=False, extra=True),
 )
 """What is written."""
 

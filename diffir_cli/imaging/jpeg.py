@@ -43,7 +43,7 @@ def with_jpeg_notes(metadata: Metadata, image: Image.Image) -> Metadata:
     return replace(
         metadata,
         extended_xmp=tuple(extended),
-        photoshop=_captions(
+        photoshop=captions_in(
             b"".join(
                 data.removeprefix(_PHOTOSHOP)
                 for name, data in segments
@@ -82,6 +82,11 @@ def beside_jpeg(image: Image.Image, data: bytes | None = None) -> tuple[str, ...
     return tuple(dict.fromkeys(found))
 
 
+def captions_in(resources: object) -> bytes | None:
+    """What of Photoshop's resources says something about the picture; None where nothing does."""
+    return (b"".join(_kept(resources)) or None) if isinstance(resources, bytes) else None
+
+
 def segments_for(metadata: Metadata) -> bytes:
     """Segments for captions and for XMP that goes on, as a JPEG holds them."""
     contents = [(0xE1, data) for data in metadata.extended_xmp]
@@ -90,11 +95,6 @@ def segments_for(metadata: Metadata) -> bytes:
     return b"".join(
         struct.pack(">BBH", 0xFF, kind, len(data) + 2) + data for kind, data in contents
     )
-
-
-def captions_in(resources: object) -> bytes | None:
-    """Captions of Photoshop's resources as a TIFF has them; None where there are none."""
-    return _captions(resources) if isinstance(resources, bytes) else None
 
 
 def resource_of(iptc: bytes) -> bytes:
@@ -130,11 +130,6 @@ def _behind(data: bytes) -> bytes:
                 return b""
             place = following.start()
     return b""
-
-
-def _captions(resources: bytes) -> bytes | None:
-    """The resources of Photoshop that say something about the picture."""
-    return b"".join(_kept(resources)) or None
 
 
 def _kept(resources: bytes) -> Iterator[bytes]:

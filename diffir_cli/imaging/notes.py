@@ -54,10 +54,7 @@ def with_notes(metadata: Metadata, image: Image.Image, data: bytes, grey: bool) 
 
 
 def beside_picture(
-    image: Image.Image,
-    start: bytes,
-    data: bytes | None = None,
-    chunks: Chunks | None = None,
+    image: Image.Image, start: bytes, data: bytes | None = None, chunks: Chunks | None = None
 ) -> tuple[str, ...]:
     """What else is in a file and has no place in a result, in words.
 

@@ -53,8 +53,7 @@ def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[N
                 "copy or download it again, or save it as PNG with another program",
             ) from error
         raise InputError(
-            f"cannot read {path}: not a supported image",
-            _readable_hint(path, data),
+            f"cannot read {path}: not a supported image", _readable_hint(path, data)
         ) from error
     # A malformed file makes a decoder raise almost anything.
     except Exception as error:

@@ -113,9 +113,7 @@ def is_transparent(alpha: NDArray[Any]) -> bool:
 
 
 def resize_lanczos(
-    image: NDArray[np.float32],
-    shape: tuple[int, int],
-    rows: tuple[float, float] | None = None,
+    image: NDArray[np.float32], shape: tuple[int, int], rows: tuple[float, float] | None = None
 ) -> NDArray[np.float32]:
     """(H, W, C) in another shape, (height, width), by Lanczos, neither rounded nor clipped.
 

@@ -131,9 +131,7 @@ def _profile(primaries: Primaries | None, curve: bytes) -> bytes | None:
     return header + directory + data
 
 
-def _colourants(
-    primaries: Primaries,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _colourants(primaries: Primaries) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """XYZ of red, green and blue as columns under D50, and the adaptation to it."""
     points = np.array(primaries, float).reshape(4, 2)
     if (points[:, 1] <= 0).any():

@@ -28,7 +28,8 @@ from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.profiled import cmyk_to_rgb
 from diffir_cli.imaging.raw import raw_error, starts_raw
 from diffir_cli.imaging.tiff_directory import TiffDirectory
-from diffir_cli.imaging.tiff_read import open_tiff, read_tiff, unreadable, unreadable_kind
+from diffir_cli.imaging.tiff_layout import describe
+from diffir_cli.imaging.tiff_read import open_tiff, read_tiff, unreadable
 from diffir_cli.imaging.truncated import completed
 
 _log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def tiff_errors(path: Path, directory: TiffDirectory) -> Iterator[None]:
         raise
     # A decoder raises almost anything.
     except Exception as error:
-        raise unreadable_kind(path, directory) from error
+        raise unreadable(path, describe(directory)) from error
 
 
 def check_depth(path: Path, depth: int, deep: bool) -> None:

@@ -15,7 +15,7 @@ from diffir_cli.imaging.picture import Picture
 from diffir_cli.imaging.profiled import cmyk_to_rgb
 from diffir_cli.imaging.raw import raw_error
 from diffir_cli.imaging.tiff_directory import TiffDirectory, read_directory
-from diffir_cli.imaging.tiff_layout import Layout, describe, layout_of
+from diffir_cli.imaging.tiff_layout import Layout, layout_of
 from diffir_cli.imaging.tiff_pixels import read_planes
 
 
@@ -43,11 +43,6 @@ def unreadable(path: Path, what: str) -> InputError:
         f"cannot read {path}: it is a TIFF with {what}",
         "save it with 8 or 16 bits per channel, as grey or RGB, with another program",
     )
-
-
-def unreadable_kind(path: Path, directory: TiffDirectory) -> InputError:
-    """The same where the directory says what is unusual."""
-    return unreadable(path, describe(directory))
 
 
 def read_tiff(file: IO[bytes], path: Path, directory: TiffDirectory, layout: Layout) -> Picture:

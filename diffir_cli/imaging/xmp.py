@@ -24,13 +24,10 @@ def has_video(packet: bytes) -> bool:
     return _VIDEO.search(packet) is not None or b'Semantic="MotionPhoto"' in packet
 
 
-def has_extension(packet: bytes) -> bool:
-    """Whether a packet says that it goes on in other segments of a JPEG."""
-    return b"HasExtendedXMP" in packet
-
-
 def without_extension(packet: bytes) -> bytes | None:
-    """A packet that does not say so; None where that cannot be taken out of it."""
+    """A packet that does not go on in other segments of a JPEG; None where it cannot be made."""
+    if b"HasExtendedXMP" not in packet:
+        return packet
     return _checked(_without(packet, _EXTENDED), (b"HasExtendedXMP",))
 
 

@@ -20,10 +20,10 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.errors import DiffIRError
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.networks import DiffIRS2
-from diffir_cli.util.files import whole_file
+from diffir_cli.util.files import file_errors, whole_file
 from diffir_cli.util.out_of_memory import oom_errors
 
 INPUTS, OUTPUTS = ("lq", "x_T"), ("hq",)
@@ -96,13 +96,9 @@ def export_onnx(
         with _memory_for(size):
             differences.append(_largest_difference(path, network, size))
 
-    try:
-        with whole_file(target, overwrite, check) as file:
-            file.write(model.SerializeToString())
-    except OSError as error:
-        raise InputError(
-            f"cannot write {target}: {error.strerror or error}", "name another folder"
-        ) from error
+    refused = file_errors(f"cannot write {target}", "name another folder")
+    with refused, whole_file(target, overwrite, check) as file:
+        file.write(model.SerializeToString())
     return Exported(found, target.stat().st_size, *differences)
 
 

@@ -92,6 +92,5 @@ def recognise(names: Sequence[str], path: Path) -> tuple[ModelFamily, str]:
         if component is not None:
             return family, component
     raise CheckpointError(
-        f"{path} has weights of an unknown network",
-        f"known families are {', '.join(FAMILIES)}",
+        f"{path} has weights of an unknown network", f"known families are {', '.join(FAMILIES)}"
     )

@@ -27,3 +27,8 @@ def white_level(image: NDArray[Any]) -> int:
 def to_tensor(image: NDArray[Any]) -> Tensor:
     """(H, W, C) of uint8, uint16 or fractions in float32 to (1, C, H, W) in [0, 1]."""
     return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / white_level(image)
+
+
+def to_levels(planes: Tensor) -> NDArray[np.uint8]:
+    """(C, H, W) in [0, 1] on the CPU to (H, W, C) in 0–255."""
+    return np.asarray((planes * 255).round().byte().permute(1, 2, 0))

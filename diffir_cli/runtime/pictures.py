@@ -156,11 +156,7 @@ def is_provenance(software: str, weights: WeightFile, seed: int) -> bool:
 
 
 def _through_network(
-    runner: ModelRunner,
-    alpha: NDArray[Any],
-    seed: int,
-    result: Picture,
-    progress: Progress | None,
+    runner: ModelRunner, alpha: NDArray[Any], seed: int, result: Picture, progress: Progress | None
 ) -> NDArray[Any] | None:
     """Alpha as a grey picture of its own; what a network would only trouble is resized instead."""
     if runner.info.takes_mask or alpha.min() == alpha.max():

@@ -23,12 +23,11 @@ from diffir_cli.errors import DeviceError, WeightsError
 from diffir_cli.models.base import Context, ModelInfo, RestorationModel, Window
 from diffir_cli.models.progress import Progress, part_of
 from diffir_cli.options import ColorFix, Engine, Precision, RunOptions
-from diffir_cli.runtime.blend import blend
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
-from diffir_cli.runtime.image_tensor import KINDS, to_tensor, white_level
-from diffir_cli.runtime.memory import CANVAS_SHARE, STRIP_ROWS, Finish, Plan, plan_run
-from diffir_cli.util.device_copy import to_host
+from diffir_cli.runtime.finishing import finished, is_finite
+from diffir_cli.runtime.image_tensor import to_tensor
+from diffir_cli.runtime.memory import CANVAS_SHARE, Finish, Plan, plan_run
 from diffir_cli.util.device_memory import available_bytes
 from diffir_cli.util.openvino_programs import openvino_device
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
@@ -163,7 +162,7 @@ class ModelRunner:
             truth = None if gt is None else to_tensor(gt)
             finish = Finish(strength, self.color_fix)
             hq, tile, redone = self._run(tensor, seed, truth, precision, finish, progress)
-            pixels = _finished(hq, lq, mask, strength, self.info.rounds)
+            pixels = finished(hq, lq, mask, strength, self.info.rounds)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -264,7 +263,7 @@ class _Windows:
         overflowed there.
         """
         hq = self._restored(lq, left, top, progress, self.precision)
-        if dtype_of(self.precision).itemsize < 4 and not _is_finite(hq):
+        if dtype_of(self.precision).itemsize < 4 and not is_finite(hq):
             size = f"{lq.shape[3]}×{lq.shape[2]} pixels"
             _log.warning("%s overflowed: %s are restored again in fp32", self.precision.value, size)
             self.redone += 1
@@ -319,33 +318,3 @@ class _Windows:
             return hq
 
         return blended(lq, info.scale, tile, overlap, info.multiple, placed, bound)
-
-
-def _is_finite(hq: Tensor) -> bool:
-    """Whether there is no NaN and nothing infinite; unlike `isfinite` without a copy."""
-    return all(bool(torch.isfinite(end)) for end in torch.aminmax(hq))
-
-
-def _finished(
-    hq: Tensor, lq: NDArray[Any], mask: NDArray[np.bool_] | None, strength: float, rounds: bool
-) -> NDArray[Any]:
-    """The pixels of a result, of the kind of `lq`.
-
-    Raises:
-        WeightsError: when it is not finite.
-    """
-    if not _is_finite(hq):
-        raise WeightsError(
-            "the network produced NaN or infinite values", "are the weights damaged? try others"
-        )
-    hq = blend(hq, lq, strength)
-    kind = KINDS[lq.dtype.name]
-    pixels = np.empty((*hq.shape[2:], 3), lq.dtype)
-    # A strip at a time, since copies of all levels would take as much as the result.
-    for first in range(0, hq.shape[2], STRIP_ROWS):
-        levels = hq[0, :, first : first + STRIP_ROWS].clamp_(0, 1).mul_(white_level(lq))
-        if rounds and not kind.is_floating_point:
-            levels.round_()
-        strip = to_host(levels.permute(1, 2, 0).to(kind).contiguous()).numpy()
-        pixels[first : first + STRIP_ROWS] = strip
-    return pixels if mask is None else np.where(mask[:, :, None], pixels, lq)

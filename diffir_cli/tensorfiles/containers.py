@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
 from diffir_cli.tensorfiles.unpickler import InertUnpickler, load_inert
+from diffir_cli.util.files import file_errors
 
 _OTHER_FILE = "is it the file you meant? training states and discriminators are no networks"
 
@@ -32,13 +33,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         CheckpointError: when the file cannot be read, is damaged, or holds no tensors.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot read {path}: {error.strerror}", "check its name and permissions"
-        ) from error
+    unread = file_errors(f"cannot read {path}", "check its name and permissions", CheckpointError)
+    with unread, path.open("rb") as file:
+        start = file.read(9)
     # A safetensors file starts with the length of its JSON header, 8 bytes, and then the header.
     if start[8:9] == b"{":
         try:

@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.util.files import write_atomically
+from diffir_cli.util.files import file_errors, write_atomically
 
 
 def write_tensors(
@@ -36,9 +36,6 @@ def write_tensors(
                 f"{name!r} has numbers that cannot be stored",
                 "store fp32" if half else "train again from an earlier state",
             )
-    try:
+    hint = "check its folder and the free space"
+    with file_errors(f"cannot write {path}", hint, CheckpointError):
         write_atomically(path, save(stored, dict(header)))
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror}", "check its folder and the free space"
-        ) from error

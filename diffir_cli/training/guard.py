@@ -1,10 +1,11 @@
-"""Watches the loss of a run for the moment at which it collapses."""
+"""Watches the loss of a run for the moment at which it collapses, and counts what follows."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from diffir_cli.training.kinds import PixelLoss
@@ -14,6 +15,8 @@ _SMOOTHED_OVER = 8
 """Iterations whose mean is judged, so that one hard batch is no collapse."""
 _REMEMBERED = 200
 """Iterations that say what is usual."""
+_DECAY_AFTER = 4000
+"""Iterations without a collapse that take back one return to an earlier state."""
 
 
 class Guard:
@@ -54,6 +57,26 @@ class Guard:
     def restore(self, terms: Mapping[str, Sequence[float]]) -> None:
         """Remember what it once did."""
         self.terms = {name: deque(values, maxlen=_REMEMBERED) for name, values in terms.items()}
+
+
+@dataclass
+class Rollbacks:
+    """How often a run went back to an earlier state, each time to a lower learning rate."""
+
+    count: int = 0
+    """Those that are not taken back."""
+    at: int = 0
+    """Iteration of the last one, or in which one was taken back."""
+
+    @property
+    def lr_factor(self) -> float:
+        """Factor of the learning rate: halved by each of them."""
+        return 0.5**self.count
+
+    def decay(self, iteration: int) -> None:
+        """Take one back once the run has gone well for long."""
+        if self.count and iteration - self.at >= _DECAY_AFTER:
+            self.count, self.at = self.count - 1, iteration
 
 
 def _excess(values: Iterable[float]) -> float:

@@ -11,8 +11,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,20 +20,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.errors import DiffIRError, RecipeError
 from diffir_cli.runtime.device import choose_device
 from diffir_cli.training.data import Crops, Prefetched
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.families import build_trainable
-from diffir_cli.training.guard import Guard, sizes
+from diffir_cli.training.guard import Guard, Rollbacks, sizes
 from diffir_cli.training.log import TrainingLog
 from diffir_cli.training.optimizer import build_optimizer
+from diffir_cli.training.pace import Pace
 from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.schedule import learning_rate
-from diffir_cli.training.signals import stop_signals
 from diffir_cli.training.state import (
     has_learnt,
     identity,
@@ -45,6 +44,7 @@ from diffir_cli.training.trainable import Batch, Noise
 from diffir_cli.training.validate import Validation
 from diffir_cli.util.files import make_folder
 from diffir_cli.util.out_of_memory import oom_errors
+from diffir_cli.util.signals import handled
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +53,6 @@ _MORE_MEMORY = (
     "the same command goes on with more processes or on another device; smaller batches need "
     "another --output and begin anew, from these weights if the recipe names them"
 )
-_ROLLBACKS_DECAY_AFTER = 4000
-"""Iterations without a collapse that take back one return."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +124,9 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, self.trainable.parts, recipe.optimizer)
         self.guard = Guard(recipe.loss_spike_ratio)
         self.iteration, self.seconds, self.kept = 0, 0.0, -1
-        self.returned, self.rolled_back_at = 0, 0
+        self.rollbacks = Rollbacks()
         self.losses: list[float] = []
-        self.pixels = 0
-        self.flops_per_pixel: float | None = None
+        self.pace = Pace()
         self.digest = identity(recipe)
         if has_learnt(self._state):
             self._resume()
@@ -159,43 +156,48 @@ class Trainer:
 
     def _train(self, report: Callable[[Progress], None]) -> bool:
         """Iterate to the end of the schedule or a signal; whether it was the end."""
-        with stop_signals() as stopped:
+        stopped: list[int] = []
+        with handled(lambda number, _frame: stopped.append(number), once=True):
             started = time.monotonic() - self.seconds
-            reported, self.pixels = (time.monotonic(), self.iteration), 0
+            self.pace.start(self.iteration)
             while True:
                 self.seconds = time.monotonic() - started
                 share, stop = self.world.largest(self.share(), float(bool(stopped)))
                 finished = share >= 1
                 validate = finished or self._is_time(self.recipe.validation.every)
                 if self.losses and (validate or self._is_time(self.recipe.log_every)):
-                    now = time.monotonic()
-                    took = max(now - reported[0], 1e-9)
-                    pixels = self.pixels / took
-                    flops = pixels * (self.flops_per_pixel or 0.0)
-                    speed = (self.iteration - reported[1]) / took, pixels, flops
-                    psnr = self._validate() if validate else None
-                    loss = sum(self.losses) / len(self.losses)
-                    self._record(Progress(self.iteration, share, loss, *speed, psnr), report)
-                    self.losses, self.pixels = [], 0
-                    # A pass may have other parts by now, as behind `loss.ipr_only`.
-                    self.flops_per_pixel = None
-                    reported = time.monotonic(), self.iteration
+                    self._report(share, validate, report)
                 if stop or finished or self._is_time(self.recipe.save_every):
-                    there = self.weights.exists() and self._state.exists()
-                    calm = self.guard.is_calm
-                    if not there or (self.iteration != self.kept and (calm or finished)):
-                        self.save()
-                    if (stop or finished) and not calm:
-                        self._report_rise(finished)
+                    self._keep(finished, stopped=bool(stop))
                 if stop or finished:
                     return finished
                 terms = self._iterate(share)
                 if self.guard.has_collapsed(self._judged(terms, share)):
                     self._return(sum(terms.values()))
-                    reported, self.pixels = (time.monotonic(), self.iteration), 0
+                    self.pace.start(self.iteration)
                 else:
                     self.losses.append(sum(terms.values()))
-                    self._decay_rollbacks()
+                    self.rollbacks.decay(self.iteration)
+
+    def _report(self, share: float, validate: bool, report: Callable[[Progress], None]) -> None:
+        """Log where the run stands, and begin to count anew."""
+        rates = self.pace.rates(self.iteration)
+        psnr = self._validate() if validate else None
+        loss = sum(self.losses) / len(self.losses)
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.log.add(self.iteration, self.seconds / 60, loss, rate, psnr)
+        report(Progress(self.iteration, share, loss, *rates, psnr))
+        self.losses = []
+        self.pace.start(self.iteration)
+
+    def _keep(self, finished: bool, stopped: bool) -> None:
+        """Save the state if it may be kept as a good one, or is the last."""
+        there = self.weights.exists() and self._state.exists()
+        calm = self.guard.is_calm
+        if not there or (self.iteration != self.kept and (calm or finished)):
+            self.save()
+        if (stopped or finished) and not calm:
+            self._report_rise(finished)
 
     def save(self) -> None:
         """Write the averaged weights, then the state; each is there whole or not at all."""
@@ -218,7 +220,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "critics": self.trainable.state_dict(),
             "guard": self.guard.state(),
-            "returned": [self.returned, self.rolled_back_at],
+            "returned": [self.rollbacks.count, self.rollbacks.at],
         }
         self.trainable.save(self.weights, self.ema.average, header)
         write_state(self._state, state)
@@ -234,19 +236,20 @@ class Trainer:
 
     def _resume(self) -> None:
         with whole_state(self._state) as state:
-            refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest)
+            self.iteration, self.seconds = state["iteration"], state["seconds"]
+            finished = self.share() >= 1
+            refuse_other_run(self.recipe.name, self._state, state["digest"], self.digest, finished)
             self.model.load_state_dict(state["model"])
             self.ema.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.trainable.load_state_dict(state["critics"])
             self.guard.restore(state["guard"])
-            self.iteration, self.seconds = state["iteration"], state["seconds"]
-            self.losses, (self.returned, self.rolled_back_at) = state["losses"], state["returned"]
+            self.losses, self.rollbacks = state["losses"], Rollbacks(*state["returned"])
         self.kept = self.iteration
 
     def _return(self, loss: float) -> None:
         """Go back to the last good state, from which to go on with half the learning rate."""
-        collapsed, returned = self.iteration, self.returned + 1
+        collapsed, returned = self.iteration, self.rollbacks.count + 1
         if returned > self.recipe.max_rollbacks:
             raise DiffIRError(
                 f"the loss of {self.recipe.name} collapsed again (rollback {returned}) at "
@@ -254,10 +257,10 @@ class Trainer:
                 "resume with smaller steps: --set optimizer.lr=… or --set optimizer.clip=…",
             )
         self._resume()
-        self.returned, self.rolled_back_at = returned, collapsed
+        self.rollbacks = Rollbacks(returned, collapsed)
         text = (
             f"iteration {collapsed}: the loss collapsed ({loss:.4g}); back to iteration "
-            f"{self.iteration}, learning rate × {self._lr_factor:g} for now"
+            f"{self.iteration}, learning rate × {self.rollbacks.lr_factor:g} for now"
         )
         _log.warning("%s", text)
         self.log = TrainingLog(self.out, self.iteration, self.world.is_first)
@@ -269,16 +272,6 @@ class Trainer:
         text = f"iteration {self.iteration}: the loss was rising when the run ended; {kept}"
         _log.warning("%s", text)
         self.log.note(text)
-
-    def _decay_rollbacks(self) -> None:
-        """Take back a return once the run has gone well for long."""
-        if self.returned and self.iteration - self.rolled_back_at >= _ROLLBACKS_DECAY_AFTER:
-            self.returned, self.rolled_back_at = self.returned - 1, self.iteration
-
-    @property
-    def _lr_factor(self) -> float:
-        """Factor of the learning rate: halved by every return that is not forgiven."""
-        return 0.5**self.returned
 
     def _is_time(self, every: int) -> bool:
         return self.iteration % every == 0
@@ -318,10 +311,10 @@ class Trainer:
         """Take one step down the gradient of this process's share of `size` crops."""
         optimizer = self.recipe.optimizer
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self._lr_factor
+            group["lr"] = rate * self.rollbacks.lr_factor
         self.optimizer.zero_grad(set_to_none=True)
         pixels = size * batch.lq.shape[2] * batch.lq.shape[3]
-        with self._counted(pixels):
+        with self.pace.counted(pixels):
             losses = self.trainable.losses(batch, self._noise(size), self.iteration)
         terms = torch.stack(list(losses.values()))
         terms.sum().backward()
@@ -330,24 +323,14 @@ class Trainer:
         if not (all(map(math.isfinite, policy)) and torch.isfinite(norm)):
             return dict.fromkeys(losses, math.nan)
         self.optimizer.step()
-        opposing = self.trainable.after_update(batch, rate / optimizer.lr, self._lr_factor)
+        shares = rate / optimizer.lr, self.rollbacks.lr_factor
+        opposing = self.trainable.after_update(batch, *shares)
         if not math.isfinite(opposing):
             return dict.fromkeys(losses, math.nan)
         self.ema.update(self.model, self.iteration)
         self.iteration += 1
-        self.pixels += pixels
+        self.pace.pixels += pixels
         return dict(zip(losses, policy, strict=True))
-
-    @contextmanager
-    def _counted(self, pixels: int) -> Iterator[None]:
-        """Count the FLOPs of the first forward pass over so many LQ pixels."""
-        if self.flops_per_pixel is not None:
-            yield
-            return
-        with FlopCounterMode(display=False) as counter:
-            yield
-        # The backward pass takes twice as many; torch does not count those of grouped convolutions.
-        self.flops_per_pixel = 3 * counter.get_total_flops() / pixels
 
     def _batch(self, patch: int, size: int) -> Batch:
         return self.crops.batch(self.iteration, patch, size).to(self.world.device)
@@ -362,8 +345,3 @@ class Trainer:
             return None
         model = self.trainable.restoration_model(self.ema.average)
         return self.validation.psnr(model, self.world.device)
-
-    def _record(self, progress: Progress, report: Callable[[Progress], None]) -> None:
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.log.add(progress.iteration, self.seconds / 60, progress.loss, rate, progress.psnr)
-        report(progress)

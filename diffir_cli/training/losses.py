@@ -39,12 +39,7 @@ _WORST_LOSS = 10.0
 
 
 def masked_loss(
-    hq: Tensor,
-    gt: Tensor,
-    holes: Tensor,
-    known: float,
-    hole: float,
-    kind: PixelLoss = PixelLoss.L1,
+    hq: Tensor, gt: Tensor, holes: Tensor, known: float, hole: float, kind: PixelLoss = PixelLoss.L1
 ) -> Tensor:
     """L_rec with one weight for known pixels and another for holes, divided by all pixels.
 

@@ -242,13 +242,8 @@ class Recipe(Table):
 
 
 _FIRST_EMPTY = {
-    "train": "",
-    "pairs_lq": "",
-    "pairs_gt": "",
-    "soft_targets": "",
-    "progressive_at": 1.0,
-    "progressive_patch": 0,
-    "progressive_batch": 0,
+    **dict.fromkeys(("train", "pairs_lq", "pairs_gt", "soft_targets"), ""),
+    **{"progressive_at": 1.0, "progressive_patch": 0, "progressive_batch": 0},
 }
 """What empty lists of `data` held in states of earlier versions."""
 
@@ -256,24 +251,20 @@ _FIRST_EMPTY = {
 def digest(recipe: Recipe) -> dict[str, str]:
     """What a state must share with a recipe to be continued by it.
 
-    Of the optimizer only the kind counts: a run that went wrong may go on from its last good state
-    with a smaller learning rate.
+    Of the optimizer only the kind counts until the run is finished: one that went wrong may go on
+    from its last good state with a smaller learning rate.
     """
     values = recipe.to_dict()
     # Under its first name, so that states of earlier versions can be continued.
     values["adversarial"]["falls"] = values["adversarial"].pop("follow_lr_schedule")
     for name, empty in _FIRST_EMPTY.items():
         values["data"][name] = values["data"][name] or [empty]
-    names = (
-        "stage",
-        "model",
-        "data",
-        "loss",
-        "adversarial",
-        "perceptual",
-        "seed",
-        "ema",
-        "precision",
-    )
-    parts = {name: json.dumps(values[name], sort_keys=True) for name in names}
+    parts = {name: json.dumps(values[name], sort_keys=True) for name in _DECISIVE}
     return {**parts, "optimizer.kind": json.dumps(recipe.optimizer.kind.value)}
+
+
+_DECISIVE = (
+    *("stage", "model", "data", "optimizer", "loss", "adversarial", "perceptual"),
+    *("seed", "ema", "precision"),
+)
+"""Fields that decide over the weights, beside files."""

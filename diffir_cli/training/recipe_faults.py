@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.degradations.kinds import Degradation, MaskKind
+from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.options import Precision
 from diffir_cli.training.families import family_faults
 from diffir_cli.training.kinds import LearningRate
-from diffir_cli.training.recipe import LossRecipe, OptimizerRecipe, Recipe
+from diffir_cli.training.recipe import OptimizerRecipe, Recipe
 
 
 def recipe_faults(recipe: Recipe) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _distillation_faults(recipe: Recipe) -> Iterator[str]:
         yield "data.soft_targets leaves no room for data.pairs_share"
     if soft and weights:
         yield "data.soft_targets and distill.weights exclude each other"
-    if recipe.loss.soft_weight != LossRecipe().soft_weight and not (soft or weights):
+    if recipe.loss.changed("soft_weight") and not (soft or weights):
         yield "loss.soft_weight has an effect with data.soft_targets or distill.weights only"
     if weights and not Path(weights).is_file():
         yield f"distill.weights names neither a file nor known weights: {weights}"
@@ -126,15 +126,11 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield f"data.degradation {kind.value} needs model.scale 1, not {model.scale}"
     if kind is Degradation.BICUBIC and model.scale == 1:
         yield "data.degradation bicubic needs a model.scale above 1"
-    usual_loss = LossRecipe()
-    for name in ("known_weight", "hole_weight"):
-        if (
-            getattr(recipe.loss, name) != getattr(usual_loss, name)
-            and kind is not Degradation.HOLES
-        ):
+    if kind is not Degradation.HOLES:
+        for name in recipe.loss.changed("known_weight", "hole_weight"):
             yield f"loss.{name} has an effect on holes only"
-    if data.masks != (MaskKind.TRAIN,) and kind is not Degradation.HOLES:
-        yield "data.masks has an effect on holes only"
+        if data.changed("masks"):
+            yield "data.masks has an effect on holes only"
     if not data.masks:
         yield "data.masks must name at least one kind"
     if data.sharpen_gt and kind is not Degradation.REALWORLD:

@@ -57,10 +57,7 @@ def load_recipe(path: Path, settings: Iterable[str] = (), registry: Path | None 
 
 
 def parse_recipe(
-    values: Mapping[str, Any],
-    source: str,
-    faults: Iterable[str] = (),
-    registry: Path | None = None,
+    values: Mapping[str, Any], source: str, faults: Iterable[str] = (), registry: Path | None = None
 ) -> Recipe:
     """The recipe in a table.
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from diffir_cli.errors import InputError
-from diffir_cli.util.files import new_folder
+from diffir_cli.util.files import file_errors, new_folder
 from diffir_cli.util.lock import locked_file
 
 
@@ -33,12 +33,8 @@ def run_folder(out: Path) -> Iterator[None]:
 
     path = out / ".diffir-lock"
     with new_folder(out), ExitStack() as stack:
-        try:
+        with file_errors(f"cannot write into {out}", "name another folder"):
             stack.enter_context(locked_file(path, refuse))
-        except OSError as error:
-            raise InputError(
-                f"cannot write into {out}: {error.strerror}", "name another folder"
-            ) from error
         try:
             yield
         finally:

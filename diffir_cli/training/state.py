@@ -12,7 +12,7 @@ import torch
 
 from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
 from diffir_cli.training.recipe import Recipe, digest
-from diffir_cli.util.files import file_sha256, whole_file
+from diffir_cli.util.files import file_errors, file_sha256, whole_file
 from diffir_cli.util.out_of_memory import is_out_of_memory
 
 
@@ -22,11 +22,8 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         InputError: when it cannot be written.
     """
-    try:
-        with whole_file(path) as file:
-            torch.save(dict(state), file)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", "free some space") from error
+    with file_errors(f"cannot write {path}", "free some space"), whole_file(path) as file:
+        torch.save(dict(state), file)
 
 
 @contextmanager
@@ -49,8 +46,7 @@ def whole_state(path: Path) -> Iterator[dict[str, Any]]:
         if is_out_of_memory(error):
             raise DeviceError(f"{path} does not fit into memory") from error
         raise CheckpointError(
-            f"{path} is damaged or from another version: cannot resume",
-            "remove it to begin again",
+            f"{path} is damaged or from another version: cannot resume", "remove it to begin again"
         ) from error
 
 
@@ -66,12 +62,25 @@ def has_learnt(path: Path) -> bool:
         return bool(state["iteration"])
 
 
-def refuse_other_run(name: str, path: Path, known: dict[str, str], wanted: dict[str, str]) -> None:
+def refuse_other_run(
+    name: str, path: Path, known: dict[str, str], wanted: dict[str, str], finished: bool
+) -> None:
     """Only the recipe and files that a state was made with go on from it.
+
+    Args:
+        name: Of the recipe.
+        path: The state.
+        known: What it was made with.
+        wanted: What the recipe is.
+        finished: Whether nothing is left to learn, so that another learning rate has no effect.
 
     Raises:
         RecipeError: when they are others.
     """
+    # States of earlier versions do not say all of it.
+    whole = finished and "optimizer" in known
+    passed_over = "optimizer.kind" if whole else "optimizer"
+    wanted = {part: value for part, value in wanted.items() if part != passed_over}
     if changed := difference(known, wanted):
         raise RecipeError(
             name,

@@ -14,6 +14,7 @@ from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.models.base import RestorationModel
 from diffir_cli.options import Precision, RunOptions
+from diffir_cli.runtime.image_tensor import to_levels, to_tensor
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.training.data import load_pairs, load_photos
 from diffir_cli.training.recipe import Recipe
@@ -84,9 +85,4 @@ def _readable(pairs: Sequence[Pair], prior: Prior | None) -> Sequence[Pair]:
     """Pairs whose LQ is what the network reads: a prior takes seconds, so it is made once."""
     if prior is None:
         return pairs
-    return [(_with_prior(lq, prior), gt) for lq, gt in pairs]
-
-
-def _with_prior(lq: NDArray[np.uint8], prior: Prior) -> NDArray[np.uint8]:
-    found = prior.behind(torch.from_numpy(lq).permute(2, 0, 1)[None] / 255)[0]
-    return (found * 255).round().byte().permute(1, 2, 0).numpy()
+    return [(to_levels(prior.behind(to_tensor(lq))[0]), gt) for lq, gt in pairs]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from diffir_cli.runtime.image_tensor import to_levels, to_tensor
 from diffir_cli.training.kinds import Augment
 from diffir_cli.training.sources import Crop, Pair, PairSource, cut, orientation
 from diffir_cli.training.trainable import Prior
@@ -59,22 +57,13 @@ class Windows:
         """The windows of a picture with their priors behind them, and their truths."""
         rng = np.random.default_rng([*self.seed, picture, *_WINDOW_STREAM])
         pairs, whole = self.source.windows(rng, self.side)
-        priors = self.prior.of_windows([_planes(lq) for lq, _ in pairs], _planes(whole))
+        planes = [to_tensor(lq)[0] for lq, _ in pairs]
+        priors = self.prior.of_windows(planes, to_tensor(whole)[0])
         return [
-            (np.concatenate([lq, _levels(prior)], axis=2), np.ascontiguousarray(gt))
+            (np.concatenate([lq, to_levels(prior)], axis=2), np.ascontiguousarray(gt))
             for (lq, gt), prior in zip(pairs, priors, strict=True)
         ]
 
 
 _WINDOW_STREAM = 87, 105
 """Keeps the random numbers of windows apart from those of crops."""
-
-
-def _planes(image: NDArray[np.uint8]) -> Tensor:
-    """(3, H, W) in [0, 1]."""
-    return torch.tensor(image).permute(2, 0, 1) / 255
-
-
-def _levels(planes: Tensor) -> NDArray[np.uint8]:
-    """(H, W, 3) in 0–255."""
-    return np.asarray((planes * 255).round().byte().permute(1, 2, 0))

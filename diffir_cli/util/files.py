@@ -15,7 +15,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import DiffIRError, InputError
+
+
+@contextmanager
+def file_errors(what: str, hint: str = "", kind: type[DiffIRError] = InputError) -> Iterator[None]:
+    """Say of an error of the file system in the block what could not be done.
+
+    Args:
+        what: In words, such as `cannot write FILE`.
+        hint: What may help.
+        kind: As what it is raised.
+
+    Raises:
+        DiffIRError: of that kind, when there is one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}", hint) from error
 
 
 @contextmanager
@@ -144,12 +162,8 @@ def make_folder(path: Path) -> None:
     Raises:
         InputError: when it cannot be made.
     """
-    try:
+    with file_errors(f"cannot make the folder {path}", "name another one"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder {path}: {error.strerror}", "name another one"
-        ) from error
 
 
 @contextmanager
@@ -244,13 +258,9 @@ def write_report(path: Path, data: bytes, overwrite: bool) -> None:
         InputError: when it cannot be written, or exists and may not be replaced.
     """
     check_new_file(path, overwrite)
-    try:
-        with whole_file(path, overwrite) as file:
-            file.write(data)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}", "name another folder"
-        ) from error
+    refused = file_errors(f"cannot write {path}", "name another folder")
+    with refused, whole_file(path, overwrite) as file:
+        file.write(data)
 
 
 def _move_new(temporary: Path, path: Path) -> None:

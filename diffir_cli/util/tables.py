@@ -18,6 +18,11 @@ class Table:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return {field.name: plain(getattr(self, field.name)) for field in fields}
 
+    def changed(self, *names: str) -> list[str]:
+        """Which of some fields are not at their defaults; all fields have some."""
+        usual = type(self)()
+        return [name for name in names if getattr(self, name) != getattr(usual, name)]
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """A configuration from a TOML or JSON table; fields left out keep their defaults.

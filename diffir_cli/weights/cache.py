@@ -7,13 +7,13 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from diffir_cli.errors import ChecksumError, WeightsError
-from diffir_cli.util.files import file_sha256
+from diffir_cli.util.files import file_errors, file_sha256
 from diffir_cli.util.folders import cache_folder
 from diffir_cli.util.lock import locked_file
 from diffir_cli.weights.policy import IMPORTED, PUBLISHED, pinned, pins_file
@@ -179,7 +179,7 @@ def remove_installed(spec: WeightSpec) -> int:
     folder = weights_folder(spec)
     if spec.embedded:
         raise WeightsError(f"{spec.label} is part of this package", "uninstall diffir-cli instead")
-    try:
+    with file_errors(f"cannot remove {folder}", "check its permissions", WeightsError):
         if not (folder.is_dir() and any(folder.iterdir())):
             raise WeightsError(
                 f"{spec.label} is not on this machine", "diffir download-weights --list"
@@ -190,10 +190,6 @@ def remove_installed(spec: WeightSpec) -> int:
                 folder.unlink()
             else:
                 shutil.rmtree(folder)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot remove {folder}: {error.strerror or error}", "check its permissions"
-        ) from error
     return freed
 
 
@@ -203,7 +199,15 @@ def weights_sha256(path: Path) -> str:
     Raises:
         WeightsError: when it cannot be read.
     """
-    try:
+    with file_errors(f"cannot read {path}", kind=WeightsError):
         return file_sha256(path)
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+
+
+def cache_errors(folder: Path) -> AbstractContextManager[None]:
+    """Say of an error of the file system in the block that a folder takes no weights.
+
+    Raises:
+        WeightsError: when there is one.
+    """
+    hint = "free some space, or set DIFFIR_HOME to another folder"
+    return file_errors(f"cannot write into {folder}", hint, WeightsError)

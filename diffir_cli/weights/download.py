@@ -14,6 +14,7 @@ from diffir_cli.errors import CheckpointError, ChecksumError, WeightsError
 from diffir_cli.models.families import find_family
 from diffir_cli.weights import gdrive, http
 from diffir_cli.weights.cache import (
+    cache_errors,
     check_installed,
     find_installed,
     locked,
@@ -23,13 +24,7 @@ from diffir_cli.weights.cache import (
     weights_sha256,
 )
 from diffir_cli.weights.http import Part
-from diffir_cli.weights.policy import (
-    PUBLISHED,
-    accept_license,
-    has_accepted,
-    pin,
-    pins_file,
-)
+from diffir_cli.weights.policy import PUBLISHED, accept_license, has_accepted, pin, pins_file
 from diffir_cli.weights.registry import WeightSpec
 from diffir_cli.weights.transfer import DownloadRefused, RetryPolicy
 
@@ -77,17 +72,12 @@ def obtain(spec: WeightSpec, policy: DownloadPolicy) -> Path:
         return kept
     if _in_cache(spec, policy) is None:
         check_obtainable(spec, policy)
-    try:
+    with cache_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent if policy.folder is None else path):
             # Another process may have brought it meanwhile.
             kept = _kept(spec, path, policy)
             return kept if kept is not None else _downloaded(spec, path, policy)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write into {path.parent}: {error.strerror or error}",
-            "free some space, or set DIFFIR_HOME to another folder",
-        ) from error
 
 
 def _kept(spec: WeightSpec, path: Path, policy: DownloadPolicy) -> Path | None:

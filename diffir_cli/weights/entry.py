@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from diffir_cli.errors import WeightsError
 from diffir_cli.util.folders import cache_folder
-from diffir_cli.weights.cache import find_installed
+from diffir_cli.weights.cache import cache_errors, find_installed
 from diffir_cli.weights.download import DownloadPolicy, check_obtainable, obtain
 from diffir_cli.weights.http import check_space, content_length
 from diffir_cli.weights.registry import WeightSpec
@@ -73,13 +72,8 @@ def _check_room(folder: Path, needed: int) -> None:
     Raises:
         WeightsError: when it has none, or the folder cannot be made.
     """
-    try:
+    with cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write into {folder}: {error.strerror or error}",
-            "free some space, or set DIFFIR_HOME to another folder",
-        ) from error
     check_space(folder, needed)
 
 

@@ -80,11 +80,7 @@ class Part:
 
 
 def fetch(
-    url: str,
-    part: Part,
-    size: int,
-    retry: RetryPolicy,
-    notify: Callable[[int, int], None],
+    url: str, part: Part, size: int, retry: RetryPolicy, notify: Callable[[int, int], None]
 ) -> bool:
     """Bring a file whole into its part.
 

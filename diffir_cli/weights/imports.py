@@ -12,6 +12,7 @@ from diffir_cli.models.families import recognise as recognise_names
 from diffir_cli.tensorfiles.containers import parameter_names
 from diffir_cli.util.files import unfinished_name
 from diffir_cli.weights.cache import (
+    cache_errors,
     imported_path,
     locked,
     promised_sha256,
@@ -55,7 +56,7 @@ def import_weights(source: Path, spec: WeightSpec, policy: DownloadPolicy) -> Pa
         "source_file": source.name,
         "source_sha256": sha256,
     }
-    try:
+    with cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             check_space(folder, 2 * source.stat().st_size)
@@ -70,11 +71,6 @@ def import_weights(source: Path, spec: WeightSpec, policy: DownloadPolicy) -> Pa
             for other in folder.glob(f"{spec.name}-*.safetensors"):
                 if other != target:
                     other.unlink()
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write into {folder}: {error.strerror or error}",
-            "free some space, or set DIFFIR_HOME to another folder",
-        ) from error
     return target
 
 
@@ -126,13 +122,8 @@ def _part_of(spec: WeightSpec, source: Path) -> WeightSpec:
         if part.component == component:
             return part
     wanted = " or ".join(part.component for part in spec.files)
-    raise WeightsError(
-        f"{source} is not the {wanted} of {spec.name}", f"the files are: {_files_of(spec)}"
-    )
-
-
-def _files_of(spec: WeightSpec) -> str:
-    return ", ".join(f"{part.file} ({part.component})" for part in spec.files)
+    files = ", ".join(f"{part.file} ({part.component})" for part in spec.files)
+    raise WeightsError(f"{source} is not the {wanted} of {spec.name}", f"the files are: {files}")
 
 
 def recognise(source: Path, registry: Path | None = None) -> WeightSpec:

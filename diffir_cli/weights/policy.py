@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffir_cli.errors import WeightsError
-from diffir_cli.util.files import write_atomically
+from diffir_cli.util.files import file_errors, write_atomically
 from diffir_cli.util.folders import config_folder
 from diffir_cli.util.lock import locked_file
 
@@ -65,38 +65,32 @@ def _licences_file() -> Path:
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: {key: str(text) for key, text in found.items()} for name, found in entries.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read {path}: {error.strerror}", "check its permissions"
-        ) from error
-    except (ValueError, AttributeError) as error:
-        raise WeightsError(f"{path} is damaged: {error}", "fix or remove it") from error
+    with file_errors(f"cannot read {path}", "check its permissions", WeightsError):
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+            return {
+                name: {key: str(text) for key, text in table.items()}
+                for name, table in tables.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError) as error:
+            raise WeightsError(f"{path} is damaged: {error}", "fix or remove it") from error
 
 
 def _note(path: Path, name: str, values: Mapping[str, str]) -> None:
-    try:
-        with locked_file(path.with_suffix(".lock")):
-            entries = _read(path)
-            entries.setdefault(name, {}).update(values)
-            entries[name]["since"] = time.strftime("%Y-%m-%d")
-            lines = []
-            for title, fields in sorted(entries.items()):
-                lines.append(f'["{title}"]')
-                lines += [f'{field} = "{_escaped(text)}"' for field, text in fields.items()]
-                lines.append("")
-            write_atomically(path, "\n".join(lines).encode())
-    except OSError as error:
-        raise WeightsError(
-            f"cannot write {path}: {error.strerror or error}",
-            "set DIFFIR_HOME to a folder that can be written",
-        ) from error
+    hint = "set DIFFIR_HOME to a folder that can be written"
+    refused = file_errors(f"cannot write {path}", hint, WeightsError)
+    with refused, locked_file(path.with_suffix(".lock")):
+        entries = _read(path)
+        entries.setdefault(name, {}).update(values)
+        entries[name]["since"] = time.strftime("%Y-%m-%d")
+        lines = []
+        for title, fields in sorted(entries.items()):
+            lines.append(f'["{title}"]')
+            lines += [f'{field} = "{_escaped(text)}"' for field, text in fields.items()]
+            lines.append("")
+        write_atomically(path, "\n".join(lines).encode())
 
 
 def _escaped(text: str) -> str:

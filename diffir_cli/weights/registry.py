@@ -18,6 +18,7 @@ from typing import Any
 from diffir_cli.errors import WeightsError
 from diffir_cli.models.families import DEFAULT_FAMILY, config_of, teachers_of
 from diffir_cli.options import Task
+from diffir_cli.util.files import file_errors
 from diffir_cli.util.tables import parse_table
 
 _PACKAGE = Path(__file__).parents[1]
@@ -129,11 +130,8 @@ def _own_entries() -> Mapping[str, WeightSpec]:
 
 def _user_entries(path: Path) -> dict[str, WeightSpec]:
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(
-            f"cannot read the registry {path}: {error.strerror}", "look at --registry"
-        ) from error
+        with file_errors(f"cannot read the registry {path}", "look at --registry", WeightsError):
+            entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"the registry {path} is not valid TOML: {error}", "fix it") from error
     found = {}
@@ -295,12 +293,5 @@ def _lacking(table: Mapping[str, Any], names: Iterable[str]) -> list[str]:
 _NEEDED = ("task", "scale", "summary", "license", "source", "model")
 _TABLES = {"model", "files", "training"}
 _NOT_IN_ENTRIES = {"name", "registry", "owner"}
-_NOT_IN_FILES = {one.name for one in dataclasses.fields(WeightSpec)} - {
-    "component",
-    "file",
-    "size",
-    "sha256",
-    "urls",
-    "source",
-    "license",
-}
+_OF_FILES = {"component", "file", "size", "sha256", "urls", "source", "license"}
+_NOT_IN_FILES = {one.name for one in dataclasses.fields(WeightSpec)} - _OF_FILES

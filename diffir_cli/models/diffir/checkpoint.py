@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.diffir.config import ModelConfig
@@ -28,6 +28,7 @@ from diffir_cli.models.diffir.official_names import (
     without_duplicates,
 )
 from diffir_cli.tensorfiles.containers import read_tensors
+from diffir_cli.tensorfiles.fitting import check_finite, config_in_header, fill, no_fit
 from diffir_cli.tensorfiles.writing import write_tensors
 
 Network = TypeVar("Network", DiffIRS1, DiffIRS2)
@@ -121,13 +122,10 @@ def checkpoint_of(
     raw, buffers = without_duplicates(path, raw)
     stage = detect_stage(path, raw)
     tensors = {our_name(key): value.float() for key, value in raw.items()}
-    for key, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise CheckpointError(
-                f"{path} has NaN or infinite numbers in {key!r}", "use an earlier checkpoint"
-            )
-    if config is None:
-        config = _config_of_header(path, metadata) or infer_config(tensors, buffers, path)
+    check_finite(tensors, path)
+    if config is None and "config" in metadata:
+        config = config_in_header(ModelConfig, metadata["config"], path)
+    config = config or infer_config(tensors, buffers, path)
     check_schedule(path, buffers, config)
     return Checkpoint(path, tensors, stage, config, dict(metadata))
 
@@ -187,51 +185,8 @@ def _fill(kind: type[Network], checkpoint: Checkpoint) -> Network:
     blocks = 2 * sum(config.num_blocks) + config.refinement_blocks + config.cpen_blocks
     if blocks > len(checkpoint.tensors) + sum(config.num_blocks):
         # Not even to build it, which takes long.
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit the network: {len(checkpoint.tensors)} tensors for "
-            f"{blocks} blocks",
-            "check that the weights file and the configuration belong together",
-        )
+        why = f"{len(checkpoint.tensors)} tensors for {blocks} blocks"
+        raise no_fit(checkpoint.path, "network", why)
     with torch.device("meta"):
-        model = kind(checkpoint.config)
-    _check_fit(checkpoint, model)
-    model.load_state_dict(checkpoint.tensors, assign=True)
-    return model.requires_grad_(False).eval()
-
-
-def _check_fit(checkpoint: Checkpoint, model: nn.Module) -> None:
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
-    misshaped = [
-        f"{key} {list(found[key])} instead of {list(wanted[key])}"
-        for key in wanted.keys() & found.keys()
-        if wanted[key] != found[key]
-    ]
-    faults = [
-        _named("missing", [key for key in wanted if key not in found]),
-        _named("surplus", [key for key in found if key not in wanted]),
-        _named("misshaped", sorted(misshaped)),
-    ]
-    if any(faults):
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit the network: " + "; ".join(filter(None, faults)),
-            "check that the weights file and the configuration belong together",
-        )
-
-
-def _named(fault: str, keys: list[str]) -> str:
-    if not keys:
-        return ""
-    return f"{len(keys)} {fault} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-
-
-def _config_of_header(path: Path, metadata: Mapping[str, str]) -> ModelConfig | None:
-    if "config" not in metadata:
-        return None
-    try:
-        return ModelConfig.from_dict(json.loads(metadata["config"]))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} has a broken configuration in its header: {error}",
-            "convert the original again",
-        ) from error
+        model = kind(config)
+    return fill(model, checkpoint.tensors, checkpoint.path, "network")

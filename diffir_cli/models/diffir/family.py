@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
-
-from diffir_cli.models.base import ModelInfo
-from diffir_cli.models.cost import Cost, ModulePart
 from diffir_cli.models.diffir.checkpoint import (
     load_checkpoint,
     load_model,
@@ -29,6 +25,9 @@ class DiffIRFamily:
     """All networks of DiffIR."""
 
     name = NAME
+    info = staticmethod(info_of)
+    cost = staticmethod(count_cost)
+    module_parts = staticmethod(module_parts)
 
     def check(self, component: str, path: Path, config: ModelConfig) -> None:
         """Make sure that a file holds a network of a configuration, and of its stage.
@@ -79,10 +78,7 @@ class DiffIRFamily:
         return _STAGE_1 if stage_of(names) == 1 else "model"
 
     def load(
-        self,
-        files: Mapping[str, Path],
-        config: ModelConfig | None = None,
-        any_stage: bool = False,
+        self, files: Mapping[str, Path], config: ModelConfig | None = None, any_stage: bool = False
     ) -> DiffIRModel:
         """The network in a file.
 
@@ -92,18 +88,6 @@ class DiffIRFamily:
         """
         checkpoint = load_checkpoint(next(iter(files.values())), config)
         return DiffIRModel((rebuild if any_stage else rebuild_stage2)(checkpoint))
-
-    def info(self, config: ModelConfig) -> ModelInfo:
-        """What may be asked of a stage-2 network of a configuration."""
-        return info_of(config)
-
-    def cost(self, config: ModelConfig, width: int, height: int) -> Cost:
-        """What a stage-2 network costs for an image of so many LQ pixels."""
-        return count_cost(config, width, height)
-
-    def module_parts(self, model: nn.Module) -> Iterator[tuple[str, nn.Module, ModulePart]]:
-        """The parts of a network of either stage, with their names in it."""
-        return module_parts(model)
 
     def build(self, config: ModelConfig) -> DiffIRModel:
         """A stage-2 network with random weights."""

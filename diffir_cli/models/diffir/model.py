@@ -15,11 +15,7 @@ from torch import Tensor, nn
 from diffir_cli.errors import DeviceError
 from diffir_cli.models.base import ModelInfo, Window
 from diffir_cli.models.diffir.config import ModelConfig
-from diffir_cli.models.diffir.memory import (
-    condition_bytes,
-    condition_elements,
-    needed_bytes,
-)
+from diffir_cli.models.diffir.memory import condition_bytes, condition_elements, needed_bytes
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
 from diffir_cli.models.diffir.openvino_dirformer import OpenVinoDIRformer
@@ -128,11 +124,7 @@ class DiffIRModel:
         return DiffIRContext(padded, ipr)
 
     def restore(
-        self,
-        lq: Tensor,
-        window: Window,
-        context: DiffIRContext,
-        progress: Progress | None = None,
+        self, lq: Tensor, window: Window, context: DiffIRContext, progress: Progress | None = None
     ) -> Tensor:
         """The DIRformer's result for a window; where memory runs out, by smaller strips.
 

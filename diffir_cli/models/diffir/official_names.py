@@ -15,6 +15,7 @@ from torch import Tensor
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.diffir.config import LEVELS, ModelConfig, Norm, Schedule, Tail
 from diffir_cli.models.diffir.diffusion import NoiseSchedule
+from diffir_cli.tensorfiles.fitting import shapes_of
 
 _DUPLICATES = {"diffusion.condition.": "condition.", "diffusion.model.": "denoise."}
 """Modules that an official stage-2 file holds twice, and the copy that counts."""
@@ -129,7 +130,7 @@ def infer_config(
 
 
 def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> ModelConfig:
-    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
+    shapes = shapes_of(tensors)
     levels = [*(f"dirformer.encoder.{i}." for i in range(LEVELS - 1)), "dirformer.latent."]
     dim, embed_channels = shapes["dirformer.patch_embed.weight"][:2]
     if "dirformer.tail.4.weight" in shapes:

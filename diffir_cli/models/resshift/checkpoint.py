@@ -22,12 +22,12 @@ from diffir_cli.models.resshift.inferred_config import (
     StateDict,
     infer_config,
     mask_rule,
-    shapes_of,
     split_buffers,
     without_prefixes,
 )
 from diffir_cli.models.resshift.networks import ResShift, SwinUNet, VQAutoencoder
 from diffir_cli.models.resshift.networks.swin_layer import SwinBlock
+from diffir_cli.tensorfiles.fitting import check_finite, fill
 from diffir_cli.tensorfiles.writing import write_tensors
 
 Network = TypeVar("Network", SwinUNet, VQAutoencoder)
@@ -205,36 +205,7 @@ def _fill(
     """Build the network without initialising it, then load strictly."""
     with torch.device("meta"):
         network = kind(config)
-    wanted = shapes_of(network.state_dict())
-    found = shapes_of(state)
-    faults = [
-        _named("missing", [name for name in wanted if name not in found]),
-        _named("surplus", [name for name in found if name not in wanted]),
-        _named(
-            "misshaped",
-            [
-                f"{name} {list(found[name])} instead of {list(shape)}"
-                for name, shape in wanted.items()
-                if name in found and found[name] != shape
-            ],
-        ),
-    ]
-    if any(faults):
-        raise CheckpointError(
-            f"{source} does not fit the {kind.__name__}: " + "; ".join(filter(None, faults)),
-            "check that the weights file and the configuration belong together",
-        )
     tensors = {name: value.float() for name, value in state.items()}
-    for name, value in tensors.items():
-        if not torch.isfinite(value).all():
-            raise CheckpointError(
-                f"{source} has NaN or infinite numbers in {name!r}", "use an earlier checkpoint"
-            )
-    network.load_state_dict(tensors, assign=True)
-    return network.requires_grad_(False).eval()
-
-
-def _named(fault: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    return f"{len(names)} {fault} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    filled = fill(network, tensors, source, kind.__name__)
+    check_finite(tensors, source)
+    return filled

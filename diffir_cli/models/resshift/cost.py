@@ -1,66 +1,26 @@
 """Parameters and Mult-Adds of ResShift, counted on the meta device: nothing is computed.
 
-A Mult-Add is a multiplication with the addition behind it, two FLOPs. What counts are convolutions,
-linear layers, the products of attention and the search of the codebook; norms, activations, sums
-and interpolation do not.
+The search of the codebook counts as the linear layer that it is; interpolation does not count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffir_cli.models.cost import Cost, Count, ModulePart
 from diffir_cli.models.resshift.config import ResShiftConfig
 from diffir_cli.models.resshift.networks import ResShift
 
-
-@dataclass(frozen=True)
-class Count:
-    """Mult-Adds by kind."""
-
-    convolution: int = 0
-    """Of convolutions, the 1×1 ones included."""
-    linear: int = 0
-    """Of linear layers, and of the search of the codebook."""
-    attention: int = 0
-    """Of the products of attention."""
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.convolution + self.linear + self.attention
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a model costs at one size."""
-
-    width: int
-    """LQ pixels, padded to what the model needs."""
-    height: int
-    """LQ pixels, padded to what the model needs."""
-    evaluations: int
-    """How often the denoiser is evaluated."""
-    encode: Count
-    """Of the encoder, once."""
-    step: Count
-    """Of one evaluation of the denoiser."""
-    decode: Count
-    """Of the decoder without the search of the codebook, once."""
-    quantise: Count
-    """Of the search of the codebook, once."""
-
-    @property
-    def total(self) -> int:
-        """Mult-Adds of one result."""
-        once = self.encode.total + self.decode.total + self.quantise.total
-        return once + self.evaluations * self.step.total
+ENCODER = ModulePart("autoencoder", "encoder", "network")
+DENOISER = ModulePart("denoiser", "all steps", "network")
+CODEBOOK = ModulePart("autoencoder", "codebook", "search")
+DECODER = ModulePart("autoencoder", "decoder", "network")
 
 
 @lru_cache(maxsize=32)
@@ -74,7 +34,7 @@ def count_parameters(config: ResShiftConfig) -> Mapping[str, int]:
 
 @lru_cache(maxsize=256)
 def count_cost(config: ResShiftConfig, width: int, height: int) -> Cost:
-    """What a model costs for an image of a size.
+    """What a model costs for an image of a size, whole.
 
     Args:
         config: The model.
@@ -85,14 +45,29 @@ def count_cost(config: ResShiftConfig, width: int, height: int) -> Cost:
     wide, high = (-(-side // config.multiple) * config.multiple for side in (width, height))
     lq = torch.empty(1, config.lq_channels, high, wide, device="meta")
     x = torch.empty(1, *model.noise_shape(high, wide)[1:], device="meta")
-    encode, decode, quantise = Count(), Count(), Count()
-    if model.autoencoder is not None:
-        autoencoder = model.autoencoder
-        encode = _count(model.encode, lq)
-        quantise = _count(autoencoder.quantize.indices, x)
-        decode = _count(lambda z: autoencoder.decode(z, quantise=False), x)
     step = _count(lambda x_t: model.denoiser(x_t, 0, lq), x)
-    return Cost(wide, high, config.evaluations, encode, step, decode, quantise)
+    parts = {DENOISER: sum([step] * config.evaluations, Count(0))}
+    if (autoencoder := model.autoencoder) is not None:
+        parts = {
+            ENCODER: _count(model.encode, lq),
+            **parts,
+            CODEBOOK: _count(autoencoder.quantize.indices, x),
+            DECODER: _count(lambda z: autoencoder.decode(z, quantise=False), x),
+        }
+    total = sum(count.mult_adds for count in parts.values())
+    return Cost(wide, high, count_parameters(config), parts, total)
+
+
+def module_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module, ModulePart]]:
+    """Encoder, denoiser and decoder of a model, with their names in it."""
+    parts = {
+        "autoencoder.encoder": ENCODER,
+        "denoiser": DENOISER,
+        "autoencoder.decoder": DECODER,
+    }
+    for name, module in model.named_modules():
+        if name in parts:
+            yield name, module, parts[name]
 
 
 @lru_cache(maxsize=16)
@@ -105,13 +80,8 @@ def _count(run: Callable[[Tensor], Tensor], argument: Tensor) -> Count:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run(argument)
     operators: Mapping[Any, int] = counter.get_flop_counts()["Global"]
-    kinds = {"convolution": 0, "linear": 0, "attention": 0}
-    for operator, flops in operators.items():
-        kinds[_kind(str(operator))] += flops // 2
-    return Count(**kinds)
-
-
-def _kind(operator: str) -> str:
-    if "convolution" in operator:
-        return "convolution"
-    return "attention" if "bmm" in operator or "attention" in operator else "linear"
+    products = {name: flops // 2 for name, flops in operators.items()}
+    attention = [
+        count for name, count in products.items() if "bmm" in str(name) or "attention" in str(name)
+    ]
+    return Count(sum(products.values()), sum(attention))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.models.base import ModelInfo, require_components
-from diffir_cli.models.cost import Cost, Count, ModulePart
-from diffir_cli.models.resshift import cost as counted
+from diffir_cli.models.base import require_components
 from diffir_cli.models.resshift.checkpoint import (
     Component,
     choose_config,
@@ -25,16 +22,21 @@ from diffir_cli.models.resshift.checkpoint import (
 )
 from diffir_cli.models.resshift.checkpoint import recognise as recognise_state
 from diffir_cli.models.resshift.config import REALSR_V3, ResShiftConfig
+from diffir_cli.models.resshift.cost import count_cost, module_parts
 from diffir_cli.models.resshift.inferred_config import infer_config
 from diffir_cli.models.resshift.model import NAME, ResShiftModel, info_of
 from diffir_cli.models.resshift.networks import ResShift
 from diffir_cli.tensorfiles.containers import read_tensors
+from diffir_cli.tensorfiles.fitting import config_in_header
 
 
 class ResShiftFamily:
     """All models of ResShift."""
 
     name = NAME
+    info = staticmethod(info_of)
+    cost = staticmethod(count_cost)
+    module_parts = staticmethod(module_parts)
 
     def recognise(self, names: Sequence[str]) -> str | None:
         """`denoiser` or `autoencoder`; None where parameters have other names."""
@@ -118,49 +120,13 @@ class ResShiftFamily:
         """
         tensors, metadata = read_tensors(path)
         if "config" in metadata:
-            return _config_of(path, metadata["config"])
+            return config_in_header(ResShiftConfig, metadata["config"], path)
         return choose_config(Component(component), tensors, known, str(path))
-
-    def info(self, config: ResShiftConfig) -> ModelInfo:
-        """What may be asked of a model of a configuration."""
-        return info_of(config)
-
-    def cost(self, config: ResShiftConfig, width: int, height: int) -> Cost:
-        """What a model costs for an image of so many LQ pixels, whole."""
-        found = counted.count_cost(config, width, height)
-        steps = Count(
-            found.evaluations * found.step.total, found.evaluations * found.step.attention
-        )
-        parts = {_DENOISER: steps}
-        if config.latent:
-            parts = {
-                _ENCODER: Count(found.encode.total, found.encode.attention),
-                _DENOISER: steps,
-                _CODEBOOK: Count(found.quantise.total, found.quantise.attention),
-                _DECODER: Count(found.decode.total, found.decode.attention),
-            }
-        return Cost(found.width, found.height, counted.count_parameters(config), parts, found.total)
-
-    def module_parts(self, model: nn.Module) -> Iterator[tuple[str, nn.Module, ModulePart]]:
-        """Encoder, denoiser and decoder."""
-        named = {
-            "autoencoder.encoder": _ENCODER,
-            "denoiser": _DENOISER,
-            "autoencoder.decoder": _DECODER,
-        }
-        for name, module in model.named_modules():
-            if name in named:
-                yield name, module, named[name]
 
     def build(self, config: ResShiftConfig) -> ResShiftModel:
         """A model with random weights."""
         return ResShiftModel(ResShift.of(config).eval())
 
-
-_ENCODER = ModulePart("autoencoder", "encoder", "network")
-_DENOISER = ModulePart("denoiser", "all steps", "network")
-_CODEBOOK = ModulePart("autoencoder", "codebook", "search")
-_DECODER = ModulePart("autoencoder", "decoder", "network")
 
 FAMILY = ResShiftFamily()
 
@@ -182,7 +148,7 @@ def _read(
             "check which file is which",
         )
     if component is Component.DENOISER and "config" in metadata:
-        stored = _config_of(path, metadata["config"])
+        stored = config_in_header(ResShiftConfig, metadata["config"], path)
         # What a file of ours says of itself: official files store masks instead.
         config = (
             stored
@@ -190,16 +156,6 @@ def _read(
             else replace(config, mask=stored.mask, resolution=stored.resolution)
         )
     return tensors, config
-
-
-def _config_of(path: Path, text: str) -> ResShiftConfig:
-    try:
-        return ResShiftConfig.from_dict(json.loads(text))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} has a broken configuration in its header: {error}",
-            "convert the original again",
-        ) from error
 
 
 def _component(component: str, path: Path, config: ResShiftConfig) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.resshift.config import FACE, REALSR_V3, MaskRule, ResShiftConfig
 from diffir_cli.models.resshift.networks.swin_layer import relative_position_index, shift_mask
+from diffir_cli.tensorfiles.fitting import shapes_of
 
 StateDict = Mapping[str, Tensor]
 
@@ -138,11 +139,6 @@ def infer_config(
             f"{source} does not show which ResShift network it holds: {error}",
             "is the file complete? else give its configuration in a registry entry",
         ) from error
-
-
-def shapes_of(state: StateDict) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor."""
-    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def _count(names: Mapping[str, Any], pattern: str) -> int:

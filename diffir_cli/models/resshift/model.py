@@ -106,11 +106,7 @@ class ResShiftModel:
         return ResShiftContext(to_device(padded, device), to_device(noise, device))
 
     def restore(
-        self,
-        lq: Tensor,
-        window: Window,
-        context: ResShiftContext,
-        progress: Progress | None = None,
+        self, lq: Tensor, window: Window, context: ResShiftContext, progress: Progress | None = None
     ) -> Tensor:
         """Encode a window, walk the chain, decode: (1, 3, scale·h, scale·w), near [0, 1]."""
         scale, factor = self.config.scale, self.config.factor

@@ -18,6 +18,7 @@ from diffir_cli.errors import RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model, load_stage1
 from diffir_cli.models.diffir.model import DiffIRModel, initial_noise
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.runtime.image_tensor import to_tensor
 from diffir_cli.training.diffir.setup import load_teacher
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
@@ -44,11 +45,7 @@ TABLES: dict[str, tuple[Variant, ...]] = {
         Variant("v3-again", "V3 again, other random numbers"),
         Variant("v4", "V4: V3 with variance noise"),
     ),
-    "Table 5: the loss of the IPR": (
-        Variant("v3", "L1"),
-        Variant("l2", "L2"),
-        Variant("kl", "KL"),
-    ),
+    "Table 5: the loss of the IPR": (Variant("v3", "L1"), Variant("l2", "L2"), Variant("kl", "KL")),
     "Figure 6: the number of steps": (
         Variant("t1", "T = 1"),
         Variant("t2", "T = 2"),
@@ -162,9 +159,7 @@ def _ipr_error(student: DiffIRS2, teacher: DiffIRS1, validation: Validation) -> 
     student, teacher = student.cpu().eval(), teacher.cpu().eval()
     errors = []
     for lq, gt in validation.pairs:
-        small, large = (
-            torch.tensor(image).permute(2, 0, 1)[None].float() / 255 for image in (lq, gt)
-        )
+        small, large = to_tensor(lq), to_tensor(gt)
         config = student.config
         padded = pad(small, config.multiple)
         z = teacher.ipr(padded, pad(large, config.multiple * config.scale))

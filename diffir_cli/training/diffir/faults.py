@@ -10,7 +10,6 @@ from diffir_cli.models.diffir.config import SMALLEST_WINDOW
 from diffir_cli.training.kinds import Discriminator, Optimization
 from diffir_cli.training.recipe import (
     AdversarialRecipe,
-    DataRecipe,
     LossRecipe,
     PerceptualRecipe,
     Recipe,
@@ -36,10 +35,8 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
     if stage == 3 and not recipe.start:
         yield "start must name the stage-2 weights when stage is 3"
     if stage in (2, 3) and recipe.start and not recipe.init:
-        usual = LossRecipe()
-        for name in ("ipr", "ipr_weight", "ipr_only", "optimization"):
-            if getattr(recipe.loss, name) != getattr(usual, name):
-                yield f"loss.{name} has no effect without stage-1 weights in init"
+        for name in recipe.loss.changed("ipr", "ipr_weight", "ipr_only", "optimization"):
+            yield f"loss.{name} has no effect without stage-1 weights in init"
     if stage == 1 and recipe.start:
         yield "start has no effect in stage 1; init may name weights of either stage"
     for name, before in (("init", "1"), ("start", "2")):
@@ -77,9 +74,9 @@ def _loss_faults(recipe: Recipe) -> Iterator[str]:
 
 
 def _prior_faults(recipe: Recipe) -> Iterator[str]:
-    data, kind, usual = recipe.data, recipe.data.degradation, DataRecipe()
+    data, kind = recipe.data, recipe.data.degradation
     if not recipe.model.has_prior:
-        if (data.windows, data.window) != (usual.windows, usual.window):
+        if data.changed("windows", "window"):
             yield "data.windows and data.window have an effect with model.in_channels 6 only"
         if data.pairs_below:
             yield "data.pairs_below has an effect with model.in_channels 6 only"

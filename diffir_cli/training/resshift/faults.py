@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffir_cli.training.recipe import (
-    AdversarialRecipe,
-    DataRecipe,
-    DistillRecipe,
-    LossRecipe,
-    Recipe,
-)
+from diffir_cli.training.recipe import AdversarialRecipe, DistillRecipe, Recipe
 
 
 def faults(recipe: Recipe) -> Iterator[str]:
     """What has no sense or no effect; each fault begins with its field."""
-    usual, loss = Recipe(), LossRecipe()
-    for name in ("stage", "init"):
-        if getattr(recipe, name) != getattr(usual, name):
-            yield f"{name} has an effect with family diffir only"
-    for name in _OF_DIFFIR:
-        if getattr(recipe.loss, name) != getattr(loss, name):
-            yield f"loss.{name} has an effect with family diffir only"
-    data = DataRecipe()
-    for name in ("windows", "window", "pairs_below"):
-        if getattr(recipe.data, name) != getattr(data, name):
-            yield f"data.{name} has an effect with family diffir only"
+    for name in recipe.changed("stage", "init"):
+        yield f"{name} has an effect with family diffir only"
+    for name in recipe.loss.changed(*_OF_DIFFIR):
+        yield f"loss.{name} has an effect with family diffir only"
+    for name in recipe.data.changed("windows", "window", "pairs_below"):
+        yield f"data.{name} has an effect with family diffir only"
     if recipe.adversarial != AdversarialRecipe():
         yield "adversarial has an effect with family diffir only"
     if recipe.distill != DistillRecipe():
@@ -42,12 +31,7 @@ def faults(recipe: Recipe) -> Iterator[str]:
 
 
 _OF_DIFFIR = (
-    "known_weight",
-    "hole_weight",
-    "ipr",
-    "ipr_weight",
-    "optimization",
-    "variance_noise",
+    *("known_weight", "hole_weight", "ipr", "ipr_weight", "optimization", "variance_noise"),
     "ipr_only",
 )
 """Fields of the loss that the training of ResShift does not read."""

@@ -89,19 +89,15 @@ class TrainableResShift:
         schedule = self.model.schedule
         steps = noise.steps(schedule.steps)
         epsilon = noise.normal(x0)
-        x_t = torch.cat(
-            [schedule.q_sample(x0[i], y0[i], epsilon[i], t)[None] for i, t in enumerate(steps)]
-        )
-        scaled = torch.cat([schedule.scale_input(x_t[i], t)[None] for i, t in enumerate(steps)])
+        rows = list(enumerate(steps))
+        x_t = torch.stack([schedule.q_sample(x0[i], y0[i], epsilon[i], t) for i, t in rows])
+        scaled = torch.stack([schedule.scale_input(x_t[i], t) for i, t in rows])
         times = torch.tensor([schedule.timesteps[t] for t in steps], device=self.device)
         with self._autocast():
             predicted = self.network(scaled, times, lq).float()
         kind = self.network.config.prediction
-        x0_hat = torch.cat(
-            [
-                schedule.x0_from(predicted[i], x_t[i], y0[i], t, kind)[None]
-                for i, t in enumerate(steps)
-            ]
+        x0_hat = torch.stack(
+            [schedule.x0_from(predicted[i], x_t[i], y0[i], t, kind) for i, t in rows]
         )
         return self._terms(x0_hat, x0, soft, batch.gt)
 

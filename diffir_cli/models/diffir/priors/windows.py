@@ -44,10 +44,7 @@ margins: in each thread a window, before them the whole picture at half its size
 
 
 def with_prior_if_read(
-    config: ModelConfig,
-    lq: Tensor,
-    budget: int | None = None,
-    progress: Progress | None = None,
+    config: ModelConfig, lq: Tensor, budget: int | None = None, progress: Progress | None = None
 ) -> Tensor:
     """What a network reads of a picture.
 
