@@ -16,9 +16,11 @@ from diffir_cli.benchmark.machine import Machine
 from diffir_cli.benchmark.run import PeakRates, Result, Settings
 from diffir_cli.benchmark.subject import Subject, subjects_of
 from diffir_cli.benchmark.timing import Timing
+from diffir_cli.errors import DeviceError
 from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.options import Engine, Precision
 from diffir_cli.runtime import clock
+from diffir_cli.runtime.runner import ModelRunner
 from tests.conftest import run_cli
 
 CPU = torch.device("cpu")
@@ -69,6 +71,19 @@ def never_run(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("it was measured")
 
     monkeypatch.setattr(running, "measure", fail)
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails whatever the engine `reference` runs, as where memory does not suffice."""
+    real = ModelRunner.run
+
+    def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
+        if self.options.engine is Engine.REFERENCE:
+            raise DeviceError("no room")
+        return real(self, *args, **others)
+
+    monkeypatch.setattr(ModelRunner, "run", run)
 
 
 def result_of(name: str, side: int, seconds: float, variant: Variant = STREAMING) -> Result:

@@ -233,9 +233,19 @@ def uploaded(store: Any, album: Path) -> str:
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the processes of `--workers` not load torch each; in other tests they are new ones."""
-    from tests.processes import FORKSERVER
+    from tests.processes import ForkedWorkers
 
-    monkeypatch.setattr("multiprocessing.get_context", lambda *_method: FORKSERVER)
+    monkeypatch.setattr("multiprocessing.get_context", lambda *_method: ForkedWorkers())
+
+
+@pytest.fixture
+def restore(s2_file: Path) -> Any:
+    """Runs `diffir restore` with the tiny network."""
+
+    def run(source: Path, out: Path, *arguments: object) -> Result:
+        return run_cli("restore", source, "-w", s2_file, "-o", out, *arguments)
+
+    return run
 
 
 @pytest.fixture

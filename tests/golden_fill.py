@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,8 @@ from torch import Tensor
 
 from tests.conftest import GOLDEN
 
-NAMES = (
-    "sr_x4",
-    "realsr_x2",
-    "deblur",
-    "inpaint_celeba",
-    "inpaint_celeba_b2",
-    "s1_sr_x4",
-    "s1_deblur",
-    "s1_inpaint_celeba",
-)
+NAMES: tuple[str, ...] = ("sr_x4", "realsr_x2", "deblur", "inpaint_celeba", "inpaint_celeba_b2")
+NAMES += ("s1_sr_x4", "s1_deblur", "s1_inpaint_celeba")
 
 
 def description(name: str) -> dict[str, Any]:
@@ -34,6 +27,7 @@ def arrays(name: str) -> dict[str, Tensor]:
         return {key: torch.from_numpy(file[key]) for key in file.files}
 
 
+@lru_cache(maxsize=1)
 def official_state(name: str) -> dict[str, Tensor]:
     """The state dict of the official network, twins and buffers included."""
     state = {}

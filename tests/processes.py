@@ -23,6 +23,22 @@ FORKSERVER: Any = multiprocessing.get_context("forkserver" if "forkserver" in _M
 FORKSERVER.set_forkserver_preload(["tests.conftest", "diffir_cli.api", "diffir_cli.batch.workers"])
 
 
+class ForkedWorkers:
+    """FORKSERVER whose processes have the environment of the moment at which they are started."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(FORKSERVER, name)
+
+    def Process(self, *, target: Callable[..., None], args: Any, **options: Any) -> Any:  # noqa: N802
+        return FORKSERVER.Process(target=_with, args=(dict(os.environ), target, *args), **options)
+
+
+def _with(environment: Mapping[str, str], target: Callable[..., None], *args: Any) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*args)
+
+
 def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What a function of a module returns or raises in a new process."""
     with ProcessPoolExecutor(1, FORKSERVER, max_tasks_per_child=1) as pool:
@@ -51,7 +67,7 @@ def start_command(
         if path.is_file() or not path.exists():
             path.write_bytes(b"")
     process: BaseProcess = FORKSERVER.Process(
-        target=_command, args=(words, stdout, stderr, variables)
+        target=_with, args=(variables, _command, words, stdout, stderr)
     )
     process.start()
     return process
@@ -63,12 +79,9 @@ def exit_code(process: BaseProcess) -> int | None:
     return process.exitcode
 
 
-def _command(words: list[str], stdout: Path, stderr: Path, environment: Mapping[str, str]) -> None:
+def _command(words: list[str], stdout: Path, stderr: Path) -> None:
     from diffir_cli.cli import main
 
-    # The server has that of the moment at which it was started.
-    os.environ.clear()
-    os.environ.update(environment)
     for number, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)), number)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)

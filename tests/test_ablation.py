@@ -25,11 +25,12 @@ def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:
         f"data.train={json.dumps([str(photos)])}",
         f"validation.gt={photos}",
         "validation.count=1",
-        "iterations=2",
+        "iterations=1",
         "data.batch=2",
         "data.patch=16",
         "model.dim=8",
         "model.cpen_dim=8",
+        "model.cpen_blocks=1",
         *more,
     ]
     arguments = [part for setting in settings for part in ("--set", setting)]

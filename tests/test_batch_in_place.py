@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from diffir_cli.imaging import read_picture
-from tests.conftest import noise_image, run_cli, succeeded
+from tests.conftest import noise_image, succeeded
 
 
 @pytest.fixture
@@ -92,11 +92,11 @@ def test_a_new_picture_under_an_old_name_is_restored(folder: Path, batch: Any) -
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "avif"])
 def test_a_file_that_says_that_these_weights_made_it_is_finished(
-    ending: str, batch: Any, s2_file: Path, tmp_path: Path
+    ending: str, batch: Any, restore: Any, tmp_path: Path
 ) -> None:
     source, result = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
     Image.fromarray(noise_image(8, 8)).save(source)
-    assert run_cli("restore", source, "-w", s2_file, "-o", result).exit_code == 0
+    assert restore(source, result).exit_code == 0
     before = result.read_bytes()
     assert "1 picture was finished before" in batch(result, "--in-place").stderr
     assert result.read_bytes() == before
@@ -108,11 +108,11 @@ def test_a_file_that_says_that_these_weights_made_it_is_finished(
 
 
 def test_overwrite_restores_a_file_whatever_it_says_of_itself(
-    batch: Any, s2_file: Path, tmp_path: Path
+    batch: Any, restore: Any, tmp_path: Path
 ) -> None:
     Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.png")
     result = tmp_path / "out.png"
-    assert run_cli("restore", tmp_path / "in.png", "-w", s2_file, "-o", result).exit_code == 0
+    assert restore(tmp_path / "in.png", result).exit_code == 0
     assert batch(result, "--in-place", "--on-exist", "overwrite").exit_code == 0
     assert read_picture(result).size == (128, 128)
 

@@ -95,24 +95,6 @@ def test_a_hint_against_two_results_of_one_name_helps(
     assert len(tree(Path("out"))) == len(names)
 
 
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("{parent}-{stem}", {"in-a.png", "in-b.png", "below/below-a.png"}),
-        ("{index:03}", {"001.png", "002.png", "below/003.png"}),
-    ],
-)
-def test_names_may_hold_the_folder_and_the_number_of_a_photo(
-    template: str, expected: set[str], batch: Any, tmp_path: Path
-) -> None:
-    for name in ("a.png", "b.png", "below/a.png"):
-        _save(tmp_path / "in" / name)
-    arguments = (tmp_path / "in", "-r", "-o", tmp_path / "out", "--name", template)
-    assert batch(*arguments).exit_code == 0
-    assert set(tree(tmp_path / "out")) == expected
-    assert "nothing to do" in batch(*arguments).stderr
-
-
 def _odd(folder: Path) -> None:
     """Files that no run can restore, for reasons that names and headers tell."""
     folder.mkdir()

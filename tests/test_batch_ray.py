@@ -7,8 +7,6 @@ import importlib
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,13 +27,10 @@ from diffir_cli.options import RunOptions, Task
 from diffir_cli.weights.locate import locate_weights
 from tests.batch_helpers import BUCKET, objects, tree
 from tests.conftest import noise_image, run_cli, store_environment, succeeded
+from tests.processes import exit_code, start_command
 
 ray: Any = pytest.importorskip("ray")
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.filterwarnings("ignore"),
-    pytest.mark.xdist_group("ray"),
-]
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore"), pytest.mark.xdist_group("ray")]
 PICTURES = 40
 
 
@@ -119,13 +114,13 @@ def test_a_machine_that_dies_on_the_way_costs_no_picture(
     assert f"{PICTURES} pictures were finished before" in again.stderr
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "foo", "ray://"])
 def test_a_cluster_that_is_not_there_is_one_error(
-    crowd: Path, s2_file: Path, tmp_path: Path
+    address: str, crowd: Path, batch: Any, tmp_path: Path
 ) -> None:
-    arguments = ("-w", s2_file, "-o", tmp_path / "out", "--ray", "127.0.0.1:1")
-    result = run_cli("batch", crowd, *arguments)
-    assert result.exit_code == 5
-    assert "no Ray cluster at 127.0.0.1:1" in result.stderr
+    result = batch(crowd, "-o", tmp_path / "out", "--ray", address)
+    assert result.exit_code == 5, result.output
+    assert f"no Ray cluster at {address}" in result.stderr
 
 
 def test_machines_read_and_write_an_object_store(
@@ -140,7 +135,7 @@ def test_machines_read_and_write_an_object_store(
         # Letters that patterns are made of.
         store.put_file(str(path), f"{BUCKET}/crowd [1]/{path.name}")
     place = f"s3://{BUCKET}"
-    on_ray = ("--ray", cluster.address, "--ray-workers", 2)
+    on_ray = ("--ray", cluster.address, "--ray-workers", 1)
     succeeded(run_cli(*arguments, f"{place}/crowd [1]", "-o", f"{place}/out [?]", *on_ray))
     assert objects(store, "out [?]") == tree(alone)
     assert not [key for key in store.find(f"{BUCKET}/out [?]") if key.endswith(".part")]
@@ -193,25 +188,17 @@ def run(crowd: Path, s2_file: Path, tmp_path: Path) -> Run:
     return Run(plan.remaining.todo, work)
 
 
-def test_an_actor_that_dies_with_a_picture_gives_it_to_another(
+def test_a_picture_whose_actor_dies_goes_to_another_and_is_given_up_after_four(
     run: Run, cluster: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run.work = dataclasses.replace(run.work, most=3)
+    """The first picture ends four actors, and the second one the next."""
+    run.work = dataclasses.replace(run.work, most=5)
     with caplog.at_level(logging.WARNING, "diffir_cli"):
         run.on(cluster, threading.Event())
-    assert len(list(tmp_path.glob("death-*"))) == 3
-    assert caplog.text.count("crashed: starting it again") == 3
-    assert [outcome.error for outcome in run.outcomes] == [""] * 4
-    assert len(tree(tmp_path / "out")) == 4
-
-
-def test_a_picture_that_kills_four_actors_is_given_up(
-    run: Run, cluster: Any, tmp_path: Path
-) -> None:
-    run.work = dataclasses.replace(run.work, most=4)
-    run.on(cluster, threading.Event())
-    errors = [outcome.error for outcome in run.outcomes]
-    assert len([error for error in errors if "crashed 4 workers" in error]) == 1
+    assert len(list(tmp_path.glob("death-*"))) == 5
+    assert caplog.text.count("crashed: starting it again") == 4
+    first, *others = (outcome.error for outcome in run.outcomes)
+    assert "crashed 4 workers" in first and others == [""] * 3
     assert len(tree(tmp_path / "out")) == 3
 
 
@@ -237,16 +224,15 @@ def test_a_stop_finishes_what_actors_are_at_and_begins_nothing_else(
 def test_a_signal_finishes_what_actors_are_at(
     kind: signal.Signals, crowd: Path, cluster: Any, s2_file: Path, tmp_path: Path
 ) -> None:
-    out, where = tmp_path / "out", str(cluster.address)
-    arguments = ["-w", str(s2_file), "-d", "cpu", "--threads", "1", "--ray", where, "-o", str(out)]
-    command = [sys.executable, "-m", "diffir_cli", "batch", str(crowd), *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
-        while len(tree(out)) < 3 and run.poll() is None:
-            time.sleep(0.005)
-        run.send_signal(kind)
-        _, wording = run.communicate(timeout=300)
-    assert run.returncode == 130, wording
-    assert "not begun" in wording
+    out, stderr = tmp_path / "out", tmp_path / "stderr"
+    options = ("-w", s2_file, "-d", "cpu", "--threads", 1, "--ray", cluster.address, "-o", out)
+    run = start_command("batch", crowd, *options, stdout=Path(os.devnull), stderr=stderr)
+    while len(tree(out)) < 3 and run.is_alive():
+        time.sleep(0.005)
+    assert run.pid
+    os.kill(run.pid, kind)
+    assert exit_code(run) == 130, stderr.read_text(encoding="utf-8")
+    assert "not begun" in stderr.read_text(encoding="utf-8")
     assert 3 <= len(tree(out)) < PICTURES
     assert not list(out.glob("*.part"))
 
@@ -262,12 +248,3 @@ def test_a_share_that_no_machine_has_is_refused(
         ray.shutdown()
     assert result.exit_code == 5, result.output
     assert "the cluster has no machine with" in result.stderr
-
-
-@pytest.mark.parametrize("address", ["foo", "ray://"])
-def test_an_address_that_is_none_is_one_error(
-    address: str, crowd: Path, s2_file: Path, tmp_path: Path
-) -> None:
-    result = run_cli("batch", crowd, "-w", s2_file, "-o", tmp_path / "out", "--ray", address)
-    assert result.exit_code == 5, result.output
-    assert f"no Ray cluster at {address}" in result.stderr

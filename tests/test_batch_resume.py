@@ -18,13 +18,20 @@ from tests.conftest import noise_image, succeeded
 run_module: Any = importlib.import_module("diffir_cli.batch.run")
 
 
-def test_the_same_command_again_does_nothing(album: Path, batch: Any, tmp_path: Path) -> None:
+def test_the_same_command_again_does_nothing_even_for_sources_touched_or_moved(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     assert batch(album, "-o", out).exit_code == 0
     times = {path: path.stat().st_mtime_ns for path in out.glob("*.*")}
-    result = succeeded(batch(album, "-o", out, "--json"))
-    assert lines(result)[-1]["finished_before"] == 3
-    assert {path: path.stat().st_mtime_ns for path in out.glob("*.*")} == times
+    for change in ("none", "touched", "moved"):
+        if change == "touched":
+            os.utime(album / "a.png", (1, 1))
+        if change == "moved":
+            album = album.rename(tmp_path / "moved")
+        result = succeeded(batch(album, "-o", out, "--json"))
+        assert lines(result)[-1]["finished_before"] == 3
+        assert {path: path.stat().st_mtime_ns for path in out.glob("*.*")} == times
 
 
 @pytest.mark.parametrize(
@@ -56,15 +63,6 @@ def test_what_has_changed_is_done_again_and_said_so(
     again = [line for line in result.stderr.splitlines() if "made again" in line]
     assert len(again) == (1 if change == "source" else 3)
     assert tree(out)["a.png"] != before["a.png"]
-
-
-def test_a_source_that_was_only_touched_is_not_done_again(
-    album: Path, batch: Any, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    assert batch(album, "-o", out).exit_code == 0
-    os.utime(album / "a.png", (1, 1))
-    assert lines(batch(album, "-o", out, "--json"))[-1]["finished_before"] == 3
 
 
 def test_a_result_that_was_changed_since_is_in_the_way(

@@ -20,7 +20,7 @@ from diffir_cli.benchmark.subject import Subject, subjects_of
 from diffir_cli.benchmark.subprocess_run import SubprocessResult
 from diffir_cli.benchmark.tables import latency_table
 from diffir_cli.benchmark.timing import Timing
-from diffir_cli.errors import DeviceError, InputError
+from diffir_cli.errors import InputError
 from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.options import Engine, Precision
 from tests.benchmark_helpers import MACHINE, result_of
@@ -90,19 +90,8 @@ def test_reports_hold_every_case_and_replace_files_on_demand(
 
 @pytest.mark.usefixtures("never_run")
 def test_cost_alone_runs_nothing_and_takes_any_size() -> None:
-    outcome = succeeded(
-        run_cli(
-            *(
-                "benchmark",
-                "--cost-only",
-                "-w",
-                "inpaint-celeba",
-                "--input-size",
-                "256x256,16384x9000",
-            ),
-            *("--json", "--modules"),
-        )
-    )
+    sizes = ("--input-size", "256x256,16384x9000", "--json", "--modules")
+    outcome = succeeded(run_cli("benchmark", "--cost-only", "-w", "inpaint-celeba", *sizes))
     small, large = json.loads(outcome.stdout)["results"]
     assert round(small["mult_adds"]["paper"] / 1e9, 2) == 51.63
     assert large["padded"] == [16384, 9000] and large["seconds"] is None
@@ -208,19 +197,10 @@ def test_what_is_missing_is_told_before_anything_is_measured(
     assert outcome.exit_code == code and message in outcome.stderr
 
 
+@pytest.mark.usefixtures("no_room")
 def test_a_case_that_fails_is_an_error_behind_the_others(
-    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    from diffir_cli.runtime.runner import ModelRunner
-
-    real = ModelRunner.run
-
-    def run(self: ModelRunner, *args: Any, **others: Any) -> Any:
-        if self.options.engine is Engine.REFERENCE:
-            raise DeviceError("no room")
-        return real(self, *args, **others)
-
-    monkeypatch.setattr(ModelRunner, "run", run)
     picture = tmp_path / "plot.png"
     assert bench("--engine", "reference", "--plot", picture).exit_code == 5
     assert not picture.exists()

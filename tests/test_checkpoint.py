@@ -189,24 +189,18 @@ def test_the_tail_the_prior_and_the_gate_are_inferred_from_shapes(
     assert (found.tail, found.in_channels, found.gated) == (tail, config.in_channels, config.gated)
 
 
-def test_weights_survive_the_way_through_safetensors(
+def test_weights_survive_the_way_through_safetensors_and_cannot_be_trained_by_mistake(
     s2: DiffIRS2, s2_file: Path, tmp_path: Path
 ) -> None:
-    _assert_same(load_model(s2_file), s2)
+    model = load_model(s2_file)
+    _assert_same(model, s2)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
     assert load_checkpoint(s2_file).metadata["name"] == "tiny"
     save_weights(tmp_path / "half.safetensors", s2, {}, half=True)
     for key, value in load_state(tmp_path / "half.safetensors").items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, s2.state_dict()[key], atol=1e-4, rtol=1e-3)
-
-
-def test_a_loaded_network_cannot_be_trained_by_mistake(s2_file: Path) -> None:
-    model = load_model(s2_file)
-    assert not model.training
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot read .*nowhere"):
         load_model(tmp_path / "nowhere.pth")
 

@@ -22,7 +22,7 @@ from diffir_cli.models.resshift.networks.swin_layer import (
 )
 from tests.conftest import run_cli
 from tests.download_helpers import home as home
-from tests.test_resshift_model import FILLING, NARROW, entry, official_files
+from tests.resshift_helpers import FILLING, NARROW, entry, official_files
 
 SINSR = replace(NARROW, steps=15, min_noise_level=0.04, timesteps=(14,))
 PIXELS = replace(NARROW, latent=False, unshuffle=4, prediction=Prediction.RESIDUAL)
@@ -186,9 +186,3 @@ def test_what_cannot_be_converted_is_one_line(s2_file: Path, tmp_path: Path) -> 
         done = run_cli("convert", source, "-o", out, *chosen, "-w", name)
         assert done.exit_code == 4 and fault in done.stderr, done.output
         assert not out.exists()
-
-
-def test_convert_never_overwrites_its_own_input(s2_file: Path) -> None:
-    before = s2_file.read_bytes()
-    assert run_cli("convert", s2_file, s2_file, "--overwrite").exit_code == 2
-    assert s2_file.read_bytes() == before

@@ -193,10 +193,7 @@ def test_pairs_that_are_given_and_not_used_are_told(
 _TASKS: dict[str, dict[str, Any]] = {
     "realworld": {"data": {"degradation": "realworld", "sharpen_gt": True}},
     "shake": {"data": {"degradation": "shake", "patch": 16}, "model": {"scale": 1, "tail": "conv"}},
-    "shake, unshuffled": {
-        "data": {"degradation": "shake", "patch": 32},
-        "model": {"scale": 1},
-    },
+    "shake, unshuffled": {"data": {"degradation": "shake", "patch": 32}, "model": {"scale": 1}},
     "shake with a prior": {
         "data": {"degradation": "shake", "patch": 16, "windows": 2, "window": 64},
         "model": {"scale": 1, "tail": "conv", "in_channels": 6, "gated": True},
@@ -213,8 +210,8 @@ _TASKS: dict[str, dict[str, Any]] = {
 def test_every_task_is_trained_and_validated_in_both_stages(
     task: str, photos: Path, tmp_path: Path
 ) -> None:
-    first = run_training(make_recipe(photos, iterations=6, **_TASKS[task]), tmp_path / "s1")
-    recipe = make_recipe(photos, stage=2, init=str(first), iterations=6, **_TASKS[task])
+    first = run_training(make_recipe(photos, iterations=2, **_TASKS[task]), tmp_path / "s1")
+    recipe = make_recipe(photos, stage=2, init=str(first), iterations=2, **_TASKS[task])
     assert isinstance(load_model(run_training(recipe, tmp_path / "s2")), DiffIRS2)
     for folder in ("s1", "s2"):
         assert 3 < float(log_rows(tmp_path / folder)[-1]["psnr"]) < 60

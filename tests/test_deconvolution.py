@@ -151,6 +151,6 @@ def test_what_leaves_a_kernel_when_it_is_centred_does_not_come_back() -> None:
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1e20])
 def test_impossible_levels_do_not_stop_the_prior(wrong: float) -> None:
-    image = tensor(PHOTO)
+    image = tensor(PHOTO[:128, :128])
     image[:, 40:44, 50:90] = wrong
     assert deconvolved(image).shape == image.shape

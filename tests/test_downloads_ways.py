@@ -42,10 +42,7 @@ def secure(content: bytes, tmp_path: Path) -> Iterator[tuple[Web, Path]]:
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
 def test_https_is_trusted_with_the_certificates_of_the_environment_alone(
-    name: str,
-    spec: WeightSpec,
-    secure: tuple[Web, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, spec: WeightSpec, secure: tuple[Web, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     web, trusted = secure
     with pytest.raises(WeightsError, match="certificate cannot be trusted"):
@@ -87,23 +84,6 @@ def test_https_never_falls_back_to_http(
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     with pytest.raises(WeightsError, match="from https to http"):
         get(by(spec, web.url("insecure")))
-
-
-def test_google_drive_goes_through_gdown(
-    spec: WeightSpec, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gdown = pytest.importorskip("gdown")
-
-    def download(*, id: str, output: str, quiet: bool) -> str:
-        assert (id, quiet) == ("abc123", True)
-        Path(output).write_bytes(content)
-        return output
-
-    import inspect
-
-    assert {"id", "output", "quiet"} <= set(inspect.signature(gdown.download).parameters)
-    monkeypatch.setattr(gdown, "download", download)
-    assert get(by(spec, "gdrive:abc123")).read_bytes() == content
 
 
 def test_google_drive_without_gdown_says_what_to_do_by_hand(

@@ -14,9 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
-from diffir_cli.cli.app import app
+from diffir_cli.doctor import checks
 from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models import families
 from diffir_cli.models.base import ModelInfo, Tiling, Window, require_components
@@ -24,7 +23,9 @@ from diffir_cli.models.cost import Cost, Count, ModulePart
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Task
 from diffir_cli.util.files import file_sha256
+from diffir_cli.weights.registry import read_registry
 from tests.conftest import noise_image, succeeded
+from tests.conftest import run_cli as run
 from tests.download_helpers import home as home
 
 NOISE = 2.0 / 255
@@ -166,10 +167,6 @@ def toy(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return registry
 
 
-def run(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def install(registry: Path, *names: str) -> None:
     for name in names:
         succeeded(run("download-weights", "--from", registry.parent / name, "--registry", registry))
@@ -211,7 +208,7 @@ def test_restore_gives_the_same_picture_whatever_the_tiles(installed: Path, tmp_
 
 
 def test_batch_evaluate_benchmark_and_doctor_work_with_the_family(
-    installed: Path, tmp_path: Path
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -223,6 +220,8 @@ def test_batch_evaluate_benchmark_and_doctor_work_with_the_family(
     )
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
     succeeded(run("evaluate", "--gt", pictures, "--task", "sr", "-w", "toy-a", *chosen, "--json"))
+    known = [spec for spec in read_registry(installed).values() if spec.family == "toy"]
+    monkeypatch.setattr(checks, "read_registry", lambda _extra: {one.name: one for one in known})
     assert "toy-a" in run("doctor", "--registry", installed).output
     succeeded(run("benchmark", "-w", "toy-a", *chosen, "--cost-only", "--input-size", "16x16"))
 

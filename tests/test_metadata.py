@@ -53,11 +53,11 @@ def _deep_file(path: Path, pixels: NDArray[Any]) -> Path:
 @pytest.mark.parametrize("before", [".jpg", ".webp"])
 @pytest.mark.parametrize("after", [".jpg", ".webp", ".png"])
 def test_exif_xmp_and_profile_are_kept_for_the_new_size(
-    before: str, after: str, s2_file: Path, tmp_path: Path
+    before: str, after: str, restore: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / f"out{after}"
     photo = _photo(tmp_path / f"in{before}", orientation=6)
-    succeeded(run_cli("restore", photo, "-w", s2_file, "-o", out))
+    succeeded(restore(photo, out))
     with Image.open(out) as image:
         image.load()
         assert image.size == (36, 48)
@@ -93,11 +93,11 @@ def test_a_result_says_which_weights_and_seed_made_it(
 
 @pytest.mark.parametrize("ending", [".jpg", ".webp", ".png"])
 def test_stripped_results_keep_nothing_but_the_profile(
-    ending: str, s2_file: Path, tmp_path: Path
+    ending: str, restore: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / f"out{ending}"
     photo = _photo(tmp_path / "in.jpg", orientation=3)
-    assert run_cli("restore", photo, "-w", s2_file, "-o", out, "--strip-metadata").exit_code == 0
+    assert restore(photo, out, "--strip-metadata").exit_code == 0
     with Image.open(out) as image:
         assert not len(image.getexif()) and "Software" not in image.info
         assert "xmp" not in image.info and "XML:com.adobe.xmp" not in image.info
@@ -106,42 +106,30 @@ def test_stripped_results_keep_nothing_but_the_profile(
     assert b"Kamera" not in data and b"diffir" not in data
 
 
-def test_a_broken_block_of_exif_does_not_spoil_the_picture(s2_file: Path, tmp_path: Path) -> None:
+def test_a_broken_block_of_exif_does_not_spoil_the_picture(restore: Any, tmp_path: Path) -> None:
     path = tmp_path / "in.jpg"
     broken = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01" * 40
     Image.fromarray(noise_image(9, 12)).save(path, exif=broken)
     out = tmp_path / "out.png"
-    result = run_cli("restore", path, "-w", s2_file, "-o", out)
+    result = restore(path, out)
     assert result.exit_code == 0 and "Traceback" not in result.output and out.exists()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_sixteen_bits_are_read_as_they_are(channels: int, ending: str, tmp_path: Path) -> None:
+def test_sixteen_bits_are_read_and_written_as_they_are(
+    channels: int, ending: str, tmp_path: Path
+) -> None:
     pixels = _deep((9, 12, channels))
     picture = read_picture(_deep_file(tmp_path / f"in{ending}", pixels), deep=True)
-    assert picture.deep and picture.grey is (channels == 1)
-    expected = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels[:, :, :3]
-    np.testing.assert_array_equal(picture.rgb, expected)
-    if channels == 4:
-        assert picture.alpha is not None
-        np.testing.assert_array_equal(picture.alpha, pixels[:, :, 3])
-    else:
-        assert picture.alpha is None
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_sixteen_bits_are_written_as_they_are(channels: int, tmp_path: Path) -> None:
-    pixels = _deep((9, 12, channels))
-    picture = read_picture(_deep_file(tmp_path / "in.png", pixels), deep=True)
-    described = picture.restored(picture.rgb, "diffir test")
-    write_picture(described, tmp_path / "out.png")
-    back = read_picture(tmp_path / "out.png", deep=True)
-    np.testing.assert_array_equal(back.rgb, picture.rgb)
-    assert back.grey is picture.grey
-    assert (back.alpha is None) == (picture.alpha is None)
-    if back.alpha is not None and picture.alpha is not None:
-        np.testing.assert_array_equal(back.alpha, picture.alpha)
+    write_picture(picture.restored(picture.rgb, "diffir test"), tmp_path / "out.png")
+    for found in (picture, read_picture(tmp_path / "out.png", deep=True)):
+        assert found.deep and found.grey is (channels == 1)
+        expected = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels[:, :, :3]
+        np.testing.assert_array_equal(found.rgb, expected)
+        assert (found.alpha is None) is (channels < 4)
+        if found.alpha is not None:
+            np.testing.assert_array_equal(found.alpha, pixels[:, :, 3])
 
 
 def test_grey_with_alpha_of_sixteen_bits_stays_so(tmp_path: Path) -> None:
@@ -205,13 +193,13 @@ def test_sixteen_bits_go_through_the_network_in_float(s2: DiffIRS2) -> None:
 
 @pytest.mark.parametrize("ending", [".jpg", ".webp"])
 def test_sixteen_bits_are_never_cut_without_a_word(
-    ending: str, s2_file: Path, tmp_path: Path
+    ending: str, restore: Any, tmp_path: Path
 ) -> None:
     photo = _deep_file(tmp_path / "in.png", _deep((9, 12, 3)))
-    result = run_cli("restore", photo, "-w", s2_file, "-o", tmp_path / f"out{ending}")
+    result = restore(photo, tmp_path / f"out{ending}")
     assert result.exit_code == 3 and "16 bits per channel" in result.stderr
     assert not (tmp_path / f"out{ending}").exists()
-    succeeded(run_cli("restore", photo, "-w", s2_file, "-o", tmp_path / "out.png"))
+    succeeded(restore(photo, tmp_path / "out.png"))
     assert read_picture(tmp_path / "out.png", deep=True).deep
 
 

@@ -16,6 +16,8 @@ from diffir_cli.evaluation.metrics import luma, psnr, shave, ssim, ssim_padded, 
 from diffir_cli.evaluation.protocol import PROTOCOLS
 from tests.conftest import noise_image
 
+pytestmark = pytest.mark.numerics
+
 
 def _pair() -> tuple[np.ndarray, np.ndarray]:
     first = noise_image(40, 50)
@@ -69,16 +71,26 @@ def _ssim_from_moments(first: np.ndarray, second: np.ndarray, **options: Any) ->
     return float((above / (squares + c1) / (moment(a * a + b * b) - squares + c2)).mean())
 
 
-def test_ssim_over_a_volume_equals_the_independent_value() -> None:
+def test_ssim_over_a_volume_and_a_padded_one_equal_the_independent_values() -> None:
     first, second = _pair()
     expected = _ssim_from_moments(first, second, mode="nearest")
     assert ssim_volume(first, second) == pytest.approx(expected, rel=1e-9)
-
-
-def test_padded_ssim_equals_the_independent_value() -> None:
-    first, second = _pair()
     expected = _ssim_from_moments(first, second, mode="constant", axes=(0, 1))
     assert ssim_padded(first, second) == pytest.approx(expected, rel=1e-9)
+
+
+def test_ssim_with_itself_is_one_and_needs_a_window() -> None:
+    assert ssim(_pair()[0], _pair()[0]) == pytest.approx(1, abs=1e-12)
+    with pytest.raises(ValueError, match="11 pixels"):
+        ssim(noise_image(10, 40), noise_image(10, 40))
+
+
+def test_luma_has_the_studio_range_and_shaving_removes_the_border_on_every_side() -> None:
+    ends = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    assert luma(ends).ravel() == pytest.approx([16, 235])
+    image = noise_image(20, 30)
+    np.testing.assert_array_equal(shave(image, 4), image[4:16, 4:26])
+    assert shave(image, 0).shape == image.shape
 
 
 def test_each_protocol_counts_what_its_benchmark_counts() -> None:
@@ -98,23 +110,3 @@ def test_each_protocol_counts_what_its_benchmark_counts() -> None:
     inpaint = PROTOCOLS[ProtocolName.INPAINT]
     assert inpaint.measure(first, second, holes)["psnr"] == psnr(first[holes], second[holes])
     assert inpaint.measure(first, second, holes)["ssim"] == ssim_padded(first, second)
-
-
-def test_ssim_of_an_image_with_itself_is_one() -> None:
-    assert ssim(_pair()[0], _pair()[0]) == pytest.approx(1, abs=1e-12)
-
-
-def test_ssim_refuses_what_is_smaller_than_its_window() -> None:
-    with pytest.raises(ValueError, match="11 pixels"):
-        ssim(noise_image(10, 40), noise_image(10, 40))
-
-
-def test_luma_has_the_studio_range() -> None:
-    ends = np.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
-    assert luma(ends).ravel() == pytest.approx([16, 235])
-
-
-def test_shaving_removes_the_border_on_every_side() -> None:
-    image = noise_image(20, 30)
-    np.testing.assert_array_equal(shave(image, 4), image[4:16, 4:26])
-    assert shave(image, 0).shape == image.shape

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffir_cli.imaging import read_picture
-from tests.conftest import DATA, run_cli
+from tests.conftest import DATA
 
 ODD = DATA / "odd"
 
@@ -57,11 +58,11 @@ def test_every_odd_file_has_its_place() -> None:
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_broken_file_gives_one_clear_error_and_nothing_else(
-    name: str, s2_file: Path, tmp_path: Path
+    name: str, restore: Any, tmp_path: Path
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = run_cli("restore", ODD / name, "-w", s2_file, "-o", tmp_path / "out.png")
+        result = restore(ODD / name, tmp_path / "out.png")
     assert result.exit_code == 3 and REFUSED[name] in result.stderr
     assert result.stderr.count("error: ") == 1 and "Traceback" not in result.output
     assert not list(tmp_path.glob("out*")) and not list(tmp_path.glob(".diffir*"))
@@ -69,13 +70,13 @@ def test_a_broken_file_gives_one_clear_error_and_nothing_else(
 
 @pytest.mark.parametrize("name", sorted(KEPT))
 def test_an_odd_file_comes_out_with_its_mode_depth_and_size(
-    name: str, s2_file: Path, tmp_path: Path
+    name: str, restore: Any, tmp_path: Path
 ) -> None:
     mode, (width, height), deep = KEPT[name]
     out = tmp_path / "out.png"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = run_cli("restore", ODD / name, "-w", s2_file, "-o", out)
+        result = restore(ODD / name, out)
     assert result.exit_code == 0, result.output
     back = read_picture(out, deep=True)
     assert back.size == (4 * width, 4 * height) and back.deep is deep
@@ -83,10 +84,10 @@ def test_an_odd_file_comes_out_with_its_mode_depth_and_size(
 
 
 @pytest.mark.parametrize("turned", ["6", "8"])
-def test_a_turned_photo_comes_out_upright(turned: str, s2_file: Path, tmp_path: Path) -> None:
+def test_a_turned_photo_comes_out_upright(turned: str, restore: Any, tmp_path: Path) -> None:
     out = tmp_path / "out.png"
     photo = ODD / f"pillow-hopper_orientation_{turned}.jpg"
-    assert run_cli("restore", photo, "-w", s2_file, "-o", out).exit_code == 0
+    assert restore(photo, out).exit_code == 0
     with Image.open(photo) as image, Image.open(out) as restored:
         assert restored.getexif().get(0x0112, 1) == 1
         upright = image.transpose(
@@ -98,22 +99,22 @@ def test_a_turned_photo_comes_out_upright(turned: str, s2_file: Path, tmp_path: 
 
 
 def test_a_truncated_photo_gives_what_there_is_where_that_is_allowed(
-    s2_file: Path, tmp_path: Path
+    restore: Any, tmp_path: Path
 ) -> None:
     photo, out = ODD / "pillow-truncated_jpeg.jpg", tmp_path / "out.png"
-    command = ("restore", photo, "-w", s2_file, "-o", out)
-    assert run_cli(*command, "--allow-truncated").exit_code == 0
+    command = (photo, out)
+    assert restore(*command, "--allow-truncated").exit_code == 0
     assert read_picture(out).size == (400, 400)
-    assert run_cli(*command, "--overwrite").exit_code == 3
+    assert restore(*command, "--overwrite").exit_code == 3
 
 
 def test_the_limit_of_pixels_can_be_lowered_and_raised(
-    s2_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    restore: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo, out = ODD / "pillow-hopper_gray.jpg", tmp_path / "out.png"
-    command = ("restore", photo, "-w", s2_file, "-o", out)
-    result = run_cli(*command, "--max-pixels", 128 * 128 - 1)
+    command = (photo, out)
+    result = restore(*command, "--max-pixels", 128 * 128 - 1)
     assert result.exit_code == 3 and "128×128 pixels; the limit is 16,383" in result.stderr
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert run_cli(*command, "--max-pixels", 128 * 128).exit_code == 0
+    assert restore(*command, "--max-pixels", 128 * 128).exit_code == 0
     assert Image.MAX_IMAGE_PIXELS == 100

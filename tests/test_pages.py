@@ -43,10 +43,7 @@ def test_the_readme_has_the_two_commands_that_set_up_and_test() -> None:
     blocks = re.findall(r"^```bash\n(.*?)^```", _read("README.md"), re.MULTILINE | re.DOTALL)
     venv = "python3 -m venv .venv && . .venv/bin/activate && pip install "
     run = "diffir restore tests/data/lighthouse.png --task sr -o lighthouse-x4.png"
-    assert blocks == [
-        f"{venv}. && {run}\n",
-        f"{venv}-c constraints.txt -e '.[dev]' && pytest\n",
-    ]
+    assert blocks == [f"{venv}. && {run}\n", f"{venv}-c constraints.txt -e '.[dev]' && pytest\n"]
 
 
 def test_the_page_of_the_commands_is_what_the_commands_say() -> None:

@@ -31,9 +31,7 @@ def test_files_are_paired_by_name_and_never_by_order(tmp_path: Path) -> None:
     assert {path.name for path in matched.unmatched} == {"img3.png", "only.png"}
 
 
-def test_exact_names_go_first_and_a_number_behind_a_name_is_another_picture(
-    tmp_path: Path,
-) -> None:
+def test_exact_names_go_first_and_a_number_behind_a_name_is_another_picture(tmp_path: Path) -> None:
     gt = noise_folder(tmp_path / "gt", "holiday.png", "baby.png")
     matched = match_folders(
         noise_folder(tmp_path / "lq", "holiday_2.png", "baby.png", "baby_x.png"), gt

@@ -14,7 +14,7 @@ from tests.golden_fill import NAMES, arrays, description, official_state
 
 Network = DiffIRS1 | DiffIRS2
 # Each network is built once and used by several tests.
-pytestmark = pytest.mark.xdist_group("parity")
+pytestmark = [pytest.mark.xdist_group("parity"), pytest.mark.numerics]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -61,9 +61,7 @@ def test_the_output_equals_the_official_one_in_fp64(golden: tuple[str, Network])
     assert (found - expected).abs().max() <= 4e-6 * expected.abs().max()
 
 
-def test_the_condition_and_every_step_equal_the_official_ones(
-    golden: tuple[str, Network],
-) -> None:
+def test_the_condition_and_every_step_equal_the_official_ones(golden: tuple[str, Network]) -> None:
     """The sampler's path, not only its end."""
     name, model = golden
     if isinstance(model, DiffIRS1):

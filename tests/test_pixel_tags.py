@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from diffir_cli.imaging import Picture, read_picture
 from diffir_cli.imaging.metadata import Metadata
-from tests.conftest import noise_image, run_cli
+from tests.conftest import noise_image
 
 AREA, POINT = 1, 2
 
@@ -43,12 +43,12 @@ def _corner(exif: Image.Exif, kind: int) -> tuple[float, float]:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(("more", "scale"), [((), 4), (("--outscale", "2"), 2)])
 def test_a_map_stays_where_it_is(
-    more: Any, scale: int, dtype: Any, kind: int, s2_file: Path, tmp_path: Path
+    more: Any, scale: int, dtype: Any, kind: int, restore: Any, tmp_path: Path
 ) -> None:
     path, out = _geotiff(tmp_path / "in.tif", kind, dtype), tmp_path / "out.tif"
     with Image.open(path) as image:
         before = _corner(image.getexif(), kind)
-    assert run_cli("restore", path, "-w", s2_file, "-o", out, *more).exit_code == 0
+    assert restore(path, out, *more).exit_code == 0
     with Image.open(out) as image:
         exif, size = image.getexif(), image.size
     assert exif[33550] == (10 / scale, 10 / scale, 0) and size == (20 * scale, 12 * scale)
@@ -73,10 +73,10 @@ def test_a_matrix_leads_to_the_same_ground(kind: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".jpg", ".png"])
 def test_other_formats_do_not_have_the_old_map(
-    ending: str, s2_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ending: str, restore: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, out = _geotiff(tmp_path / "in.tif"), tmp_path / f"out{ending}"
-    assert run_cli("restore", path, "-w", s2_file, "-o", out).exit_code == 0
+    assert restore(path, out).exit_code == 0
     assert caplog.text.count("GeoTIFF") == 1
     with Image.open(out) as image:
         assert not {33550, 33922, 34735} & set(image.getexif())
@@ -139,7 +139,7 @@ def test_sizes_in_xmp_follow() -> None:
 @pytest.mark.parametrize("ending", [".tif", ".png", ".jpg"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_descriptions_of_the_old_layout_are_left_out(
-    dtype: Any, ending: str, description: str, kept: bool, s2_file: Path, tmp_path: Path
+    dtype: Any, ending: str, description: str, kept: bool, restore: Any, tmp_path: Path
 ) -> None:
     if dtype is np.uint16 and ending == ".jpg":
         pytest.skip("JPEG has no 16 bits")
@@ -148,7 +148,7 @@ def test_descriptions_of_the_old_layout_are_left_out(
     pixels = noise_image(12, 20).astype(dtype)
     tifffile.imwrite(tmp_path / "in.tif", pixels, extratags=extra, **arguments)
     out = tmp_path / f"out{ending}"
-    assert run_cli("restore", tmp_path / "in.tif", "-w", s2_file, "-o", out).exit_code == 0
+    assert restore(tmp_path / "in.tif", out).exit_code == 0
     with Image.open(out) as image:
         exif = image.getexif()
     assert exif.get(270) == (description if kept else None)

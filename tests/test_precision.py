@@ -110,9 +110,9 @@ def test_a_batch_is_not_made_again_where_auto_takes_another_format(
         s2_file,
         "-d",
         "cpu",
+        "--json",
         "-o",
         tmp_path / "out",
-        "--json",
     )
     monkeypatch.setattr(device, "cpu_multiplies_bf16", lambda: True)
     first = run_cli(*command)

@@ -31,8 +31,8 @@ from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.weights.registry import read_registry
 from tests.conftest import noise_image, run_cli
 from tests.processes import exit_code, start_command
+from tests.resshift_helpers import FILLING, NARROW
 from tests.runner_helpers import runner_of
-from tests.test_resshift_model import FILLING, NARROW
 
 
 def _shares(restore: Callable[[Callable[[float], None]], object]) -> list[float]:

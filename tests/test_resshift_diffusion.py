@@ -266,11 +266,7 @@ def test_pixels_are_divided_by_another_number_and_their_prediction_is_clipped() 
     _, y0, noise = _fields(schedule)
     estimates: list[Tensor] = []
     found = sample(
-        lambda x, _t: 10 * x,
-        schedule,
-        y0,
-        noise,
-        on_step=lambda step: estimates.append(step.x0),
+        lambda x, _t: 10 * x, schedule, y0, noise, on_step=lambda step: estimates.append(step.x0)
     )
     assert all(estimate.abs().max() <= 1 for estimate in estimates)
     assert found.abs().max() == 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,29 +16,15 @@ from safetensors.torch import load_file
 from diffir_cli.errors import WeightsError
 from diffir_cli.imaging import Picture, write_picture
 from diffir_cli.models.base import Window
-from diffir_cli.models.resshift.config import ResShiftConfig
 from diffir_cli.models.resshift.family import FAMILY
 from diffir_cli.models.resshift.model import ResShiftModel
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, RunOptions, Task
 from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import file_sha256
 from tests.conftest import noise_image, run_cli, succeeded
 from tests.download_helpers import home as home
+from tests.resshift_helpers import FILLING, NARROW, entry, official_files
 from tests.web import served
-
-NARROW = ResShiftConfig(
-    width=16,
-    multipliers=(1, 2),
-    blocks=(1, 1),
-    swin_dim=16,
-    heads=2,
-    resolution=16,
-    groups=4,
-    ae_width=8,
-    codes=64,
-)
-FILLING = replace(NARROW, scale=1, takes_mask=True)
 
 
 def smooth_image(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -52,39 +36,6 @@ def smooth_image(height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]
 @pytest.fixture
 def model() -> ResShiftModel:
     return FAMILY.build(NARROW)
-
-
-def official_files(folder: Path, config: ResShiftConfig) -> dict[str, Path]:
-    """A narrow model as the official files of a large one: two pickles, one with a prefix."""
-    network = FAMILY.build(config).network
-    assert network.autoencoder is not None
-    denoiser, autoencoder = folder / "denoiser.pth", folder / "autoencoder.pth"
-    state = {f"module.{name}": value for name, value in network.denoiser.state_dict().items()}
-    torch.save({"state_dict": state}, denoiser)
-    torch.save(network.autoencoder.state_dict(), autoencoder)
-    return {"denoiser": denoiser, "autoencoder": autoencoder}
-
-
-def entry(
-    name: str,
-    config: ResShiftConfig,
-    files: dict[str, Path],
-    urls: dict[str, str] | None = None,
-    more: str = "",
-) -> str:
-    defaults = ResShiftConfig().to_dict()
-    table = {k: v for k, v in config.to_dict().items() if v != defaults[k]}
-    fields = ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
-    lines = [
-        f'[{name}]\nfamily = "resshift"\ntask = "realsr"\nscale = {config.scale}\n{more}',
-        f'summary = "narrow"\nlicense = "none"\nsource = "here"\nmodel = {{ {fields} }}',
-    ]
-    for component, path in files.items():
-        lines.append(f'[[{name}.files]]\ncomponent = "{component}"\nfile = "{path.name}"')
-        lines.append(f'size = {path.stat().st_size}\nsha256 = "{file_sha256(path)}"')
-        if urls:
-            lines.append(f'urls = ["{urls[component]}"]')
-    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
@@ -245,17 +196,6 @@ def test_a_component_in_the_place_of_the_other_is_refused(tmp_path: Path) -> Non
         FAMILY.load(swapped, NARROW)
 
 
-@pytest.mark.parametrize("component", ["denoiser", "autoencoder"])
-def test_one_file_of_two_is_refused(component: str, tmp_path: Path) -> None:
-    file = official_files(tmp_path, NARROW)[component]
-    write_picture(Picture(noise_image(8, 8)), tmp_path / "in.png")
-    done = run_cli(
-        "restore", tmp_path / "in.png", "-o", tmp_path / "o.png", "-w", file, "--task", "realsr"
-    )
-    assert done.exit_code == 4 and f"is the {component} of a resshift network" in done.output
-    assert not (tmp_path / "o.png").exists()
-
-
 def test_files_of_other_networks_and_damaged_ones_are_not_installed(
     registry: Path, tmp_path: Path, s2_file: Path
 ) -> None:
@@ -280,36 +220,6 @@ def test_a_network_for_aligned_faces_says_so_of_other_pictures(
     assert runner.info.tasks == {Task.FACE}
     runner.run(noise_image(20, 24))
     assert "made for aligned crops of 512×512 pixels, not for 24×20" in caplog.text
-
-
-def test_first_use_downloads_both_files_and_keeps_them_as_safetensors(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = official_files(tmp_path, NARROW)
-    write_picture(Picture(noise_image(8, 8)), tmp_path / "in.png")
-    registry, out = tmp_path / "registry.toml", tmp_path / "out.png"
-    use = ("restore", tmp_path / "in.png", "-o", out, "-w", "narrow-x4", "--registry", registry)
-    with ExitStack() as servers:
-        webs = {
-            component: servers.enter_context(served(file.read_bytes()))
-            for component, file in files.items()
-        }
-        urls = {component: web.url("ok") for component, web in webs.items()}
-        registry.write_text(entry("narrow-x4", NARROW, files, urls, "accept = true"))
-        declined = run_cli(*use)
-        assert declined.exit_code == 4 and "--accept-license narrow-x4" in declined.output
-        assert not any(web.asked for web in webs.values()) and not out.exists()
-        succeeded(
-            run_cli(
-                *("download-weights", "narrow-x4", "--registry", registry),
-                *("--accept-license", "narrow-x4"),
-            )
-        )
-        assert [len(web.asked) for web in webs.values()] == [1, 1]
-    monkeypatch.setenv("DIFFIR_OFFLINE", "1")
-    succeeded(run_cli(*use))
-    kept = [path.suffix for path in (home / "cache" / "weights").rglob("*") if path.is_file()]
-    assert kept == [".safetensors", ".safetensors"]
 
 
 def test_a_file_that_cannot_be_had_leaves_the_model_missing_and_is_named(

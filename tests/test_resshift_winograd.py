@@ -15,7 +15,7 @@ from diffir_cli.models.resshift.networks import vq_autoencoder
 from diffir_cli.models.resshift.winograd import WinogradConv, use_winograd
 from diffir_cli.options import Engine, Precision, RunOptions
 from diffir_cli.runtime.runner import ModelRunner
-from tests.test_resshift_model import NARROW
+from tests.resshift_helpers import NARROW
 
 CPU = torch.device("cpu")
 WIDE = replace(NARROW, width=64, ae_width=64)
@@ -115,9 +115,7 @@ def test_streaming_gives_the_picture_of_the_plain_modules() -> None:
         torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
 
 
-def test_attention_in_products_is_that_of_the_fused_kernel(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_attention_in_products_is_that_of_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vq_autoencoder, "_MOST_SCORES_AT_ONCE", 1)
     q, k, v = (torch.randn(2, 1, 600, 32) for _ in range(3))
     with torch.no_grad():

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from diffir_cli.cli.option_values import parse_size, parse_tile
 from diffir_cli.errors import UsageError
-from diffir_cli.imaging import read_picture
-from tests.conftest import run_cli, succeeded
-
-
-def _restore(photo: Path, s2_file: Path, out: Path, *more: object) -> dict[str, object]:
-    result = succeeded(run_cli("restore", photo, "-w", s2_file, "-o", out, "--json", *more))
-    return json.loads(result.stdout)
-
-
-def test_both_engines_write_the_same_picture(photos: Path, s2_file: Path, tmp_path: Path) -> None:
-    found = [
-        _restore(photos / "0.png", s2_file, tmp_path / f"{engine}.png", "--engine", engine)
-        for engine in ("streaming", "reference")
-    ]
-    assert [values["engine"] for values in found] == ["streaming", "reference"]
-    one, other = (
-        read_picture(tmp_path / f"{engine}.png").rgb.astype(int)
-        for engine in ("streaming", "reference")
-    )
-    assert np.abs(one - other).max() <= 1 and (one == other).mean() >= 0.9999
-
-
-def test_tiles_are_used_where_they_are_asked_for(
-    photos: Path, s2_file: Path, tmp_path: Path
-) -> None:
-    tiles = ("--tile", "32", "--tile-overlap", "8")
-    assert _restore(photos / "0.png", s2_file, tmp_path / "tiled.png", *tiles)["tile"] == 32
-    assert _restore(photos / "0.png", s2_file, tmp_path / "whole.png")["tile"] == 0
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_anything_is_written(
-    photos: Path, s2_file: Path, tmp_path: Path
+    photos: Path, restore: Any, tmp_path: Path
 ) -> None:
     limits = ("--max-memory", "1M", "--tile", "off")
-    result = run_cli("restore", photos / "0.png", "-w", s2_file, "-o", tmp_path / "a.png", *limits)
+    result = restore(photos / "0.png", tmp_path / "a.png", *limits)
     assert result.exit_code == 5 and "--tile auto" in result.stderr
     assert not (tmp_path / "a.png").exists()
 

@@ -92,12 +92,9 @@ def test_padding_with_a_mask_mirrors_with_the_edge_as_numpy_does(height: int, wi
     )
 
 
-def test_the_truth_is_padded_along_with_the_degraded_image(s1: DiffIRS1) -> None:
+def test_a_stage_1_network_needs_the_truth_which_is_padded_along(s1: DiffIRS1) -> None:
     hq = _restorer(s1).restore(noise_image(9, 13), gt=noise_image(36, 52))
     assert hq.shape == (36, 52, 3)
-
-
-def test_a_stage_1_network_without_the_truth_is_a_programming_error(s1: DiffIRS1) -> None:
     with pytest.raises(ValueError, match="ground truth"):
         _restorer(s1).restore(noise_image(8, 8))
 

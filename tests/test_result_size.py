@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,11 +35,13 @@ def test_a_result_is_fitted_into_a_size_and_keeps_its_aspect(
     assert result_size((40, 30), options, 4) == expected
 
 
-def test_restore_and_batch_give_the_size_asked_for(s2_file: Path, tmp_path: Path) -> None:
+def test_restore_and_batch_give_the_size_asked_for(
+    s2_file: Path, restore: Any, tmp_path: Path
+) -> None:
     source = tmp_path / "in.png"
     Image.fromarray(noise_image(30, 40, 4)).save(source)
     out = tmp_path / "out.png"
-    succeeded(run_cli("restore", source, "-o", out, "-w", s2_file, "--size", "100x100"))
+    succeeded(restore(source, out, "--size", "100x100"))
     with Image.open(out) as image:
         assert image.size == (100, 75) and image.mode == "RGBA"
     succeeded(run_cli("batch", source, "-o", tmp_path / "b", "-w", s2_file, "--long-side", 64))
@@ -46,9 +49,7 @@ def test_restore_and_batch_give_the_size_asked_for(s2_file: Path, tmp_path: Path
         assert image.size == (64, 48)
 
 
-def test_strength_blends_the_result_with_the_resized_input_before_rounding(
-    s2_file: Path,
-) -> None:
+def test_strength_blends_the_result_with_the_resized_input_before_rounding(s2_file: Path) -> None:
     restorer = Restorer("realsr", str(s2_file), device="cpu", precision="fp32")
     lq = noise_image(12, 16).astype(np.float32) / np.float32(255)
     full, half, none = (restorer.restore(lq, strength=share) for share in (1.0, 0.5, 0.0))
@@ -70,16 +71,14 @@ def test_outside_holes_strength_changes_nothing(inpaint_file: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "LA", "RGBA", "P", "I;16"])
-def test_a_picture_whose_channels_agree_stays_grey(
-    mode: str, s2_file: Path, tmp_path: Path
-) -> None:
+def test_a_picture_whose_channels_agree_stays_grey(mode: str, restore: Any, tmp_path: Path) -> None:
     grey = Image.fromarray(noise_image(12, 12)[:, :, 0])
     if mode == "I;16":
         image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     else:
         image = grey.convert("RGBA" if mode == "RGBA" else mode)
     image.save(tmp_path / "in.png")
-    succeeded(run_cli("restore", tmp_path / "in.png", "-o", tmp_path / "out.png", "-w", s2_file))
+    succeeded(restore(tmp_path / "in.png", tmp_path / "out.png"))
     rgb = read_picture(tmp_path / "out.png", deep=True).rgb
     assert np.array_equal(rgb[:, :, 0], rgb[:, :, 1])
     assert np.array_equal(rgb[:, :, 0], rgb[:, :, 2])

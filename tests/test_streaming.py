@@ -19,6 +19,8 @@ from diffir_cli.options import Engine, Precision
 from tests.conftest import TINY, noise_image
 from tests.runner_helpers import runner_of
 
+pytestmark = pytest.mark.numerics
+
 
 @st.composite
 def _configs(draw: st.DrawFn) -> ModelConfig:

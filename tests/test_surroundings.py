@@ -131,8 +131,7 @@ def test_users_without_a_home_get_a_temporary_folder(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["download-weights", "--list"], ["--help"], ["restore", "--help"], ["--version"]],
+    "arguments", [["download-weights", "--list"], ["--help"], ["restore", "--help"], ["--version"]]
 )
 @posix
 def test_a_reader_that_has_gone_is_no_fault(arguments: list[str]) -> None:

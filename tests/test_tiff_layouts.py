@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import zlib
 from pathlib import Path
@@ -53,26 +54,19 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
 @pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("blocks", [{"rowsperstrip": 5}, {"tile": (16, 32)}])
-@pytest.mark.parametrize(
-    "packing", [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}]
-)
 def test_every_layout_gives_the_same_pixels(
-    dtype: Any,
-    channels: int,
-    planar: bool,
-    order: Any,
-    big: bool,
-    blocks: Any,
-    packing: Any,
-    tmp_path: Path,
+    dtype: Any, channels: int, planar: bool, order: Any, big: bool, tmp_path: Path
 ) -> None:
     pixels = _samples(channels, dtype)
-    arguments = {"byteorder": order, "bigtiff": big, **blocks, **packing}
-    path = _written(tmp_path / "in.tif", pixels, planar and channels > 1, **arguments)
-    rgb, alpha = _read(path)
-    np.testing.assert_array_equal(rgb, np.repeat(pixels, 3, 2) if channels == 1 else pixels)
-    assert alpha is None
+    blocks: list[dict[str, Any]] = [{"rowsperstrip": 5}, {"tile": (16, 32)}]
+    packed = {"compression": "zlib"}
+    for block, packing in itertools.product(blocks, [{}, packed, {**packed, "predictor": True}]):
+        arguments = {"byteorder": order, "bigtiff": big, **block, **packing}
+        path = _written(tmp_path / "in.tif", pixels, planar and channels > 1, **arguments)
+        rgb, alpha = _read(path)
+        expected = np.repeat(pixels, 3, 2) if channels == 1 else pixels
+        np.testing.assert_array_equal(rgb, expected, str(arguments))
+        assert alpha is None
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -103,11 +97,7 @@ def test_colours_multiplied_by_alpha_are_divided_by_it(dtype: Any, tmp_path: Pat
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("extra", [["unspecified"], ["unspecified", "unassalpha"]])
 def test_a_channel_of_unknown_meaning_is_no_alpha_and_is_named(
-    dtype: Any,
-    extra: list[str],
-    s2_file: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    dtype: Any, extra: list[str], restore: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pixels = _samples(3 + len(extra), dtype)
     pixels[..., 3] //= 2
@@ -118,8 +108,13 @@ def test_a_channel_of_unknown_meaning_is_no_alpha_and_is_named(
         assert alpha is None
     else:
         np.testing.assert_array_equal(alpha, pixels[:, :, 4])
-    result = run_cli("restore", path, "-w", s2_file, "-o", tmp_path / "out.png")
+    result = restore(path, tmp_path / "out.png")
     assert result.exit_code == 0 and caplog.text.count("a channel of unknown meaning") == 1
+
+
+def test_a_tiff_whose_zero_is_white_is_no_negative(tmp_path: Path) -> None:
+    path = _written(tmp_path / "in.tif", _samples(1), photometric="miniswhite")
+    np.testing.assert_array_equal(_read(path)[0][:, :, :1], 65_535 - _samples(1))
 
 
 def test_sixteen_bits_packed_by_lzw_are_read(tmp_path: Path) -> None:
@@ -205,10 +200,10 @@ def _with_strip(path: Path, rows: bytes) -> Path:
     ],
 )
 def test_numbers_that_are_no_levels_are_refused(
-    pixels: NDArray[Any], wording: str, s2_file: Path, tmp_path: Path
+    pixels: NDArray[Any], wording: str, restore: Any, tmp_path: Path
 ) -> None:
     path = _written(tmp_path / "in.tif", pixels)
-    result = run_cli("restore", path, "-w", s2_file, "-o", tmp_path / "out.png")
+    result = restore(path, tmp_path / "out.png")
     assert result.exit_code == 3 and wording in result.stderr, result.output
     assert "not a supported image" not in result.stderr and "TIFF, BMP" not in result.stderr
     assert not (tmp_path / "out.png").exists()
@@ -248,7 +243,7 @@ def test_cmyk_of_sixteen_bits_looks_like_that_of_eight(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".png", ".tif", ".jpg"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_bigtiff_keeps_its_notes_and_comes_out_upright(
-    dtype: Any, ending: str, order: Any, s2_file: Path, tmp_path: Path
+    dtype: Any, ending: str, order: Any, restore: Any, tmp_path: Path
 ) -> None:
     if dtype is np.uint16 and ending == ".jpg":
         pytest.skip("JPEG has no 16 bits")
@@ -256,7 +251,7 @@ def test_a_bigtiff_keeps_its_notes_and_comes_out_upright(
     arguments = {"bigtiff": True, "byteorder": order, "extratags": extra}
     path = _written(tmp_path / "in.tif", _samples(3, dtype, (12, 20)), **arguments)
     out = tmp_path / f"out{ending}"
-    succeeded(run_cli("restore", path, "-w", s2_file, "-o", out))
+    succeeded(restore(path, out))
     assert read_picture(out, deep=True).size == (48, 80)
     with Image.open(out) as image:
         exif = image.getexif()
@@ -289,12 +284,12 @@ def _raw(path: Path, sub: bool) -> Path:
 @pytest.mark.parametrize("sub", [False, True])
 @pytest.mark.parametrize("name", ["photo.nef", "photo.tif"])
 def test_raw_files_are_refused_with_what_to_do(
-    name: str, sub: bool, s2_file: Path, tmp_path: Path
+    name: str, sub: bool, s2_file: Path, restore: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     path = _raw(folder / name, sub)
-    result = run_cli("restore", path, "-w", s2_file, "-o", tmp_path / "out.png")
+    result = restore(path, tmp_path / "out.png")
     assert result.exit_code == 3 and "raw" in result.stderr and "darktable" in result.stderr
     Image.fromarray(noise_image(8, 8)).save(folder / "other.png")
     result = run_cli("batch", folder, "-w", s2_file, "-o", tmp_path / "out")

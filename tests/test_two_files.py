@@ -23,7 +23,7 @@ from diffir_cli.weights.imports import import_weights
 from diffir_cli.weights.registry import WeightSpec, find_weights
 from tests.conftest import noise_image, run_cli, succeeded
 from tests.download_helpers import HASTY
-from tests.test_resshift_model import NARROW, entry, official_files
+from tests.resshift_helpers import NARROW, entry, official_files
 from tests.web import Web, served
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -99,11 +99,18 @@ def test_a_licence_is_asked_for_once_and_before_the_first_byte(published: Publis
         published.get()
 
 
-def test_the_command_says_how_much_comes_before_it_comes(published: Published) -> None:
-    done = succeeded(run_cli("download-weights", "narrow-x4", "--registry", published.registry))
+def test_the_command_says_how_much_comes_and_keeps_both_files_for_use_offline(
+    published: Published, photo: Path, home: Path
+) -> None:
+    chosen = ("narrow-x4", "--registry", published.registry)
+    done = succeeded(run_cli("download-weights", *chosen))
     size = f"{published.total / 2**20:.1f} MiB"
     assert done.stderr.count("downloading") == 1
     assert f"downloading narrow-x4, {size}, licence: none" in done.stderr
+    assert [len(web.asked) for web in published.webs.values()] == [1, 1]
+    succeeded(run_cli("restore", photo, "--offline", "-w", *chosen))
+    kept = [path.suffix for path in (home / "cache" / "weights").rglob("*") if path.is_file()]
+    assert kept == [".safetensors", ".safetensors"]
 
 
 def _free(patch: pytest.MonkeyPatch, *free: int) -> None:
