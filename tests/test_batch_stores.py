@@ -16,6 +16,7 @@ pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("extra", [(), ("--workers", 2, "--threads", 1)])
 def test_a_store_gives_and_takes_the_bytes_of_folders(
     extra: tuple[Any, ...], album: Path, uploaded: str, store: Any, batch: Any, tmp_path: Path
@@ -29,14 +30,16 @@ def test_a_store_and_a_folder_may_be_mixed(
     album: Path, uploaded: str, store: Any, batch: Any, tmp_path: Path
 ) -> None:
     assert batch(album, "-o", f"s3://{BUCKET}/out").exit_code == 0
-    assert batch(uploaded, "-o", tmp_path / "out").exit_code == 0
+    page = tmp_path / "report.html"
+    assert batch(uploaded, "-o", tmp_path / "out", "--report", page).exit_code == 0
+    assert page.read_text(encoding="utf-8").count("data:image/") >= 6
     assert set(tree(tmp_path / "out")) == {"a.png", "b.jpg", "c.webp"}
     assert objects(store, "out") == tree(tmp_path / "out")
     assert (tmp_path / "out" / ".diffir-journal.jsonl").exists()
 
 
-def test_the_same_command_does_nothing_twice_and_reads_no_result_again(
-    uploaded: str, store: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
+def test_the_same_command_does_nothing_twice_and_reads_no_result_again_on_any_machine(
+    uploaded: str, store: Any, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
     assert batch(*options).exit_code == 0
@@ -53,16 +56,11 @@ def test_the_same_command_does_nothing_twice_and_reads_no_result_again(
     assert "4 pictures were finished before" in result.stderr
     assert reads
     assert not [path for path in reads if "/out/" in path and "journal" not in path]
-
-
-def test_the_journal_in_the_store_serves_another_machine(
-    uploaded: str, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
-    assert batch(*options).exit_code == 0
+    # The journal in the store serves another machine, and its plan.
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
-    result = succeeded(batch(*options))
-    assert "4 pictures were finished before" in result.stderr
+    planned = succeeded(batch(*options, "--dry-run", "--json"))
+    assert lines(planned)[-1]["finished_before"] == 4
+    assert "4 pictures were finished before" in succeeded(batch(*options)).stderr
 
 
 def test_a_run_that_died_behind_an_upload_goes_on_there(
@@ -105,11 +103,13 @@ def test_an_object_of_somebody_else_is_not_replaced(uploaded: str, store: Any, b
     assert objects(store, "out")["a.png"] == b"mine"
 
 
-def test_results_never_replace_their_sources(uploaded: str, store: Any, batch: Any) -> None:
+@pytest.mark.parametrize("scheme", ["s3", "s3a", "S3"])
+def test_results_never_replace_their_sources_by_any_name_of_the_store(
+    scheme: str, uploaded: str, store: Any, batch: Any
+) -> None:
     before = objects(store, "album")
-    result = batch(uploaded, "-o", uploaded, "--on-exist", "overwrite")
-    assert result.exit_code == 3
-    assert "would replace a source" in result.stderr
+    result = batch(uploaded, "-o", uploaded.replace("s3", scheme, 1), "--on-exist", "overwrite")
+    assert result.exit_code == 3 and "would replace a source" in result.stderr
     assert objects(store, "album") == before
 
 
@@ -170,48 +170,20 @@ def test_file_uris_are_paths(album: Path, batch: Any, tmp_path: Path) -> None:
     assert (tmp_path / "the out" / ".diffir-journal.jsonl").exists()
 
 
-def test_a_report_shows_pictures_of_a_store(uploaded: str, batch: Any, tmp_path: Path) -> None:
-    page = tmp_path / "report.html"
-    assert batch(uploaded, "-o", f"s3://{BUCKET}/out", "--report", page).exit_code == 0
-    assert page.read_text(encoding="utf-8").count("data:image/") >= 6
-
-
-@pytest.mark.parametrize("folder", ["album [2020]", "why?", "a*b"])
 def test_folders_with_letters_of_patterns_are_folders(
-    folder: str, album: Path, store: Any, batch: Any, tmp_path: Path
+    album: Path, store: Any, batch: Any, tmp_path: Path
 ) -> None:
-    store.put_file(str(album / "a.png"), f"{BUCKET}/in/{folder}/a.png")
     assert batch(album / "a.png", "-o", tmp_path / "out").exit_code == 0
-    for _ in range(2):
-        result = succeeded(batch(f"s3://{BUCKET}/in", "-r", "-o", f"s3://{BUCKET}/out/{folder}"))
-    assert "1 picture was finished before" in result.stderr
-    assert objects(store, "out") == {
-        f"{folder}/.diffir-journal.jsonl": store.cat_file(
-            f"{BUCKET}/out/{folder}/.diffir-journal.jsonl"
-        ),
-        f"{folder}/{folder}/a.png": (tmp_path / "out" / "a.png").read_bytes(),
-    }
-
-
-@pytest.mark.parametrize("other", ["s3a", "S3"])
-def test_another_name_of_the_store_is_the_same_place(
-    other: str, uploaded: str, store: Any, batch: Any
-) -> None:
-    before = objects(store, "album")
-    result = batch(uploaded, "-o", uploaded.replace("s3", other, 1), "--on-exist", "overwrite")
-    assert result.exit_code == 3
-    assert "would replace a source" in result.stderr
-    assert objects(store, "album") == before
-
-
-def test_a_plan_for_another_machine_is_what_that_machine_does(
-    uploaded: str, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = (uploaded, "-r", "-o", f"s3://{BUCKET}/out")
-    assert batch(*options).exit_code == 0
-    monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "elsewhere"))
-    planned = succeeded(batch(*options, "--dry-run", "--json"))
-    assert lines(planned)[-1]["finished_before"] == 4
+    for folder in ("album [2020]", "why?", "a*b"):
+        store.put_file(str(album / "a.png"), f"{BUCKET}/{folder}/{folder}/a.png")
+        target = f"out/{folder}"
+        for _ in range(2):
+            result = succeeded(
+                batch(f"s3://{BUCKET}/{folder}", "-r", "-o", f"s3://{BUCKET}/{target}")
+            )
+        assert "1 picture was finished before" in result.stderr
+        made = objects(store, target)
+        assert made == {f"{folder}/a.png": (tmp_path / "out" / "a.png").read_bytes()}
 
 
 def test_a_shard_that_begins_touches_no_line_of_one_that_runs(

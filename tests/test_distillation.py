@@ -18,7 +18,7 @@ from diffir_cli.training.loop import Trainer
 from diffir_cli.training.losses import image_losses
 from diffir_cli.training.recipe import LossRecipe
 from diffir_cli.training.trainable import Batch
-from tests.training_helpers import make_recipe, run_training
+from tests.training_helpers import check_resuming, make_recipe, run_training
 
 
 @pytest.fixture
@@ -85,13 +85,7 @@ def test_a_run_with_a_larger_network_learns_from_it_and_resumes_to_the_bit(
     photos: Path, s2_file: Path, tmp_path: Path
 ) -> None:
     recipe = make_recipe(photos, distill={"weights": str(s2_file)}, loss={"soft_weight": 1.0})
-    whole = run_training(recipe, tmp_path / "whole")
-    run_training(recipe, tmp_path / "parts", stop_at=4)
-    parts = run_training(recipe, tmp_path / "parts")
-    first, second = (
-        torch.load(path.parent / "state.pt", weights_only=True)["model"] for path in (whole, parts)
-    )
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    check_resuming(recipe, tmp_path)
 
 
 def test_another_network_to_learn_from_is_not_taken_over_silently(
@@ -121,15 +115,10 @@ def test_a_network_that_was_moved_is_still_the_same(
             {"loss": {"soft_weight": 1.5}, "data": {"soft_targets": ["."]}},
             "loss.soft_weight must lie between",
         ),
-        (
-            {"data": {"soft_targets": ["/no/where"]}},
-            "data.soft_targets names a missing folder",
-        ),
+        ({"data": {"soft_targets": ["/no/where"]}}, "data.soft_targets names a missing folder"),
         ({"distill": {"weights": "/no/where.pth"}}, "distill.weights names neither"),
         (
-            {
-                "data": {"soft_targets": ["."], "degradation": "realworld"},
-            },
+            {"data": {"soft_targets": ["."], "degradation": "realworld"}},
             "goes with data.degradation bicubic only",
         ),
         (

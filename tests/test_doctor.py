@@ -78,6 +78,7 @@ def test_quiet_says_nothing_where_all_is_well() -> None:
     assert run_cli("doctor", "-q").output == ""
 
 
+@pytest.mark.usefixtures("no_weights")
 def test_text_is_plain_ends_with_a_verdict_and_hides_the_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -180,17 +181,13 @@ def test_a_result_that_cannot_be_right_is_a_failure(
     assert state is State.FAILED and message in text
 
 
-def test_a_folder_that_cannot_be_made_is_a_failure(
+def test_a_folder_that_cannot_be_made_or_written_is_a_failure_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DIFFIR_HOME", str(tmp_path / "file"))
     found = tried("folders", "cache", lambda: environment.check_folder(cache_folder))
     assert found.state is State.FAILED and "NotADirectoryError" in found.text
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
     state, text = environment.check_folder(lambda: tmp_path / "file" / "weights")
     assert state is State.FAILED and text.startswith(f"{tmp_path / 'file' / 'weights'}: ")
 
@@ -267,9 +264,7 @@ def test_all_extras_of_the_package_are_told() -> None:
     assert set(EXTRAS) == set(known) - {"dev"}
 
 
-def test_an_installation_without_torch_is_told_to_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_installation_without_torch_is_told_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     import builtins
 
     real = builtins.__import__

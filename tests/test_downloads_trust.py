@@ -21,17 +21,13 @@ from tests.web import Web
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def test_what_is_here_is_not_asked_for_again(spec: WeightSpec, web: Web) -> None:
-    found = by(spec, web.url("ok"))
-    assert get(found) == get(found)
-    assert len(web.asked) == 1
-    assert state_of(found) is State.CACHED
-    assert state_of(found, verify=True) is State.VERIFIED
-
-
-def test_a_damaged_file_is_noticed_and_not_used(spec: WeightSpec, web: Web) -> None:
+def test_what_is_here_is_not_asked_for_again_and_not_used_if_it_is_damaged(
+    spec: WeightSpec, web: Web
+) -> None:
     found = by(spec, web.url("ok"))
     path = get(found)
+    assert get(found) == path and len(web.asked) == 1
+    assert state_of(found, verify=True) is State.VERIFIED
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -60,19 +56,19 @@ def test_a_file_without_a_promise_is_pinned_and_another_one_refused_later(
     assert "pins.toml" in caught.value.hint
 
 
-@pytest.mark.parametrize("way", ["page", "wrong"])
-def test_what_is_no_checkpoint_is_never_pinned(way: str, spec: WeightSpec, web: Web) -> None:
-    with pytest.raises(WeightsError, match="is not a weights file"):
-        get(by(spec, web.url(way), size=0, sha256="unpinned"))
+@pytest.mark.parametrize("way", ["page", "wrong", "another network"])
+def test_what_is_no_checkpoint_of_the_network_is_never_pinned(
+    way: str, spec: WeightSpec, web: Web
+) -> None:
+    found, fault = by(spec, web.url("ok"), size=0, sha256="unpinned"), "is not a weights file"
+    wrong = dataclasses.replace(found, urls=(web.url(way),))
+    if way == "another network":
+        other = dataclasses.replace(spec.model, num_blocks=(2, 1, 1, 1))
+        wrong, fault = dataclasses.replace(found, model=other), "does not fit the network"
+    with pytest.raises(WeightsError, match=fault):
+        get(wrong)
     assert pinned("tiny") is None
-    assert get(by(spec, web.url("ok"), size=0, sha256="unpinned")).exists()
-
-
-def test_another_network_is_not_taken_for_the_entrys(spec: WeightSpec, web: Web) -> None:
-    other = dataclasses.replace(spec.model, num_blocks=(2, 1, 1, 1))
-    with pytest.raises(WeightsError, match="does not fit the network"):
-        get(by(spec, web.url("ok"), size=0, sha256="unpinned", model=other))
-    assert pinned("tiny") is None
+    assert get(found).exists()
 
 
 @pytest.mark.parametrize("name", ["DIFFIR_OFFLINE", "HF_HUB_OFFLINE"])
@@ -108,27 +104,21 @@ def test_a_licence_that_has_to_be_agreed_to_is(spec: WeightSpec, web: Web) -> No
     get(found)
 
 
-def test_a_folder_of_ones_own_gets_the_published_file(
+def test_a_folder_of_ones_own_gets_the_published_file_from_the_cache_too(
     spec: WeightSpec, web: Web, tmp_path: Path
 ) -> None:
-    path = get(by(spec, web.url("ok")), folder=tmp_path / "mine")
-    assert path == tmp_path / "mine" / "tiny.pth"
-    assert path.read_bytes() == web.content
-    assert get(by(spec, web.url("ok")), folder=tmp_path / "mine") == path
+    found = by(spec, web.url("ok"))
+    path = get(found, folder=tmp_path / "mine")
+    assert path == tmp_path / "mine" / "tiny.pth" and path.read_bytes() == web.content
+    assert get(found, folder=tmp_path / "mine") == path
     assert len(web.asked) == 1
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="already exists"):
-        get(by(spec, web.url("ok")), folder=tmp_path / "mine")
-
-
-def test_a_folder_of_ones_own_is_served_from_the_cache(
-    spec: WeightSpec, web: Web, tmp_path: Path
-) -> None:
-    get(by(spec, web.url("ok")))
-    path = get(by(spec, web.url("ok")), folder=tmp_path / "mine", offline=True)
-    assert path.read_bytes() == web.content
-    assert [file.name for file in path.parent.iterdir()] == ["tiny.pth"]
-    assert len(web.asked) == 1
+        get(found, folder=tmp_path / "mine")
+    get(found)
+    copy = get(found, folder=tmp_path / "other", offline=True)
+    assert copy.read_bytes() == web.content and len(web.asked) == 2
+    assert [file.name for file in copy.parent.iterdir()] == ["tiny.pth"]
 
 
 def test_where_hashes_cannot_be_noted_weights_are_used_all_the_same(

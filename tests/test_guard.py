@@ -101,7 +101,7 @@ def test_a_run_whose_loss_rises_goes_back_and_on_with_half_the_rate(
 
 def test_a_run_that_never_collapses_is_not_slowed_down(photos: Path, tmp_path: Path) -> None:
     """Over more iterations than the guard needs before it judges."""
-    changes = {"iterations": 60, "validation": {"every": 60}}
+    changes = {"iterations": 60, "log_every": 60, "validation": {"every": 60}}
     run_training(make_recipe(photos, **changes), tmp_path / "guarded")
     run_training(make_recipe(photos, loss_spike_ratio=0, **changes), tmp_path / "unguarded")
     assert (
@@ -121,6 +121,7 @@ def test_the_image_loss_of_a_run_that_warmed_up_its_ipr_is_no_collapse(
         iterations=60,
         loss={"ipr_only": 40, "ipr_weight": 1e-3},
         validation={"every": 60},
+        log_every=60,
     )
     run_training(recipe, tmp_path / "s2")
     assert not (tmp_path / "s2" / "events.txt").exists()
@@ -142,7 +143,7 @@ def test_a_discriminator_that_learns_is_no_collapse() -> None:
 def test_a_run_that_ends_while_its_loss_rises_keeps_the_last_good_state_or_says_so(
     stopped: bool, photos: Path, tmp_path: Path
 ) -> None:
-    changes: dict[str, Any] = {"save_every": 10, "log_every": 1, "validation": {"every": 100}}
+    changes: dict[str, Any] = {"save_every": 10, "log_every": 12, "validation": {"every": 100}}
     recipe = make_recipe(photos, iterations=60 if stopped else 37, **changes)
     trainer = Trainer(recipe, tmp_path / "run", "cpu")
     iterate = trainer._iterate

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import stat
 import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, check_fit, read_picture, write_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.imaging.metadata import Metadata
+from diffir_cli.imaging.png import chunk
 from diffir_cli.imaging.probe import probe_picture
 from tests.conftest import GOLDEN, noise_image
 
@@ -251,13 +251,11 @@ def _png_with(tmp_path: Path, behind: bool, kind: str) -> Path:
     else:
         xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
         name, text = b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
-    chunk = len(text).to_bytes(4, "big") + name + text
-    chunk += zlib.crc32(name + text).to_bytes(4, "big")
     path = tmp_path / "turned.png"
     Image.fromarray(noise_image(12, 20)).save(path)
     data = path.read_bytes()
     place = data.index(b"IEND" if behind else b"IDAT") - 4
-    path.write_bytes(data[:place] + chunk + data[place:])
+    path.write_bytes(data[:place] + chunk(name, text) + data[place:])
     return path
 
 

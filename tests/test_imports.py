@@ -138,26 +138,18 @@ def test_a_file_with_the_name_of_an_import_is_none(
     assert download("tiny", "--registry", registry, "--offline").exit_code == 4
 
 
-def test_an_import_counts_only_while_the_registry_promises_what_it_was_made_of(
-    official: Path, tiny: ModelConfig, tmp_path: Path
-) -> None:
-    registry = tmp_path / "registry.toml"
-    registry.write_text(entry(tiny), encoding="utf-8")
-    assert download("tiny", "--from", official, "--registry", registry).exit_code == 0
-    assert states("--registry", registry)["tiny"] == "cached"
-    registry.write_text(entry(tiny, sha256="0" * 64), encoding="utf-8")
-    assert states("--registry", registry)["tiny"] == "missing"
-
-
-def test_a_second_import_takes_the_place_of_the_first(
+def test_an_import_takes_the_place_of_another_and_counts_while_the_registry_promises_its_source(
     official: Path, tiny: ModelConfig, tmp_path: Path, home: Path
 ) -> None:
     registry = tmp_path / "registry.toml"
     for license_ in ("CC0-1.0", "MIT"):
         registry.write_text(entry(tiny, license=license_), encoding="utf-8")
         assert download("tiny", "--from", official, "--registry", registry).exit_code == 0
+        assert states("--registry", registry)["tiny"] == "cached"
         assert states("--registry", registry, "--verify")["tiny"] == "verified"
     assert len(list((home / "cache" / "weights" / "tiny").iterdir())) == 1
+    registry.write_text(entry(tiny, sha256="0" * 64), encoding="utf-8")
+    assert states("--registry", registry)["tiny"] == "missing"
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "absent"])

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.degradations.bicubic import bicubic_pair
 from diffir_cli.evaluation.metrics import luma, psnr, shave
-from diffir_cli.models.diffir.checkpoint import load_checkpoint, load_stage1, load_state
+from diffir_cli.models.diffir.checkpoint import load_stage1, load_state
 from diffir_cli.models.diffir.model import DiffIRModel
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.training.data import load_photos
@@ -37,7 +37,14 @@ from diffir_cli.training.validate import Validation
 from tests.conftest import TINY, run_cli, succeeded
 from tests.processes import exit_code, start_command
 from tests.runner_helpers import runner_of
-from tests.training_helpers import log_rows, make_recipe, random_batch, run_training, to_toml
+from tests.training_helpers import (
+    check_resuming,
+    log_rows,
+    make_recipe,
+    random_batch,
+    run_training,
+    to_toml,
+)
 
 
 def test_training_makes_the_loss_small(photos: Path, tmp_path: Path) -> None:
@@ -52,13 +59,7 @@ def test_a_stopped_run_ends_with_the_same_bytes_as_one_never_stopped(
     stage: int, photos: Path, stage1: Path, tmp_path: Path
 ) -> None:
     changes = {"stage": 2, "init": str(stage1)} if stage == 2 else {}
-    recipe = make_recipe(photos, **changes)
-    whole = load_checkpoint(run_training(recipe, tmp_path / "whole"))
-    run_training(recipe, tmp_path / "parts", stop_at=4)
-    parts = load_checkpoint(run_training(recipe, tmp_path / "parts"))
-    assert whole.tensors.keys() == parts.tensors.keys()
-    for key, value in whole.tensors.items():
-        assert torch.equal(value, parts.tensors[key]), key
+    check_resuming(make_recipe(photos, **changes), tmp_path)
     rows = [
         [(row["iteration"], row["loss"], row["psnr"]) for row in log_rows(tmp_path / name)]
         for name in ("whole", "parts")
@@ -67,7 +68,7 @@ def test_a_stopped_run_ends_with_the_same_bytes_as_one_never_stopped(
 
 
 @pytest.mark.usefixtures("curves")
-def test_a_finished_run_leaves_its_log_its_curves_and_its_weights(
+def test_a_finished_run_leaves_its_log_its_curves_and_its_weights_and_is_not_trained_again(
     photos: Path, tmp_path: Path
 ) -> None:
     weights = run_training(make_recipe(photos), tmp_path / "run")
@@ -77,28 +78,23 @@ def test_a_finished_run_leaves_its_log_its_curves_and_its_weights(
         assert picture.width > 300
     assert isinstance(load_stage1(weights), DiffIRS1)
     assert not list((tmp_path / "run").glob("*.part"))
-
-
-def test_a_finished_run_is_not_trained_again(photos: Path, tmp_path: Path) -> None:
-    weights = run_training(make_recipe(photos), tmp_path / "run")
-    before = weights.read_bytes()
+    before, tensors = weights.read_bytes(), load_state(weights)
     assert run_training(make_recipe(photos), tmp_path / "run").read_bytes() == before
+    # Weights that were lost are written again.
+    weights.unlink()
+    again = load_state(run_training(make_recipe(photos), tmp_path / "run"))
+    assert all(torch.equal(value, again[key]) for key, value in tensors.items())
 
 
-def test_rows_behind_the_saved_state_are_dropped_on_resuming(photos: Path, tmp_path: Path) -> None:
+def test_rows_behind_the_saved_state_or_without_numbers_are_dropped_on_resuming(
+    photos: Path, tmp_path: Path
+) -> None:
     recipe = make_recipe(photos, save_every=6)
     run_training(recipe, tmp_path / "run", stop_at=8)
     assert torch.load(tmp_path / "run" / "state.pt")["iteration"] > 6
     state_at_6 = tmp_path / "six"
     run_training(dataclasses.replace(recipe, iterations=6), state_at_6)
     (tmp_path / "run" / "state.pt").write_bytes((state_at_6 / "state.pt").read_bytes())
-    run_training(recipe, tmp_path / "run")
-    assert [row["iteration"] for row in log_rows(tmp_path / "run")] == ["4", "6", "8", "12"]
-
-
-def test_rows_that_are_no_numbers_are_dropped_on_resuming(photos: Path, tmp_path: Path) -> None:
-    recipe = make_recipe(photos)
-    run_training(recipe, tmp_path / "run", stop_at=8)
     with (tmp_path / "run" / "log.csv").open("ab") as file:
         file.write(b",,,,\n9,0.1,\xff,1e-3,\n9,0.1\n8,1,1,1,,1\n")
     run_training(recipe, tmp_path / "run")
@@ -108,14 +104,6 @@ def test_rows_that_are_no_numbers_are_dropped_on_resuming(photos: Path, tmp_path
 def test_a_run_may_go_on_with_another_learning_rate(photos: Path, tmp_path: Path) -> None:
     run_training(make_recipe(photos), tmp_path / "run", stop_at=4)
     run_training(make_recipe(photos, optimizer={"lr": 1e-5, "clip": 0.01}), tmp_path / "run")
-
-
-def test_lost_weights_of_a_finished_run_are_written_again(photos: Path, tmp_path: Path) -> None:
-    weights = run_training(make_recipe(photos), tmp_path / "run")
-    before = load_state(weights)
-    weights.unlink()
-    after = load_state(run_training(make_recipe(photos), tmp_path / "run"))
-    assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
 def test_a_time_budget_ends_the_schedule(
@@ -198,10 +186,7 @@ def test_a_stop_changes_nothing_under_other_options_either(
     change: dict[str, Any], photos: Path, stage1: Path, tmp_path: Path
 ) -> None:
     recipe = make_recipe(photos, stage=2, init=str(stage1), iterations=8, **change)
-    whole = load_state(run_training(recipe, tmp_path / "whole"))
-    run_training(recipe, tmp_path / "parts", stop_at=4)
-    for key, value in load_state(run_training(recipe, tmp_path / "parts")).items():
-        assert torch.equal(value, whole[key]), key
+    check_resuming(recipe, tmp_path)
 
 
 def test_learning_rates_follow_their_schedule() -> None:
@@ -238,7 +223,7 @@ def test_two_processes_train_what_one_trains(photos: Path, stage1: Path, tmp_pat
         f"[data]\ntrain = ['{photos}']\npatch = 8\nbatch = 4\n[optimizer]\nlr = 1e-3\n"
     )
     _run_parallel(recipe, tmp_path / "two", 2)
-    _run_parallel(recipe, tmp_path / "one", 1)
+    succeeded(run_cli("train", recipe, "-d", "cpu", "--threads", 1, "-o", tmp_path / "one"))
     one, two = (load_state(tmp_path / name / "tiny.safetensors") for name in ("one", "two"))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, atol=2e-5, rtol=1e-3)
@@ -296,17 +281,7 @@ def test_two_trainings_cannot_share_a_folder(photos: Path, tmp_path: Path) -> No
     assert run_cli("train", recipe, "-o", out, "-d", "cpu").exit_code == 0
 
 
-def test_a_report_has_the_lq_pixels_of_crops_that_a_second_takes(
-    photos: Path, tmp_path: Path
-) -> None:
-    reports: list[Progress] = []
-    Trainer(make_recipe(photos), tmp_path / "run", "cpu").fit(reports.append)
-    for report in reports:
-        crops = report.pixels_per_second / report.per_second
-        assert crops == pytest.approx(4 * 8 * 8)
-
-
-def test_the_flops_of_a_report_are_three_times_those_of_a_forward_pass(
+def test_a_report_has_the_lq_pixels_of_crops_and_three_times_the_flops_of_a_forward_pass(
     photos: Path, tmp_path: Path
 ) -> None:
     reports: list[Progress] = []
@@ -315,7 +290,9 @@ def test_the_flops_of_a_report_are_three_times_those_of_a_forward_pass(
         trainer.trainable.losses(trainer.crops.batch(0, 8, 4), Noise(0, 4), 0)
     forward = counter.get_total_flops() / (4 * 8 * 8)
     trainer.fit(reports.append)
+    assert reports
     for report in reports:
+        assert report.pixels_per_second / report.per_second == pytest.approx(4 * 8 * 8)
         each = report.flops_per_second / report.pixels_per_second
         assert each == pytest.approx(3 * forward)
 

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import Picture, read_picture, write_picture
 from diffir_cli.imaging.metadata import Metadata
+from diffir_cli.imaging.png import chunk
 from diffir_cli.imaging.probe import probe_picture
 from tests.conftest import noise_image, run_cli, succeeded
 
@@ -70,10 +71,10 @@ def _gain_map(tmp_path: Path, name: str = "in.jpg") -> Path:
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
 def test_a_gain_map_is_named_as_lost_and_not_spoken_of(
-    ending: str, s2_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ending: str, restore: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = tmp_path / f"out{ending}"
-    result = run_cli("restore", _gain_map(tmp_path), "-w", s2_file, "-o", out)
+    result = restore(_gain_map(tmp_path), out)
     assert result.exit_code == 0 and caplog.text.count("the gain map (HDR)") == 1
     data = out.read_bytes()
     for word in (b"hdrgm", b"hdr-gain-map", b"GainMap", b"container", b"MPF\0"):
@@ -131,15 +132,15 @@ def test_in_place_nothing_is_replaced_that_would_be_lost(s2_file: Path, tmp_path
 
 
 def test_a_picture_that_its_own_result_would_replace_is_kept_too(
-    s2_file: Path, tmp_path: Path
+    restore: Any, tmp_path: Path
 ) -> None:
     path = _gain_map(tmp_path)
-    command = ("restore", path, "-w", s2_file, "-o", path, "--overwrite")
+    command = (path, path, "--overwrite")
     before = path.read_bytes()
-    result = run_cli(*command)
+    result = restore(*command)
     assert result.exit_code == 3 and "the gain map (HDR)" in result.stderr
     assert path.read_bytes() == before
-    assert run_cli(*command, "--strip-metadata").exit_code == 0
+    assert restore(*command, "--strip-metadata").exit_code == 0
 
 
 def test_in_place_a_cameras_large_preview_is_no_loss(s2_file: Path, tmp_path: Path) -> None:
@@ -165,19 +166,19 @@ def _extended(tmp_path: Path) -> tuple[Path, list[bytes]]:
     return _jpeg(tmp_path / "in.jpg", *segments), parts
 
 
-def test_xmp_in_several_segments_goes_into_a_jpeg_whole(s2_file: Path, tmp_path: Path) -> None:
+def test_xmp_in_several_segments_goes_into_a_jpeg_whole(restore: Any, tmp_path: Path) -> None:
     path, parts = _extended(tmp_path)
-    assert run_cli("restore", path, "-w", s2_file, "-o", tmp_path / "out.jpg").exit_code == 0
+    assert restore(path, tmp_path / "out.jpg").exit_code == 0
     data = (tmp_path / "out.jpg").read_bytes()
     assert all(part in data for part in parts) and b"HasExtendedXMP" in data
 
 
 @pytest.mark.parametrize("ending", [".png", ".webp", ".tif"])
 def test_elsewhere_its_loss_is_named_and_it_is_not_spoken_of(
-    ending: str, s2_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ending: str, restore: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, out = _extended(tmp_path)[0], tmp_path / f"out{ending}"
-    assert run_cli("restore", path, "-w", s2_file, "-o", out).exit_code == 0
+    assert restore(path, out).exit_code == 0
     assert "XMP that stands in further segments" in caplog.text
     data = out.read_bytes()
     assert b"HasExtendedXMP" not in data and b"a boat" in data
@@ -185,7 +186,7 @@ def test_elsewhere_its_loss_is_named_and_it_is_not_spoken_of(
 
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("behind", [False, True])
-def test_texts_of_a_png_are_kept(behind: bool, deep: bool, s2_file: Path, tmp_path: Path) -> None:
+def test_texts_of_a_png_are_kept(behind: bool, deep: bool, restore: Any, tmp_path: Path) -> None:
     texts = {"parameters": "a cat, Steps: 20", "Title": "Żółw", "long": "x" * 3000}
     info = PngInfo()
     for key, text in texts.items():
@@ -199,22 +200,17 @@ def test_texts_of_a_png_are_kept(behind: bool, deep: bool, s2_file: Path, tmp_pa
     place = data.index(b"IEND") - 4 if behind else 33
     path.write_bytes(data[:place] + chunks + data[place:])
     out = tmp_path / "out.png"
-    assert run_cli("restore", path, "-w", s2_file, "-o", out).exit_code == 0
+    assert restore(path, out).exit_code == 0
     with Image.open(out) as image:
         image.load()
         found: dict[str, str] = image.text  # type: ignore[attr-defined]
     assert {key: str(found[key]) for key in texts} == texts
-    assert (
-        run_cli(
-            "restore", path, "-w", s2_file, "-o", out, "--overwrite", "--strip-metadata"
-        ).exit_code
-        == 0
-    )
+    assert restore(path, out, "--overwrite", "--strip-metadata").exit_code == 0
     assert b"a cat" not in out.read_bytes()
 
 
 def test_captions_and_comments_go_where_they_can(
-    s2_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    restore: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photoshop = b"Photoshop 3.0\0" + CAPTION + b"8BIM\x04\x0c\0\0\0\0\0\x04old!"
     path = _jpeg(tmp_path / "in.jpg", _segment(0xED, photoshop), _segment(0xFE, b"hello"))
@@ -226,7 +222,7 @@ def test_captions_and_comments_go_where_they_can(
     ):
         caplog.clear()
         out = tmp_path / f"out{ending}"
-        assert run_cli("restore", path, "-w", s2_file, "-o", out).exit_code == 0
+        assert restore(path, out).exit_code == 0
         assert [
             name for name in ("the comment", "the caption (IPTC)") if name in caplog.text
         ] == lost
@@ -236,18 +232,18 @@ def test_captions_and_comments_go_where_they_can(
         assert (b"Caption" in data) is ("the caption (IPTC)" not in lost)
         assert (b"hello" in data) is ("the comment" not in lost)
     back = tmp_path / "back.jpg"
-    assert run_cli("restore", tmp_path / "out.tif", "-w", s2_file, "-o", back).exit_code == 0
+    assert restore(tmp_path / "out.tif", back).exit_code == 0
     assert CAPTION in back.read_bytes()
 
 
 def test_what_a_bmp_cannot_hold_is_named(
-    s2_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    restore: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     exif = Image.Exif()
     exif[271] = "Kamera"
     Image.fromarray(noise_image(8, 8)).save(tmp_path / "in.jpg", exif=exif, xmp=b"<x/>")
     out = tmp_path / "out.bmp"
-    assert run_cli("restore", tmp_path / "in.jpg", "-w", s2_file, "-o", out).exit_code == 0
+    assert restore(tmp_path / "in.jpg", out).exit_code == 0
     assert "XMP and EXIF" in caplog.text
 
 
@@ -268,9 +264,8 @@ def test_long_profiles_and_texts_that_are_written_are_read_again(
 def test_a_text_that_unfolds_without_end_is_refused_for_what_it_is(tmp_path: Path) -> None:
     Image.fromarray(noise_image(8, 8)).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
-    body = b"zTXt" + b"bomb\0\0" + zlib.compress(bytes(2**26), 9)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    bomb = chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(2**26), 9))
+    (tmp_path / "a.png").write_bytes(data[:33] + bomb + data[33:])
     with pytest.raises(InputError, match="unfolds to more than 32 MiB"):
         read_picture(tmp_path / "a.png")
 
@@ -278,7 +273,7 @@ def test_a_text_that_unfolds_without_end_is_refused_for_what_it_is(tmp_path: Pat
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 @pytest.mark.parametrize("ending", [".jpg", ".bmp"])
 def test_an_alpha_channel_in_which_all_is_opaque_stands_in_no_ones_way(
-    mode: str, ending: str, s2_file: Path, tmp_path: Path
+    mode: str, ending: str, s2_file: Path, restore: Any, tmp_path: Path
 ) -> None:
     image: Any = Image.fromarray(noise_image(8, 8)).convert(mode)
     if mode == "P":
@@ -286,18 +281,18 @@ def test_an_alpha_channel_in_which_all_is_opaque_stands_in_no_ones_way(
     path, out = tmp_path / "in.png", tmp_path / f"out{ending}"
     image.save(path)
     assert probe_picture(path, 10**6).alpha
-    succeeded(run_cli("restore", path, "-w", s2_file, "-o", out))
+    succeeded(restore(path, out))
     folder = ("batch", path, "-w", s2_file, "-o", tmp_path / "out", "-f", ending[1:])
     assert run_cli(*folder).exit_code == 0
     if mode == "RGBA":
         image.putpixel((3, 3), (1, 2, 3, 200))
         image.save(path)
-        assert run_cli("restore", path, "-w", s2_file, "-o", out, "--overwrite").exit_code == 3
+        assert restore(path, out, "--overwrite").exit_code == 3
         assert "1 will fail" in run_cli(*folder, "--dry-run").stderr
 
 
 @pytest.mark.parametrize("masks", [(0xF800, 0x07E0, 0x001F), (0x7C00, 0x03E0, 0x001F)])
-def test_a_bmp_of_sixteen_bits_a_pixel_is_read(masks: Any, s2_file: Path, tmp_path: Path) -> None:
+def test_a_bmp_of_sixteen_bits_a_pixel_is_read(masks: Any, restore: Any, tmp_path: Path) -> None:
     rgb = noise_image(8, 8)
     red, green, blue = (rgb[:, :, place].astype(int) / 255 for place in range(3))
     whites = [mask // (mask & -mask) for mask in masks]
@@ -313,7 +308,7 @@ def test_a_bmp_of_sixteen_bits_a_pixel_is_read(masks: Any, s2_file: Path, tmp_pa
     found = read_picture(tmp_path / "in.bmp")
     assert not found.deep and np.abs(found.rgb.astype(int) - rgb).max() <= 8
     out = tmp_path / "out.bmp"
-    assert run_cli("restore", tmp_path / "in.bmp", "-w", s2_file, "-o", out).exit_code == 0
+    assert restore(tmp_path / "in.bmp", out).exit_code == 0
 
 
 def test_content_credentials_are_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.optimizer import Muon, hidden_matrices, orthogonalised
-from tests.training_helpers import make_recipe, run_training
+from tests.training_helpers import check_resuming, make_recipe, run_training
 
 MUON = {"lr": 2e-3, "kind": "muon"}
 
@@ -104,16 +104,7 @@ def test_muon_makes_the_loss_small(photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_of_muon_ends_with_the_same_bytes(photos: Path, tmp_path: Path) -> None:
-    recipe = make_recipe(photos, optimizer=MUON)
-    whole = run_training(recipe, tmp_path / "whole")
-    run_training(recipe, tmp_path / "parts", stop_at=4)
-    parts = run_training(recipe, tmp_path / "parts")
-    assert whole.read_bytes().split(b"}", 1)[1] != b""
-    first, second = (
-        torch.load(folder / "state.pt", weights_only=True)["model"]
-        for folder in (whole.parent, parts.parent)
-    )
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    check_resuming(make_recipe(photos, optimizer=MUON), tmp_path)
 
 
 def test_a_run_of_one_optimizer_is_not_continued_by_another(photos: Path, tmp_path: Path) -> None:

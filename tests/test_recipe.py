@@ -29,16 +29,8 @@ def test_every_fault_of_a_recipe_is_reported_at_once(tmp_path: Path) -> None:
         load_recipe(path, ["data.patch=many", "nonsense"])
     assert caught.value.exit_code == 6
     found = "; ".join(caught.value.faults)
-    for part in (
-        "stage must",
-        "optimizer.lr must",
-        "iterationz",
-        "iterations",
-        "model.dim",
-        "optimizer.betas",
-        "data.patch",
-        "nonsense",
-    ):
+    parts = "stage must|optimizer.lr must|iterationz|iterations|model.dim|optimizer.betas"
+    for part in f"{parts}|data.patch|nonsense".split("|"):
         assert part in found
     assert f"has {len(caught.value.faults)} faults" in caught.value.message
 
@@ -58,18 +50,8 @@ def test_impossible_values_of_a_recipe_are_reported_at_once() -> None:
             "a test",
         )
     found = "; ".join(caught.value.faults)
-    for part in (
-        "name must",
-        "init must",
-        "/no/where",
-        "multiple of 8",
-        "ema must",
-        "seed must",
-        "precision must",
-        "optimizer.warmup must",
-        "optimizer.lr must",
-        "max_minutes must",
-    ):
+    parts = "name must|init must|/no/where|multiple of 8|ema must|seed must|precision must"
+    for part in f"{parts}|optimizer.warmup must|optimizer.lr must|max_minutes must".split("|"):
         assert part in found
 
 

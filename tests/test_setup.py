@@ -20,7 +20,7 @@ from diffir_cli.training.loop import Trainer
 from diffir_cli.training.recipe import digest
 from diffir_cli.training.state import difference, identity, whole_state
 from tests.conftest import TINY
-from tests.training_helpers import make_recipe, run_training
+from tests.training_helpers import check_resuming, make_recipe, run_training
 
 
 def _without_new_fields(known: dict[str, str]) -> dict[str, str]:
@@ -32,17 +32,25 @@ def _without_new_fields(known: dict[str, str]) -> dict[str, str]:
     return older
 
 
-def test_a_state_of_a_version_without_some_fields_is_continued_where_they_have_their_defaults(
+def test_a_state_is_continued_by_its_own_recipe_alone_even_one_of_an_earlier_version(
     photos: Path, tmp_path: Path
 ) -> None:
     recipe, run = make_recipe(photos), tmp_path / "run"
     run_training(recipe, run, stop_at=6)
     state = torch.load(run / "state.pt")
-    torch.save({**state, "digest": _without_new_fields(state["digest"])}, run / "state.pt")
-    trainer = Trainer(recipe, run, "cpu")
-    assert trainer.iteration == state["iteration"] > 0
-    with pytest.raises(RecipeError, match=r"was made with a different precision$"):
-        Trainer(make_recipe(photos, precision="bf16"), run, "cpu")
+    older = {**state, "digest": _without_new_fields(state["digest"])}
+    for found in (state, older):
+        torch.save(found, run / "state.pt")
+        assert Trainer(recipe, run, "cpu").iteration == state["iteration"] > 0
+        changes: list[dict[str, Any]] = [{"precision": "bf16"}, {"data": {"batch": 2}}]
+        for change in (*changes, {"ema": 0.5}, {"seed": 1}):
+            (field,) = change
+            with pytest.raises(RecipeError, match=f"was made with a different {field}$"):
+                Trainer(make_recipe(photos, **change), run, "cpu")
+    for other in ({"guard": [0.1]}, {"returned": 2}):
+        torch.save({**state, **other}, run / "state.pt")
+        with pytest.raises(CheckpointError, match="damaged or from another version"):
+            Trainer(recipe, run, "cpu")
 
 
 def test_a_batch_that_does_not_fit_is_told_and_a_smaller_one_begins_in_the_same_folder(
@@ -102,18 +110,6 @@ def test_a_state_that_cannot_be_read_now_is_not_called_damaged(
     assert ("remove it" in caught.value.hint) is (kind is CheckpointError)
 
 
-def test_a_state_of_a_version_with_other_parts_is_refused_in_words(
-    photos: Path, tmp_path: Path
-) -> None:
-    recipe, run = make_recipe(photos), tmp_path / "run"
-    run_training(recipe, run, stop_at=6)
-    state = torch.load(run / "state.pt")
-    for change in ({"guard": [0.1]}, {"returned": 2}):
-        torch.save({**state, **change}, run / "state.pt")
-        with pytest.raises(CheckpointError, match="damaged or from another version"):
-            Trainer(recipe, run, "cpu")
-
-
 def test_only_fields_at_their_defaults_may_be_absent_from_a_state(photos: Path) -> None:
     recipe = make_recipe(photos)
     wanted = identity(recipe)
@@ -125,13 +121,6 @@ def test_only_fields_at_their_defaults_may_be_absent_from_a_state(photos: Path) 
     assert difference(known, changed) == "data"
     newer = dict(wanted, data=wanted["data"].replace('"windows": 1000', '"windows": 7'))
     assert newer["data"] != wanted["data"] and difference(known, newer) == "data"
-
-
-def test_a_folder_of_another_recipe_is_not_continued(photos: Path, tmp_path: Path) -> None:
-    run_training(make_recipe(photos), tmp_path / "run")
-    for change in ({"data": {"batch": 2}}, {"ema": 0.5}, {"seed": 1}):
-        with pytest.raises(RecipeError, match=r"was made with a different (data|ema|seed)$"):
-            Trainer(make_recipe(photos, **change), tmp_path / "run", "cpu")
 
 
 def test_another_teacher_is_not_taken_over_silently(
@@ -217,11 +206,8 @@ def test_stage_2_weights_go_on_without_the_stage_1_weights_that_taught_them(
     assert _teacher(trainer) is None
     before = load_state(begun)
     assert all(torch.equal(trainer.model.state_dict()[key], before[key]) for key in before)
-    after = load_state(run_training(recipe, tmp_path / "whole"))
+    after = load_state(check_resuming(recipe, tmp_path))
     assert any(not torch.equal(after[key], before[key]) for key in before)
-    run_training(recipe, tmp_path / "stopped", stop_at=4)
-    resumed = load_state(run_training(recipe, tmp_path / "stopped"))
-    assert all(torch.equal(resumed[key], after[key]) for key in after)
 
 
 @pytest.mark.parametrize(

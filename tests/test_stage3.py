@@ -25,7 +25,7 @@ from diffir_cli.training.perceptual import VGG19, PerceptualLoss
 from diffir_cli.training.recipe import AdversarialRecipe
 from diffir_cli.training.trainable import Batch
 from tests.conftest import TINY, quick_training
-from tests.training_helpers import make_recipe, progressive, run_training
+from tests.training_helpers import check_resuming, make_recipe, progressive, run_training
 
 _CPU = World(0, 1, torch.device("cpu"))
 
@@ -191,15 +191,12 @@ def test_the_third_stage_goes_on_from_the_second_and_resumes_to_the_bit(
         changes = {"init": ""}
     if kind == "perceptual alone":
         changes = {"adversarial": {}, "perceptual": {"weights": str(vgg_file), "weight": 0.1}}
-    recipe = _stage3(photos, stage1, stage2, log_every=2, **changes)
-    whole = load_checkpoint(run_training(recipe, tmp_path / "whole"))
-    run_training(recipe, tmp_path / "parts", stop_at=2)
-    parts = load_checkpoint(run_training(recipe, tmp_path / "parts"))
+    recipe = _stage3(photos, stage1, stage2, iterations=4, log_every=2, **changes)
+    whole = load_checkpoint(check_resuming(recipe, tmp_path, stop_at=2))
     before = load_model(stage2).state_dict()
     moved = [name for name in before if not torch.equal(before[name], whole.tensors[name])]
     assert len(moved) > 0.9 * len(list(load_model(stage2).parameters()))
     for name, value in whole.tensors.items():
-        assert torch.equal(value, parts.tensors[name]), name
         assert float((value - before[name]).abs().max()) < 0.1, name
 
 
@@ -229,16 +226,6 @@ def test_the_discriminator_sees_the_truth_before_it_was_sharpened() -> None:
     assert Batch(batch.lq, sharpened).real is sharpened
 
 
-def test_stage_2_may_go_on_from_stage_2(
-    photos: Path, stage1: Path, stage2: Path, tmp_path: Path
-) -> None:
-    changes: dict[str, Any] = {"init": str(stage1), "start": str(stage2), "iterations": 1}
-    recipe = make_recipe(photos, stage=2, optimizer={"lr": 1e-9}, **changes)
-    found = load_checkpoint(run_training(recipe, tmp_path / "again")).tensors
-    for name, value in load_checkpoint(stage2).tensors.items():
-        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
@@ -249,10 +236,7 @@ def test_stage_2_may_go_on_from_stage_2(
         ),
         ({"stage": 2}, "adversarial has an effect in stage 3 only"),
         ({"adversarial": {"discriminator": "none"}}, "must be given in stage 3"),
-        (
-            {"perceptual": {"weights": "missing.pth"}},
-            "perceptual.weights names a missing file",
-        ),
+        ({"perceptual": {"weights": "missing.pth"}}, "perceptual.weights names a missing file"),
         ({"loss": {"optimization": "traditional"}}, "must be joint in stage 3"),
         ({"start": "missing.safetensors"}, "start names neither a file nor known weights"),
         ({"adversarial": {"lr": 0.0}}, "adversarial.lr must lie between"),

@@ -172,7 +172,7 @@ def _taken_by_a_run(config: ModelConfig, width: int, height: int) -> int:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
 @pytest.mark.parametrize(
     ("name", "width", "height"),
-    [("deblur-gopro", 800, 600), ("sr-x4", 240, 160), ("realsr-x1", 800, 600)],
+    [("deblur-gopro", 640, 480), ("sr-x4", 200, 128), ("realsr-x1", 640, 480)],
 )
 def test_the_need_of_a_run_is_predicted_within_a_quarter(
     name: str, width: int, height: int

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
@@ -49,6 +51,23 @@ def run_training(recipe: Recipe, out: Path, stop_at: int | None = None) -> Path:
     result = Trainer(recipe, out, "cpu").fit(interrupt)
     assert result.finished is (stop_at is None)
     return result.weights
+
+
+def check_resuming(recipe: Recipe, folder: Path, stop_at: int = 4) -> Path:
+    """Train in `whole`, and with a stop in `parts`, to the same bits; the weights of `whole`."""
+    whole = run_training(recipe, folder / "whole")
+    run_training(recipe, folder / "parts", stop_at=stop_at)
+    parts = run_training(recipe, folder / "parts")
+    for read in (load_file, _model_of):
+        first, second = read(whole), read(parts)
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert torch.equal(value, second[name]), name
+    return whole
+
+
+def _model_of(weights: Path) -> dict[str, Tensor]:
+    return torch.load(weights.with_name("state.pt"), weights_only=True)["model"]
 
 
 def log_rows(folder: Path) -> list[dict[str, str]]:
