@@ -93,3 +93,19 @@ def test_the_runner_of_tests_keeps_groups_together(request: pytest.FixtureReques
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.skip("runs in one process")
     assert request.node.nodeid.endswith("@pages")
+
+
+def _sources(name: str) -> list[str]:
+    """Texts of the modules that a page may mean by a path, or by the end of one."""
+    folders = ("diffir_cli", "scripts", "tests")
+    modules = [path for folder in folders for path in (_ROOT / folder).rglob("*.py")]
+    found = [path for path in modules if f"/{path.as_posix()}".endswith(f"/{name}")]
+    return [path.read_text(encoding="utf-8") for path in found]
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_modules_and_names_of_the_code_in_pages_exist(page: Path) -> None:
+    for name, own in re.findall(r"([\w/]+\.py)\b(?::`([\w.]+)`)?", page.read_text("utf-8")):
+        sources = _sources(name)
+        assert sources, name
+        assert any(own.rpartition(".")[2] in source for source in sources), f"{name}:{own}"
