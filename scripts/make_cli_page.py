@@ -29,12 +29,14 @@ This page is generated from the commands by `python scripts/make_cli_page.py`.
 Options are written with hyphens; underscores work too. Names from other tools are accepted:
 {aliases}.
 
-Old names work for one release: {old_names}.
+Commands that have the new option, and none of the old name, take the old name for one release:
+{old_names}.
 
 `diffir --install-completion` teaches your shell to complete commands, options and names of weights.
 
 Exit codes: 0 success, 1 other errors, 2 wrong options, 3 images and folders, 4 weights, 5 device
-or memory, 6 training recipe, 130 Ctrl-C.
+or memory, 6 training recipe, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM (`batch` and `train` stop in order
+and end with 130), 141 if the reader of a pipe has gone.
 """
 
 
