@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import ImageFile, TiffImagePlugin
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.tiff_directory import Tags, TiffDirectory
@@ -165,12 +165,9 @@ def _unpacked(
     tags.save(stand_in)
     stand_in.write(packed)
     stand_in.seek(0)
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(stand_in, formats=["TIFF"]) as image:
-            return np.asarray(image)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    # Not by `Image.open`, whose limit of pixels is for pictures, not for bytes.
+    with TiffImagePlugin.TiffImageFile(stand_in) as image:
+        return np.asarray(image)
 
 
 def _numbers(data: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[Any]:
