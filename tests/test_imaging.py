@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile, ImageOps
@@ -285,6 +286,13 @@ def test_the_size_of_a_png_is_read_without_its_pixels(
     monkeypatch.setattr(PngImageFile, "load", load)
     assert probe_picture(path, 10**6).size == (20, 12)
     assert probe_picture(path, 10**6, path.read_bytes()).size == (20, 12)
+
+
+def test_a_deep_tiff_may_have_as_many_pixels_as_are_allowed(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65_536, (20, 20, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.tif"), pixels[:, :, ::-1])
+    picture = read_picture(tmp_path / "deep.tif", deep=True, max_pixels=400)
+    assert np.array_equal(picture.rgb, pixels)
 
 
 def test_a_lack_of_memory_is_not_called_a_damaged_file(

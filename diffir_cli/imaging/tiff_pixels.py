@@ -165,9 +165,15 @@ def _unpacked(
     tags.save(stand_in)
     stand_in.write(packed)
     stand_in.seek(0)
-    # Not by `Image.open`, whose limit of pixels is for pictures, not for bytes.
-    with TiffImagePlugin.TiffImageFile(stand_in) as image:
+    with _Bytes(stand_in) as image:
         return np.asarray(image)
+
+
+class _Bytes(TiffImagePlugin.TiffImageFile):
+    """Bytes of a picture as a grey one: Pillow's limit of pixels is not meant for them."""
+
+    def load_prepare(self) -> None:
+        ImageFile.ImageFile.load_prepare(self)
 
 
 def _numbers(data: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[Any]:
