@@ -38,7 +38,7 @@ class Restorer:
         weights: A name of the registry or a file; None for the task's embedded weights.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
         precision: `auto`, `fp32`, `tf32`, `bf16` or `fp16`.
-        engine: `streaming`, or `reference` for the plain modules.
+        engine: `streaming`, `reference` for the plain modules, or `openvino`.
         max_memory: Bytes that an image may take; 0 for most of what is free.
         tile: Side of tiles in pixels of the input; 0 for none ever, None for tiles only where the
             whole image does not fit.

@@ -58,7 +58,7 @@ def _section(name: str, command: Any) -> str:
     arguments = [each for each in shown if not each.opts[0].startswith("-")]
     options = [each for each in shown if each.opts[0].startswith("-")]
     usage = [f"diffir {name}", *(_argument(each) for each in arguments)]
-    usage += [f"{each.opts[0]} {_values(each)}" for each in options if each.required]
+    usage += [f"{each.opts[0]} {_values(each)}" for each in options if _is_required(each)]
     lines = [f"## diffir {name}", "", inspect.cleandoc(command.help or ""), ""]
     lines += ["```console", f"$ {' '.join(usage)} [OPTIONS]", "```", ""]
     if arguments:
@@ -84,6 +84,11 @@ def _row(option: Any) -> str:
     flags = ", ".join(f"`{flag}`" for flag in option.opts)
     values = f"`{_cell(_values(option))}`" if _values(option) else ""
     return f"| {flags} | {values} | {_default(option)} | {_help(option)} |"
+
+
+def _is_required(option: Any) -> bool:
+    """Whether a command refuses to run without it, even where Typer does not check that."""
+    return option.required or (option.help or "").endswith("Required.")
 
 
 def _argument(parameter: Any) -> str:

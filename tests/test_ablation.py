@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from diffir_cli.errors import RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model, load_stage1
 from diffir_cli.models.diffir.model import initial_noise
 from diffir_cli.training.diffir.ablation import STAGE1, TABLES, run_variant, variants
+from diffir_cli.training.run_folder import run_folder
 from diffir_cli.training.validate import Validation
 from tests.conftest import run_cli
 from tests.training_helpers import make_recipe, run_training
@@ -20,7 +22,7 @@ from tests.training_helpers import make_recipe, run_training
 RECIPES = Path(__file__).parents[1] / "recipes" / "diffir" / "ablations"
 
 
-def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:
+def _ablate(photos: Path, out: Path, *more: str, recipes: Path = RECIPES) -> tuple[int, str]:
     settings = [
         f"data.train={json.dumps([str(photos)])}",
         f"validation.gt={photos}",
@@ -34,7 +36,7 @@ def _ablate(photos: Path, out: Path, *more: str) -> tuple[int, str]:
         *more,
     ]
     arguments = [part for setting in settings for part in ("--set", setting)]
-    result = run_cli("ablate", RECIPES, "-o", out, "-d", "cpu", *arguments)
+    result = run_cli("ablate", recipes, "-o", out, "-d", "cpu", *arguments)
     return result.exit_code, result.output
 
 
@@ -108,3 +110,21 @@ def test_variants_differ_from_diffir_in_one_thing_each() -> None:
 def test_ablations_need_photos_held_out(photos: Path, tmp_path: Path) -> None:
     code, output = _ablate(photos, tmp_path / "out", "validation.gt=")
     assert code == 6 and "held out" in output
+
+
+def test_a_fault_of_the_last_recipe_is_found_before_the_first_is_trained(
+    photos: Path, tmp_path: Path
+) -> None:
+    recipes = shutil.copytree(RECIPES, tmp_path / "recipes")
+    (recipes / f"{variants()[-1]}.toml").write_text("name =", encoding="utf-8")
+    code, output = _ablate(photos, tmp_path / "out", recipes=recipes)
+    assert code == 6 and f"{variants()[-1]}.toml has 1 fault" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_ablations_keep_other_trainings_from_their_folders(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / STAGE1
+    folder.parent.mkdir()
+    with run_folder(folder):
+        code, output = _ablate(photos, tmp_path / "out")
+    assert code == 3 and f"another training runs in {folder}" in output

@@ -252,6 +252,18 @@ def test_figures_are_told_even_where_a_report_cannot_be_written(
     assert outcome.exit_code == 3 and json.loads(outcome.stdout)["results"][0]["seconds"]
 
 
+def test_reports_are_written_even_where_stdout_takes_nothing(
+    bench: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(_value: object) -> None:
+        raise InputError("stdout is full")
+
+    monkeypatch.setattr("diffir_cli.cli.benchmark_console.print_json", full)
+    outcome = bench("--csv", tmp_path / "x.csv", "--json")
+    assert outcome.exit_code == 3 and "stdout is full" in outcome.stderr
+    assert "16" in (tmp_path / "x.csv").read_text(encoding="utf-8")
+
+
 def test_each_case_is_a_line_where_no_spinner_turns(bench: Callable[..., Outcome]) -> None:
     line = "tiny.safetensors 16×24 streaming fp32: "
     assert line in bench().stderr and line not in bench("--json").stderr.replace("spread", "")

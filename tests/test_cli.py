@@ -314,3 +314,22 @@ def test_the_task_is_that_of_named_weights(photo: Path) -> None:
         done = succeeded(run_cli("restore", photo, "-w", weights, "--json"))
         found = json.loads(done.stdout)
         assert found["task"] == task and f"_{task}_x" in found["output"]
+
+
+def test_a_fault_of_the_device_in_the_environment_names_the_variable(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFIR_DEVICE", "cpu,gpu")
+    refused = run_cli("restore", photo)
+    assert refused.exit_code == 2 and "DIFFIR_DEVICE must be" in refused.stderr
+    assert "not 'gpu'" in refused.stderr and "hint: unset DIFFIR_DEVICE" in refused.stderr
+    typed = run_cli("restore", photo, "-d", "cpu,cpu")
+    assert typed.exit_code == 2 and "--device must be" in typed.stderr
+
+
+def test_of_several_devices_in_the_environment_one_picture_is_restored_on_the_first(
+    photo: Path, restore: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFIR_DEVICE", "cpu,cuda:7")
+    done = succeeded(restore(photo, tmp_path / "out.png", "--json"))
+    assert json.loads(done.stdout)["device"] == "cpu"

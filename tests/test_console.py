@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diffir_cli.cli.console import print_table, print_text, take_any_text
+from diffir_cli.cli.console import print_json, print_table, print_text, take_any_text
 from diffir_cli.errors import DiffIRError
 
 
@@ -42,12 +42,14 @@ def test_letters_that_stdout_lacks_are_replaced(
 
 
 def test_a_stdout_without_room_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for notify in (partial(print_table, ["a"], [["b"]]), partial(print_text, "a")):
+    printers = (partial(print_table, ["a"], [["b"]]), partial(print_text, "a"))
+    for notify in (*printers, partial(print_json, {})):
         full = _Full()
         stdout = io.TextIOWrapper(io.BufferedWriter(full), encoding="utf-8")
         monkeypatch.setattr(sys, "stdout", stdout)
-        with pytest.raises(DiffIRError, match="to stdout: No space left on device"):
+        with pytest.raises(DiffIRError, match="to stdout: No space left on device") as caught:
             notify()
+        assert caught.value.hint == "check where stdout goes"
         assert sys.stdout is None
         # Else it fails again when it is closed.
         full.room = True

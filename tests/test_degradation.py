@@ -258,7 +258,9 @@ def test_the_numbers_are_those_that_diffir_trains_with() -> None:
 def test_a_photo_that_cannot_be_read_does_not_stop_the_others(photos: Path, tmp_path: Path) -> None:
     (photos / "1.png").write_bytes(b"nothing")
     out = tmp_path / "out"
-    result = run_cli("degrade", photos, "-o", out, "--kind", "shake")
+    result = run_cli("degrade", photos, "-o", out, "--kind", "shake", "--json")
     assert result.exit_code == 3 and result.stderr.count("error: ") == 1
     assert "1.png" in result.stderr
+    found = json.loads(result.stdout)
+    assert found["count"] == 2 and [one["name"] for one in found["failed"]] == ["1.png"]
     assert {path.name for path in out.iterdir()} == {"0.png", "2.png"}

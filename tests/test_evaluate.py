@@ -14,13 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
+from diffir_cli.errors import DiffIRError
+from diffir_cli.evaluation.baselines import USUAL
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging import read_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.models.diffir.checkpoint import save_weights
 from diffir_cli.models.diffir.config import ModelConfig, Tail
 from diffir_cli.models.diffir.networks import DiffIRS2
-from diffir_cli.options import Precision
+from diffir_cli.options import Precision, Task
 from tests.conftest import TINY, evaluated, noise_folder, noise_image, run_cli, succeeded
 from tests.runner_helpers import runner_of
 
@@ -242,6 +244,14 @@ def test_deblurring_is_measured_beside_the_blurred_image_itself(
     assert result.exit_code == 2 and "--kind shake" in result.stderr
 
 
+def test_faces_are_measured_by_the_protocol_of_real_photos(photos: Path) -> None:
+    assert evaluated(photos, photos, "--task", "face")["protocol"] == "realsr"
+
+
+def test_every_task_has_its_usual_baselines() -> None:
+    assert set(USUAL) == set(Task)
+
+
 def test_inpainting_is_measured_in_the_holes_beside_opencv(
     photos: Path, inpaint_file: Path, tmp_path: Path
 ) -> None:
@@ -298,3 +308,16 @@ def test_evaluate_writes_no_infinity_into_json(photos: Path, s2_file: Path) -> N
     assert "Infinity" not in result.stdout and "NaN" not in result.stdout
     assert json.loads(result.stdout)["methods"]["bicubic"]["images"][0]["psnr"] is None
     assert not math.isnan(json.loads(result.stdout)["methods"][s2_file.name]["std"]["psnr"])
+
+
+def test_reports_are_written_even_where_stdout_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path
+) -> None:
+    def full(_value: object) -> None:
+        raise DiffIRError("stdout is full")
+
+    monkeypatch.setattr("diffir_cli.cli.evaluate_console.print_json", full)
+    table = tmp_path / "scores.csv"
+    result = run_cli("evaluate", photos, photos, "--json", "--csv", table)
+    assert result.exit_code == 1 and "stdout is full" in result.stderr
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 4

@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import stat
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.imaging import Picture, check_fit, read_picture, write_picture
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.imaging.metadata import Metadata
+from diffir_cli.imaging.opening import pillow_limits
 from diffir_cli.imaging.png import chunk
 from diffir_cli.imaging.probe import probe_picture
 from tests.conftest import GOLDEN, noise_image
@@ -282,3 +286,57 @@ def test_the_size_of_a_png_is_read_without_its_pixels(
     monkeypatch.setattr(PngImageFile, "load", load)
     assert probe_picture(path, 10**6).size == (20, 12)
     assert probe_picture(path, 10**6, path.read_bytes()).size == (20, 12)
+
+
+def test_a_deep_tiff_may_have_as_many_pixels_as_are_allowed(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65_536, (20, 20, 3)).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.tif"), pixels[:, :, ::-1])
+    picture = read_picture(tmp_path / "deep.tif", deep=True, max_pixels=400)
+    assert np.array_equal(picture.rgb, pixels)
+
+
+def test_a_lack_of_memory_is_not_called_a_damaged_file(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", lacking)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lacking)
+    with pytest.raises(DeviceError, match="ran out of memory while reading"):
+        read_picture(photo)
+
+
+def test_pictures_with_the_same_limits_are_decoded_at_the_same_time() -> None:
+    together = threading.Barrier(2, timeout=60)
+
+    def decode() -> int | None:
+        with pillow_limits(100, True):
+            together.wait()
+            return Image.MAX_IMAGE_PIXELS
+
+    before = Image.MAX_IMAGE_PIXELS
+    with ThreadPoolExecutor(2) as pool:
+        decoded = [pool.submit(decode) for _ in range(2)]
+        assert [one.result() for one in decoded] == [50, 50]
+    assert before == Image.MAX_IMAGE_PIXELS and not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_a_picture_with_other_limits_waits_for_the_others() -> None:
+    begun = threading.Event()
+    order = []
+
+    def decode() -> int | None:
+        begun.set()
+        with pillow_limits(200, False):
+            order.append("second")
+            return Image.MAX_IMAGE_PIXELS
+
+    with ThreadPoolExecutor(1) as pool:
+        with pillow_limits(100, True):
+            other = pool.submit(decode)
+            begun.wait()
+            order.append("first")
+            assert Image.MAX_IMAGE_PIXELS == 50 and ImageFile.LOAD_TRUNCATED_IMAGES
+        assert other.result() == 100
+    assert order == ["first", "second"]

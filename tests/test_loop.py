@@ -19,6 +19,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffir_cli.degradations.bicubic import bicubic_pair
+from diffir_cli.errors import DeviceError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.models.diffir.checkpoint import load_stage1, load_state
 from diffir_cli.models.diffir.model import DiffIRModel
@@ -29,6 +30,7 @@ from diffir_cli.training.diffir.stage2 import stage2_losses
 from diffir_cli.training.ema import EMA
 from diffir_cli.training.kinds import LearningRate
 from diffir_cli.training.loop import Progress, Trainer
+from diffir_cli.training.parallel import World
 from diffir_cli.training.recipe import LossRecipe, OptimizerRecipe
 from diffir_cli.training.run_folder import run_folder
 from diffir_cli.training.schedule import learning_rate
@@ -227,6 +229,15 @@ def test_two_processes_train_what_one_trains(photos: Path, stage1: Path, tmp_pat
     one, two = (load_state(tmp_path / name / "tiny.safetensors") for name in ("one", "two"))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("text", ["", "two", "0", "-1"])
+def test_a_number_of_processes_that_is_none_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", text)
+    with pytest.raises(DeviceError, match=f"WORLD_SIZE .* not '{text}'"):
+        World.join(torch.device("cpu"))
 
 
 def _run_parallel(recipe: Path, out: Path, size: int) -> None:

@@ -263,3 +263,10 @@ def test_what_is_there_of_a_model_can_be_removed(registry: Path, home: Path) -> 
         assert done.exit_code == code, done.output
     assert "of narrow-x4 is not on this machine" in done.output
     assert not list(folders.glob("denoiser-*"))
+
+
+def test_one_pixel_takes_the_colour_of_its_input_by_adain() -> None:
+    lq = torch.rand(1, 3, 1, 1)
+    for scale in (1, 4):
+        fixed = fix_colors(torch.rand(1, 3, scale, scale), lq, ColorFix.ADAIN)
+        torch.testing.assert_close(fixed, lq.expand(1, 3, scale, scale))

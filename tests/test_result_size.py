@@ -49,6 +49,24 @@ def test_restore_and_batch_give_the_size_asked_for(
         assert image.size == (64, 48)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ((), "in_realsr_x4.png"),
+        (("--outscale", "2"), "in_realsr_x2.png"),
+        (("--long-side", "64"), "in_realsr.png"),
+        (("--size", "64x"), "in_realsr.png"),
+    ],
+)
+def test_the_name_of_a_result_tells_its_factor_where_it_has_one(
+    arguments: tuple[str, ...], name: str, s2_file: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.png"
+    Image.fromarray(noise_image(16, 16)).save(source)
+    succeeded(run_cli("restore", source, "-w", s2_file, *arguments))
+    assert (tmp_path / name).is_file()
+
+
 def test_strength_blends_the_result_with_the_resized_input_before_rounding(s2_file: Path) -> None:
     restorer = Restorer("realsr", str(s2_file), device="cpu", precision="fp32")
     lq = noise_image(12, 16).astype(np.float32) / np.float32(255)

@@ -219,6 +219,13 @@ def test_a_return_makes_the_discriminator_careful_even_where_no_schedule_does(
     assert group["lr"] == pytest.approx(rate)
 
 
+def test_no_perceptual_weights_are_said_to_be_none(
+    photos: Path, stage1: Path, stage2: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    AdversarialLosses(_stage3(photos, stage1, stage2), _CPU)
+    assert "perceptual.weights is empty" in caplog.text
+
+
 def test_the_discriminator_sees_the_truth_before_it_was_sharpened() -> None:
     natural, sharpened = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     batch = Batch(torch.rand(1, 3, 8, 8), sharpened, natural)

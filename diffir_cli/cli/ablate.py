@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -41,20 +41,28 @@ def ablate(
         variants,
     )
     from diffir_cli.training.recipe_file import load_recipe
+    from diffir_cli.training.run_folder import run_folder
     from diffir_cli.util.files import write_text
 
     if threads is not None:
         torch.set_num_threads(threads)
-    outcomes = {}
+    chosen = {}
     for name in variants():
-        changes = list(settings or ())
+        path, changes = recipes / f"{name}.toml", list(settings or ())
         if name != STAGE1:
-            changes.append(f"init={output / STAGE1 / f'{STAGE1}.safetensors'}")
-        path = recipes / f"{name}.toml"
+            # A file that is there already stands for the weights that stage 1 is going to make.
+            changes.append(f"init={path}")
         recipe = load_recipe(path, changes, registry)
         if not recipe.validation.gt:
             raise RecipeError(str(path), ["validation.gt must name a folder of photos held out"])
-        with working(f"training {name}", quiet or json) as status:
+        weights = output / STAGE1 / f"{STAGE1}.safetensors"
+        chosen[name] = replace(recipe, init=recipe.init and str(weights))
+    outcomes = {}
+    for name, recipe in chosen.items():
+        with (
+            run_folder(output / name),
+            working(f"training {name}", quiet or json) as status,
+        ):
             outcome = run_variant(
                 recipe,
                 output / name,

@@ -106,10 +106,13 @@ def benchmark(
         reporter.take(measured(report), each=not (cost_only or quiet or json))
     reporter.conclude(peaks, steps if sides else ())
     worse = reporter.compare(old, tolerance) if old is not None else 0
-    reporter.show(json, quiet)
-    reporter.write(csv, markdown, overwrite)
-    if plot:
-        reporter.draw(plot, qualities, overwrite)
+    # What is measured is kept wherever it can be: neither stdout nor a report may cost the other.
+    try:
+        reporter.write(csv, markdown, overwrite)
+        if plot:
+            reporter.draw(plot, qualities, overwrite)
+    finally:
+        reporter.show(json, quiet)
     reporter.finish(worse, tolerance)
 
 

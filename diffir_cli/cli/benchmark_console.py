@@ -200,6 +200,8 @@ def print_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool)
 
     rows = paper_rows()
     table = paper_table(rows)
+    if markdown:
+        write_text(markdown, as_markdown([], [table], [ASSUMED]), overwrite)
     if json:
         describe = [{**asdict(row), "agrees": row.agrees} for row in rows]
         print_json({"paper": describe, "remarks": [ASSUMED]})
@@ -207,8 +209,6 @@ def print_paper(markdown: Path | None, overwrite: bool, json: bool, quiet: bool)
         _print_tables([table])
     if not quiet:
         print_message(f"note: {ASSUMED}")
-    if markdown:
-        write_text(markdown, as_markdown([], [table], [ASSUMED]), overwrite)
 
 
 def _line(result: Result) -> str:

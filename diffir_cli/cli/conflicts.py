@@ -61,9 +61,18 @@ def check_conflicts(context: typer.Context) -> None:
 
 def is_given(context: typer.Context, name: str) -> bool:
     """Whether a parameter stands on the command line, even with the value of its default."""
+    return _source(context, name) == "COMMANDLINE"
+
+
+def is_from_environment(context: typer.Context, name: str) -> bool:
+    """Whether an environment variable gave a parameter its value."""
+    return _source(context, name) == "ENVIRONMENT"
+
+
+def _source(context: typer.Context, name: str) -> str:
     # By name: typer brings a click of its own.
     source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+    return "" if source is None else str(source.name)
 
 
 def exclude(context: typer.Context, *names: str) -> None:

@@ -35,7 +35,7 @@ def print_json(value: Mapping[str, Any]) -> None:
     """
     if sys.stdout is None:
         raise DiffIRError("standard output is closed, which --json writes to", "leave --json out")
-    with _writing("the JSON to stdout", "the images are done; check where stdout goes"):
+    with _writing("the JSON to stdout", "check where stdout goes"):
         # The one control character that JSON lets pass.
         typer.echo(json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f"))
         sys.stdout.flush()

@@ -11,7 +11,7 @@ from diffir_cli.cli import options
 from diffir_cli.cli.conflicts import exclude_with
 from diffir_cli.cli.console import print_message, print_result, working
 from diffir_cli.degradations.kinds import PreviewKind
-from diffir_cli.errors import InputError, UsageError
+from diffir_cli.errors import DeviceError, InputError, UsageError
 
 
 def degrade(
@@ -68,13 +68,18 @@ def degrade(
         raise InputError(f"no such file or folder: {source}", "check its name")
     if source.is_dir():
         exclude_with(context, "a folder", "count")
-        written = _degrade_folder(source, output, kind, scale, seed, overwrite, quiet or json)
+        written, failed = _degrade_folder(
+            source, output, kind, scale, seed, overwrite, quiet or json
+        )
         text = f"{output}: {written} times {kind.value}"
     else:
         _write_preview(source, output, kind, scale, count, seed, overwrite)
-        written, text = count, f"{output}: the photo, then {count} times {kind.value}"
+        written, failed = count, []
+        text = f"{output}: the photo, then {count} times {kind.value}"
     found = {"output": str(output), "kind": kind.value, "count": written, "seed": seed}
-    print_result(json, quiet, found, text)
+    print_result(json, quiet, {**found, "failed": failed}, text)
+    if failed:
+        raise typer.Exit(InputError.exit_code)
 
 
 def _write_preview(
@@ -108,7 +113,8 @@ def _degrade_folder(
     seed: int,
     overwrite: bool,
     quiet: bool,
-) -> int:
+) -> tuple[int, list[dict[str, str]]]:
+    """How many photos were degraded, and which could not be, with their errors."""
     from diffir_cli.imaging import check_target, list_pictures
     from diffir_cli.util.files import make_folder, remove_unfinished
     from diffir_cli.util.names import by_stem
@@ -129,10 +135,8 @@ def _degrade_folder(
             status(path.name)
             try:
                 write_degraded(path, target, kind, scale, seed, overwrite)
-            except InputError as error:
-                failed.append(error)
+            except (InputError, DeviceError) as error:
+                failed.append({"name": path.name, "error": str(error)})
     for fault in failed:
-        print_message(f"error: {fault}")
-    if failed:
-        raise typer.Exit(InputError.exit_code)
-    return len(targets)
+        print_message(f"error: {fault['error']}")
+    return len(targets) - len(failed), failed

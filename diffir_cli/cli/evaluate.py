@@ -61,7 +61,9 @@ def evaluate(
     Files are paired by name. Stage-1 weights get the ground truth that they need.
     """
     task = task_for(context, task, weights, registry)
-    name = protocol or ProtocolName(task.value)
+    # Faces have no benchmark with conventions of its own.
+    usual = ProtocolName.REALSR if task is Task.FACE else ProtocolName(task.value)
+    name = protocol or usual
     fills = results is None and task is Task.INPAINT
     run_options = read_run_options(context)
     evaluate_options.check_options(context, task, name)
@@ -116,9 +118,12 @@ def evaluate(
         print_message(
             f"note: {len(tiled)} images were processed in tiles of {max(tiled.values())} pixels"
         )
-    evaluate_console.print_methods(measured, caption, about, samples.unmatched, json, quiet)
     about_all = evaluate_console.with_missing(caption, measured, samples.unmatched)
-    evaluate_console.write_reports(measured, about_all, files, gallery, overwrite)
+    # What is measured is kept wherever it can be: neither stdout nor a report may cost the other.
+    try:
+        evaluate_console.write_reports(measured, about_all, files, gallery, overwrite)
+    finally:
+        evaluate_console.print_methods(measured, caption, about, samples.unmatched, json, quiet)
     if measured.failures:
         raise typer.Exit(InputError.exit_code)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import panels
-from diffir_cli.cli.conflicts import exclude_with, require
+from diffir_cli.cli.conflicts import exclude_with, is_given, refuse, require
 from diffir_cli.errors import UsageError
 from diffir_cli.evaluation.kinds import Baseline, Metric, ProtocolName
 from diffir_cli.options import Task
@@ -26,19 +26,19 @@ TaskName = Annotated[
 ]
 Truth = Annotated[Path | None, typer.Argument(metavar="GT", help="Their ground truth.")]
 Sharp = Annotated[
-    Path | None, panels.input_output("--gt", metavar="DIR", help="Ground-truth images.")
+    Path | None, panels.input_output("--gt", metavar="FILE|DIR", help="Ground-truth images.")
 ]
 Degraded = Annotated[
     Path | None,
     panels.input_output(
         "--lq",
-        metavar="DIR",
+        metavar="FILE|DIR",
         help="Degraded images to restore, paired by name. Optional for sr (made by bicubic).",
     ),
 ]
 Masks = Annotated[
     Path | None,
-    panels.inpainting("--mask", metavar="DIR", help="Masks for inpainting: white = fill."),
+    panels.inpainting("--mask", metavar="FILE|DIR", help="Masks for inpainting: white = fill."),
 ]
 Protocol = Annotated[
     ProtocolName | None,
@@ -87,7 +87,9 @@ def check_options(context: typer.Context, task: Task, protocol: ProtocolName) ->
     given = context.params
     if protocol is ProtocolName.INPAINT:
         exclude_with(context, "the protocol inpaint", "align")
-    elif given["results"] or task is not Task.INPAINT:
+    elif given["results"] and is_given(context, "mask"):
+        refuse(context, "mask", f"the protocol {protocol.value}", "add --protocol inpaint")
+    elif task is not Task.INPAINT:
         exclude_with(context, f"--task {task.value}", "mask")
     require(context, "overwrite", "csv", "markdown", "report")
     if Baseline.NONE in (given["baseline"] or []) and len(given["baseline"]) > 1:

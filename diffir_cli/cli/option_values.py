@@ -11,7 +11,7 @@ from typing import TypeVar
 import typer
 
 from diffir_cli.benchmark.sizes import LARGEST, Size
-from diffir_cli.cli.conflicts import exclude_with, refuse
+from diffir_cli.cli.conflicts import exclude_with, is_from_environment, refuse
 from diffir_cli.errors import UsageError
 from diffir_cli.options import Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.util.byte_sizes import parse_bytes
@@ -33,7 +33,8 @@ def read_run_options(context: typer.Context) -> RunOptions:
     if tile == "off":
         exclude_with(context, "--tile off", "tile_overlap")
     if given["engine"] is Engine.OPENVINO and _UNKNOWN_TO_OPENVINO.search(given["device"]):
-        refuse(context, "engine", f"--device {given['device']}", "use --device cpu or xpu")
+        named = "DIFFIR_DEVICE=" if is_from_environment(context, "device") else "--device "
+        refuse(context, "engine", f"{named}{given['device']}", "use --device cpu or xpu")
     limits = MemoryLimits(parse_size(given["max_memory"]), parse_tile(tile, overlap), overlap)
     names = ("device", "precision", "engine", "color_fix", "threads")
     return RunOptions(limits=limits, **{name: given[name] for name in names})

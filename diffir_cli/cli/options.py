@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from diffir_cli.cli import panels
+from diffir_cli.cli.conflicts import is_from_environment
 from diffir_cli.errors import UsageError
 from diffir_cli.options import DEVICE_NAME, ColorFix, Engine, Precision, Task
 from diffir_cli.util.extras import require_extra
@@ -20,20 +22,31 @@ def _names_of_weights(incomplete: str) -> list[str]:
     return [name for name in read_registry() if name.startswith(incomplete)]
 
 
-def _check_device(value: str) -> str:
-    """Refuse a name that no device has, before torch is loaded to ask for it."""
-    if not DEVICE_NAME.fullmatch(value):
-        raise UsageError(
-            f"--device must be auto, cpu, cuda, cuda:N, xpu, xpu:N or mps, not {value!r:.40}",
-            "leave --device out to choose it automatically",
-        )
+def _check_device(context: typer.Context, value: str) -> str:
+    """Refuse a name that no device has, before torch is loaded to ask for it.
+
+    Of several devices, which the environment names for `diffir batch`, the first one is used.
+    """
+    names = value.split(",") if is_from_environment(context, "device") else [value]
+    _refuse_unknown(context, names)
+    return names[0]
+
+
+def _check_devices(context: typer.Context, value: str) -> str:
+    _refuse_unknown(context, value.split(","))
     return value
 
 
-def _check_devices(value: str) -> str:
-    for name in value.split(","):
-        _check_device(name)
-    return value
+def _refuse_unknown(context: typer.Context, devices: Iterable[str]) -> None:
+    option, hint = "--device", "leave --device out to choose it automatically"
+    if is_from_environment(context, "device"):
+        option, hint = "DIFFIR_DEVICE", "unset DIFFIR_DEVICE to choose it automatically"
+    for name in devices:
+        if not DEVICE_NAME.fullmatch(name):
+            raise UsageError(
+                f"{option} must be auto, cpu, cuda, cuda:N, xpu, xpu:N or mps, not {name!r:.40}",
+                hint,
+            )
 
 
 def _check_engine(value: Engine) -> Engine:

@@ -105,8 +105,11 @@ def restore(
             )
         probe_picture(mask, settings.max_pixels, None, allow_truncated)
     chosen = located(weights, task, registry, offline, quiet or json, scale)
-    if target is None and (factor := outscale or (chosen.config and chosen.config.scale)):
-        target = _beside(source, task, factor, format_, overwrite)
+    # A size in pixels is no factor that a name could tell.
+    sized = size is not None or long_side is not None
+    factor = outscale or (chosen.config and chosen.config.scale)
+    if target is None and (sized or factor):
+        target = _beside(source, task, None if sized else factor, format_, overwrite)
     with restoring(f"restoring {shown.name}", quiet or json) as progress:
         from diffir_cli.runtime.loading import load_runner
         from diffir_cli.runtime.pictures import check_holes, restore_source
@@ -173,8 +176,17 @@ def _named_format(source: Path, requested: str | None) -> Format | None:
     return format_of(Path("result"), requested) if requested else None
 
 
-def _beside(source: Path, task: Task, factor: float, format_: Format, overwrite: bool) -> Path:
+def _beside(
+    source: Path, task: Task, factor: float | None, format_: Format, overwrite: bool
+) -> Path:
     """Where the result of a picture goes without --output: beside it.
+
+    Args:
+        source: The picture.
+        task: What its name tells.
+        factor: Side of the result over that of the picture, for its name, or None.
+        format_: Of the result.
+        overwrite: Whether it may replace a file.
 
     Raises:
         InputError: when that file exists, or its folder cannot be written into.
@@ -182,7 +194,8 @@ def _beside(source: Path, task: Task, factor: float, format_: Format, overwrite:
     from diffir_cli.imaging import check_target
 
     ending = source.suffix if source.suffix.lower() in format_.endings else format_.endings[0]
-    target = source.with_name(f"{source.stem}_{task.value}_x{factor:g}{ending}")
+    enlarged = f"_x{factor:g}" if factor else ""
+    target = source.with_name(f"{source.stem}_{task.value}{enlarged}{ending}")
     check_target(target, overwrite, ending)
     return target
 

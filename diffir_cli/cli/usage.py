@@ -40,8 +40,8 @@ def explain(error: Any) -> UsageError:
     if match := re.match(r"No such command '(.*?)'\.", error.message, re.DOTALL):
         return _unknown("command", match[1], context.command.commands, _help(context))
     if match := re.match(r"Got unexpected extra argument\S* \((.*)\)", error.message, re.DOTALL):
-        several = context.command.name == "restore"
-        hint = "diffir batch takes several images" if several else _usage(context)
+        named = "name the result with -o FILE, or use diffir batch for several images"
+        hint = named if context.command.name == "restore" else _usage(context)
         return UsageError(f"unexpected argument: {match[1]}", hint)
     return UsageError(error.message.rstrip("."), _help(context))
 

@@ -17,6 +17,7 @@ USUAL = {
     Task.REALSR: (Baseline.BICUBIC, Baseline.LANCZOS),
     Task.DEBLUR: (Baseline.IDENTITY,),
     Task.INPAINT: (Baseline.TELEA, Baseline.NS),
+    Task.FACE: (Baseline.IDENTITY,),
 }
 """The baselines of each task."""
 

@@ -40,8 +40,8 @@ def samples_to_restore(
         UsageError: when degraded images or masks are not named.
         InputError: when something is missing or does not match.
     """
-    if lq is None and task in (Task.REALSR, Task.DEBLUR):
-        kind = "realworld" if task is Task.REALSR else "shake"
+    if lq is None and task not in (Task.SR, Task.INPAINT):
+        kind = {Task.DEBLUR: "shake", Task.FACE: "realworld -s 1"}.get(task, "realworld")
         folder = gt.parent if gt.is_file() else gt
         raise UsageError(
             f"--task {task.value} needs --lq",

@@ -6,13 +6,13 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from diffir_cli.errors import InputError
+from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.imaging.formats import (
     DECODED,
     EXTRA_DECODED,
@@ -33,6 +33,7 @@ def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[N
 
     Raises:
         InputError: when anything does.
+        DeviceError: when there is not enough memory for it.
     """
     try:
         if data is None and path.is_dir():
@@ -55,6 +56,11 @@ def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[N
         raise InputError(
             f"cannot read {path}: not a supported image", _readable_hint(path, data)
         ) from error
+    except MemoryError as error:
+        raise DeviceError(
+            f"the machine ran out of memory while reading {path}",
+            "shrink the picture, or use a machine with more memory",
+        ) from error
     # A malformed file makes a decoder raise almost anything.
     except Exception as error:
         if "MAX_TEXT_" in str(error):
@@ -73,13 +79,50 @@ def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[N
         ) from error
 
 
-_pillow = threading.Lock()
+class _Limits:
+    """Limits of the whole process, shared by all threads that want the same at a time."""
+
+    def __init__(self) -> None:
+        self.queue = threading.Lock()
+        """Held by who waits for others to leave, so that nobody overtakes it."""
+        self.left = threading.Condition()
+        self.users = 0
+        self.wanted: tuple[int, bool] | None = None
+        self.undo = ExitStack()
+
+    @contextmanager
+    def shared(self, wanted: tuple[int, bool]) -> Iterator[None]:
+        """Have these limits in the block; while others are in use, wait."""
+        with self.queue, self.left:
+            self.left.wait_for(lambda: not self.users or self.wanted == wanted)
+            if not self.users:
+                self.undo.enter_context(_changed_limits(*wanted))
+                self.wanted = wanted
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.left:
+                self.users -= 1
+                if not self.users:
+                    self.undo.close()
+                    self.left.notify()
+
+
+_LIMITS = _Limits()
+
+
+def pillow_limits(max_pixels: int, allow_truncated: bool) -> AbstractContextManager[None]:
+    """Pillow's limits and warnings, which belong to the whole process, for one picture.
+
+    Threads with the same limits decode beside each other; others wait for them.
+    """
+    return _LIMITS.shared((max_pixels, allow_truncated))
 
 
 @contextmanager
-def pillow_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
-    """Pillow's limits and warnings, which belong to the whole process, for one picture."""
-    with _pillow, warnings.catch_warnings():
+def _changed_limits(max_pixels: int, allow_truncated: bool) -> Iterator[None]:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
         text_before = PngImagePlugin.MAX_TEXT_CHUNK

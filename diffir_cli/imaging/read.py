@@ -169,7 +169,7 @@ def tiff_errors(path: Path, directory: TiffDirectory) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, Image.DecompressionBombError):
+    except (InputError, MemoryError, Image.DecompressionBombError):
         raise
     # A decoder raises almost anything.
     except Exception as error:

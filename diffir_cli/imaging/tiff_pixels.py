@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import ImageFile, TiffImagePlugin
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging.tiff_directory import Tags, TiffDirectory
@@ -165,12 +165,15 @@ def _unpacked(
     tags.save(stand_in)
     stand_in.write(packed)
     stand_in.seek(0)
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(stand_in, formats=["TIFF"]) as image:
-            return np.asarray(image)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _Bytes(stand_in) as image:
+        return np.asarray(image)
+
+
+class _Bytes(TiffImagePlugin.TiffImageFile):
+    """Bytes of a picture as a grey one: Pillow's limit of pixels is not meant for them."""
+
+    def load_prepare(self) -> None:
+        ImageFile.ImageFile.load_prepare(self)
 
 
 def _numbers(data: NDArray[np.uint8], layout: Layout, count: int) -> NDArray[Any]:

@@ -91,5 +91,12 @@ def _adain(hq: Tensor, lq: Tensor) -> Tensor:
     """Mean and deviation of each channel of the input, which enlargement hardly changes."""
     lq = lq.to(hq.device)
     axes = (0, 2, 3)
-    gain = lq.std(axes, keepdim=True) / hq.std(axes, keepdim=True).clamp_min(1e-6)
+    gain = _deviation(lq) / _deviation(hq).clamp_min(1e-6)
     return hq.sub_(hq.mean(axes, keepdim=True)).mul_(gain).add_(lq.mean(axes, keepdim=True))
+
+
+def _deviation(image: Tensor) -> Tensor:
+    """The standard deviation of each channel of (1, 3, H, W); 0 for a single pixel."""
+    # One pixel less than there are would be none.
+    correction = min(1, image.shape[2] * image.shape[3] - 1)
+    return image.std((0, 2, 3), correction=correction, keepdim=True)

@@ -32,11 +32,11 @@ class World:
         Raises:
             DeviceError: when it describes one that cannot be joined.
         """
-        size = int(os.environ.get("WORLD_SIZE", "1"))
+        size = _whole_number("WORLD_SIZE", 1)
         if size == 1:
             return cls(0, 1, device)
         if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            device = torch.device("cuda", _whole_number("LOCAL_RANK", 0))
             torch.cuda.set_device(device)
         try:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -79,3 +79,18 @@ class World:
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()
+
+
+def _whole_number(name: str, usual: int) -> int:
+    """The value of an environment variable, or the usual one where it is not set.
+
+    Raises:
+        DeviceError: when it is no whole number that is as large as the usual one.
+    """
+    text = os.environ.get(name, str(usual))
+    if not (text.isascii() and text.isdigit() and int(text) >= usual):
+        raise DeviceError(
+            f"{name} in the environment must be a whole number from {usual}, not {text!r:.40}",
+            f"start with accelerate launch or torchrun, or unset {name}",
+        )
+    return int(text)

@@ -90,8 +90,11 @@ def known_weights(name_or_path: str, task: Task, registry: Path | None = None) -
     Raises:
         WeightsError: when it is neither; names for the task are hinted at.
     """
-    path = Path(name_or_path)
-    if name_or_path in (known := read_registry(registry)) or not (path.is_file() or path.suffix):
+    path, known = Path(name_or_path), read_registry(registry)
+    if path.is_dir() and name_or_path not in known:
+        file = min(path.glob("*.safetensors"), default=path / "NAME.safetensors")
+        raise WeightsError(f"{path} is a folder, not a weights file", f"name a file in it: {file}")
+    if name_or_path in known or not (path.is_file() or path.suffix):
         return find_weights(name_or_path, registry)
     if not path.is_file():
         names = ", ".join(spec.name for spec in known.values() if spec.task is task)

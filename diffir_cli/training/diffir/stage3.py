@@ -42,9 +42,7 @@ class AdversarialLosses:
             loss = PerceptualLoss(Path(recipe.perceptual.weights))
             self.perceptual = loss.to(world.device)
         elif world.is_first:
-            _log.warning(
-                "perceptual.weights names a missing file: trained without the perceptual loss"
-            )
+            _log.warning("perceptual.weights is empty: trained without the perceptual loss")
         if recipe.adversarial.discriminator is not Discriminator.NONE:
             self.adversary = Adversary(recipe.adversarial, world)
         self.follow_lr_schedule = recipe.adversarial.follow_lr_schedule
