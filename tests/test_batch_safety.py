@@ -114,6 +114,21 @@ def test_odd_entries_fail_alone(album: Path, batch: Any, tmp_path: Path) -> None
     assert summary["done"] == 3
 
 
+def test_a_folder_that_can_be_listed_but_not_entered_is_left_out(
+    album: Path,
+    batch: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    closed = noise_folder(album / "closed", "c.png")
+    monkeypatch.setattr("diffir_cli.batch.find.may_enter", lambda folder: folder != closed)
+    result = batch(album, "-r", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert f"{closed} is left out: Permission denied" in caplog.text
+    assert "a.png" in tree(tmp_path / "out") and "closed/c.png" not in tree(tmp_path / "out")
+
+
 def test_masks_and_pictures_are_never_taken_for_results(
     album: Path, inpaint_file: Path, batch: Any, tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ from diffir_cli.errors import DeviceError, InputError
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import file_errors, may_write, new_folder, this_process
+from diffir_cli.util.files import file_errors, is_folder, may_write, new_folder, this_process
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Plan:
         """Free where the results go; None for an object store."""
         if is_remote(place):
             return None
-        return shutil.disk_usage(next(p for p in [place, *place.parents] if p.exists())).free
+        return shutil.disk_usage(next(p for p in [place, *place.parents] if is_folder(p))).free
 
 
 @contextmanager
@@ -207,7 +207,7 @@ def _check_writable(request: Request) -> None:
         InputError: when it is one.
     """
     home = request.home
-    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    nearest = next(folder for folder in (home, *home.parents) if is_taken(folder))
     if not (nearest.is_dir() and may_write(nearest)):
         raise InputError(f"cannot write into {home}", "name another folder")
 

@@ -101,7 +101,7 @@ def _job(
 ) -> Job:
     error = probe if isinstance(probe, str) else ""
     with store_errors(item.path):
-        size = item.path.stat().st_size if item.path.exists() else 0
+        size = item.path.stat().st_size if not error and item.path.exists() else 0
     kind = probe.format if isinstance(probe, Probe) else "PNG"
     format_ = naming.chosen_format() or format_like(kind)
     if folder is None:
