@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.conftest import noise_folder, noise_image, run_cli, succeeded
 
 # As something untyped, since its names are replaced here.
 run_module: Any = importlib.import_module("diffir_cli.batch.run")
+workers_module: Any = importlib.import_module("diffir_cli.batch.workers")
 
 
 def test_a_shard_sees_the_sources_and_names_of_the_others(batch: Any, tmp_path: Path) -> None:
@@ -198,6 +201,55 @@ def test_a_worker_that_cannot_begin_leaves_its_work_to_the_others(
     assert len(tree(tmp_path / "out")) == 4
     alone = batch(album, "-o", tmp_path / "other", "-d", "cpu,cuda:98")
     assert alone.exit_code in (0, 5)
+
+
+def _dying(*_arguments: object) -> None:
+    """A worker process that is killed before it has its network."""
+    os._exit(9)
+
+
+def _without_memory(*arguments: Any) -> None:
+    """A worker process whose GPU is full."""
+
+    def runner(_work: object) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    workers_module.Work.runner = runner
+    workers_module._work(*arguments)
+
+
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize(
+    ("way", "wording"),
+    [
+        ("raises", "cannot load"),
+        ("dies", "it ended while it loaded the network"),
+        ("is not started", "Resource temporarily unavailable"),
+    ],
+)
+def test_workers_that_cannot_begin_end_the_run_with_one_error(
+    way: str,
+    wording: str,
+    album: Path,
+    batch: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, begin = [], BaseProcess.start
+
+    def start(process: Any) -> None:
+        started.append(process)
+        if way == "is not started":
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        begin(process)
+
+    monkeypatch.setattr(BaseProcess, "start", start)
+    monkeypatch.setattr(workers_module, "_work", _dying if way == "dies" else _without_memory)
+    result = batch(album, "-o", tmp_path / "out", "--workers", 2)
+    assert result.exit_code == 1
+    assert result.stderr.count("error: ") == 1 and wording in result.stderr
+    assert 0 < len(started) <= 6
+    assert tree(tmp_path / "out") == {}
 
 
 def test_a_short_write_of_the_journal_is_an_error_and_tears_one_line_only(
