@@ -247,6 +247,9 @@ def test_broken_files_are_named_and_the_others_done(
     }
     counts = (summary["done"], summary["failed"], summary["interrupted"])
     assert counts == (good, len(bad), False) and len(tree(tmp_path / "out")) == good
+    shown = batch(album, "-o", tmp_path / "out").stderr.splitlines()
+    hints = {line["hint"] for line in found if line["status"] == "failed"}
+    assert all(hints) and {line[6:] for line in shown if line.startswith("hint: ")} == hints
 
 
 def test_an_unexpected_error_of_one_picture_does_not_stop_the_others(

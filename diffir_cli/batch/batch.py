@@ -185,18 +185,19 @@ def _within_memory(left: Remaining, restorer: ModelRunner | None, strength: floa
     """The same, with what goes beyond a limit of memory known to fail."""
     if restorer is None or not restorer.options.limits.max_memory:
         return left
-    faults: dict[tuple[int, int, bool], str] = {}
+    faults: dict[tuple[int, int, bool], DeviceError | None] = {}
     for job in left.todo:
         size = (*job.size, job.deep)
         if size not in faults and all(job.size):
             try:
                 restorer.plan(*size, strength)
-                faults[size] = ""
+                faults[size] = None
             except DeviceError as error:
-                faults[size] = error.message
-    todo = [
-        replace(job, error=job.error or faults.get((*job.size, job.deep), "")) for job in left.todo
-    ]
+                faults[size] = error
+    todo = []
+    for job in left.todo:
+        fault = faults.get((*job.size, job.deep))
+        todo.append(job.failing(fault) if fault and not job.error else job)
     return replace(left, todo=todo)
 
 

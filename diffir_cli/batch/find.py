@@ -179,7 +179,7 @@ def probe_all(
     workers: int,
     allow_truncated: bool = False,
     holds_alpha: Callable[[str], bool] | None = None,
-) -> Iterator[tuple[Found, Probe | str]]:
+) -> Iterator[tuple[Found, Probe | DiffIRError]]:
     """What the header of each file says, or why it cannot be read; others than pictures left out.
 
     A file that was not named itself must have the content or the ending of a picture, or that of
@@ -199,13 +199,13 @@ def probe_all(
                     yield item, probe
 
 
-def _probed(item: Found, probe_file: Callable[..., Probe]) -> Probe | str:
+def _probed(item: Found, probe_file: Callable[..., Probe]) -> Probe | DiffIRError:
     try:
         if not is_remote(item.path):
             return probe_file(item.path)
         return _probed_object(item, probe_file)
     except DiffIRError as error:
-        return error.message
+        return error
 
 
 def _probed_object(item: Found, probe_file: Callable[..., Probe]) -> Probe:

@@ -174,7 +174,7 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
         DeviceError: when one of its size needs more than the limit of memory.
     """
     if job.error:
-        raise InputError(job.error)
+        raise InputError(job.error, job.hint)
     # Without a limit what counts is what is free once the picture before it is done.
     if all(job.size) and work.run_options.limits.max_memory:
         runner.plan(*job.size, job.deep, work.picture_options.strength)

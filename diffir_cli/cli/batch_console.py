@@ -53,6 +53,8 @@ class Reporter:
         job = outcome.job
         if outcome.error:
             progress.line(f"error: {outcome.error}")
+            if outcome.hint:
+                progress.line(f"hint: {outcome.hint}")
         elif not (self.quiet or self.json):
             width, height = outcome.size
             tiles = f", in tiles of {outcome.tiles} pixels" if outcome.tiles else ""
