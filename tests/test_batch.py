@@ -166,6 +166,22 @@ def test_a_dry_run_tells_everything_and_writes_nothing(
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("options", "pixels"),
+    [
+        ([], 80 * 48),
+        (["--outscale", 2], 40 * 24),
+        (["--long-side", 10], 10 * 6),
+        (["--size", "x12"], 20 * 12),
+    ],
+)
+def test_a_dry_run_estimates_the_size_that_was_asked_for(
+    options: list[Any], pixels: int, album: Path, batch: Any, tmp_path: Path
+) -> None:
+    result = batch(album / "a.png", "-o", tmp_path / "out", "--dry-run", "--json", *options)
+    assert lines(result)[-1]["estimated_bytes"] == 2 * pixels
+
+
 def test_what_a_format_cannot_hold_is_known_before_and_fails_alone(
     album: Path, batch: Any, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 import time
@@ -35,6 +36,7 @@ from diffir_cli.batch.stores import (
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import WorkerPool
 from diffir_cli.errors import DeviceError, InputError
+from diffir_cli.imaging.source import result_size
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
@@ -103,9 +105,11 @@ class Plan:
         """LQ pixels to restore."""
         return sum(job.pixels for job in self.remaining.todo)
 
-    def output_bytes(self, scale: float) -> int:
+    def output_bytes(self, request: Request) -> int:
         """An estimate of the bytes of the results: about two for each pixel."""
-        return round(2 * self.pixels * scale**2)
+        options, scale = request.work.picture_options, request.naming.scale
+        good = [job.size for job in self.remaining.todo if all(job.size) and not job.error]
+        return sum(2 * math.prod(result_size(size, options, scale)) for size in good)
 
     def free_bytes(self, place: Path) -> int | None:
         """Free where the results go; None for an object store."""
