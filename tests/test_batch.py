@@ -326,6 +326,20 @@ def test_a_page_shows_pictures_and_failures(album: Path, batch: Any, tmp_path: P
     assert [name for name, _ in data["failures"]] == [str(album / "bad.png")]
 
 
+def test_a_page_replaces_only_an_earlier_page(album: Path, batch: Any, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<title>my notes</title>", encoding="utf-8")
+    command = (album, "-o", tmp_path / "out", "--report", report)
+    result = batch(*command)
+    assert result.exit_code == 3 and "already exists and is no report" in result.stderr
+    assert report.read_text(encoding="utf-8") == "<title>my notes</title>"
+    assert not (tmp_path / "out").exists()
+    report.unlink()
+    assert batch(*command).exit_code == 0
+    Image.fromarray(noise_image(8, 8)).save(album / "new.png")
+    assert batch(*command).exit_code == 0 and "new.png" in report.read_text(encoding="utf-8")
+
+
 def test_no_thread_is_left_behind(album: Path, batch: Any, tmp_path: Path) -> None:
     before = threading.active_count()
     assert batch(album, "-o", tmp_path / "out").exit_code == 0
