@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffir_cli.errors import InputError
 from diffir_cli.imaging import read_picture
 from tests.batch_helpers import lines, tree
 from tests.conftest import noise_folder, noise_image, run_cli, succeeded
@@ -300,6 +301,32 @@ def test_in_place_is_refused_where_another_run_writes_above_or_below(
         result = batch(album if below else album / "below", "-r", "--in-place")
     assert result.exit_code == 3
     assert "another run is writing into" in result.stderr
+
+
+def test_in_place_holds_the_folders_of_all_its_inputs_or_none(
+    album: Path, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffir_cli.batch.lock import locked
+
+    other = noise_folder(tmp_path / "other", "z.png")
+    refused: list[Path] = []
+    compute = run_module.compute
+
+    def during(*arguments: Any) -> Any:
+        for place in (album, album / "below", other):
+            with pytest.raises(InputError, match="another run is writing into"), locked(place):
+                pass
+            refused.append(place)
+        return compute(*arguments)
+
+    monkeypatch.setattr(run_module, "compute", during)
+    (album / "c.webp").unlink()
+    with locked(other):
+        result = batch(album, other, "--in-place")
+    assert result.exit_code == 3 and f"another run is writing into {other}" in result.stderr
+    assert not list(album.glob(".diffir-lock*"))
+    succeeded(batch(other, album / "a.png", album / "below", album, "-r", "--in-place"))
+    assert len(refused) == 4 * 3
 
 
 @pytest.mark.parametrize("named", [".", "../album", "a.png", "link", "link/a.png"])

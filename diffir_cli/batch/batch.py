@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from diffir_cli.batch.stores import (
     is_taken,
     objects_in,
     parse_place,
+    real_path,
     remove_abandoned,
     store_errors,
     without_detours,
@@ -41,6 +42,9 @@ from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.files import file_errors, is_folder, may_write, new_folder, this_process
+
+_MOST_LOCKS = 64
+"""Folders that a run in place holds."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +82,20 @@ class Request:
     def place(self) -> Path:
         """The folder of results, or that of the sources."""
         return self.folder if self.folder is not None else fixed_part(parse_place(self.inputs[0]))
+
+    @property
+    def locked_places(self) -> list[Path]:
+        """The folder of results, or those of the sources, each once and in one order.
+
+        Of very many, the first: each lock is an open file, of which a system grants few.
+        """
+        if self.folder is not None:
+            return [self.folder]
+        places: dict[str, Path] = {}
+        for text in self.inputs:
+            place = fixed_part(parse_place(text))
+            places.setdefault(str(real_path(place)), place)
+        return [places[name] for name in sorted(places)][:_MOST_LOCKS]
 
     @property
     def home(self) -> Path:
@@ -120,12 +138,18 @@ class Plan:
 
 @contextmanager
 def results_locked(request: Request) -> Iterator[None]:
-    """Hold the folder of results, which is made if it is not there, while the block runs.
+    """Hold the folder of results, or all folders whose files are replaced, while the block runs.
+
+    The folder of results is made if it is not there.
 
     Raises:
         InputError: when it cannot be made or written into, or another run holds it.
     """
-    with new_folder(request.home), locked(request.home, request.shard_name, request.place):
+    with ExitStack() as stack:
+        for place in request.locked_places:
+            home = home_of(place)
+            stack.enter_context(new_folder(home))
+            stack.enter_context(locked(home, request.shard_name, place))
         # A store that takes nothing is found out before anything is computed.
         if is_remote(request.place):
             push_journal(request.place, Journal(request.home, request.shard_name).path)
@@ -225,7 +249,8 @@ def _read_beside(jobs: Sequence[Job], journal: Journal, request: Request, dry: b
     """
     places = {job.target.parent for job in jobs}
     if not dry:
-        check_around([home_of(place) for place in places], request.home)
+        own = [home_of(place) for place in request.locked_places]
+        check_around([home_of(place) for place in places], own)
     for place in places:
         home = home_of(place)
         pull_journals(place, home)
