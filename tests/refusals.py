@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from importlib import util
 
+LONG = "n" * 300
+"""More than a file system takes: like a closed folder, a name that nothing can be asked about."""
+
 USAGE = [
     # Unknown, missing or malformed: the same in all commands, since Typer finds it.
     ("no-such-command", "no such command: no-such-command", "see diffir --help"),
@@ -187,6 +190,13 @@ OTHERS = [
     ("benchmark --compare no.json", 3, "cannot read no.json", "check the name"),
     ("benchmark --plot x.png --scores no.json", 3, "cannot read no.json", "check the name"),
     ("degrade missing -o out --kind shake", 3, "no such file or folder: missing", "check"),
+    (f"degrade {LONG} -o out --kind shake", 3, "cannot read nnn", "check its name"),
+    (f"evaluate {LONG} .", 3, "cannot read nnn", "check its name"),
+    (f"evaluate . {LONG}", 3, "cannot read nnn", "check its name"),
+    (f"restore {LONG}.png", 3, "nnn", ""),
+    (f"restore {LONG}.png -o a.png", 3, "cannot read nnn", "check its name"),
+    (f"restore photo.png --task inpaint --mask {LONG}", 3, "cannot read nnn", "check its name"),
+    (f"batch {LONG} -o out", 3, "no such file or folder: nnn", "check its name"),
     ("convert photo.png -o a.pth", 3, "a.pth must end in .safetensors", "write a.safetensors"),
     ("convert photo.png -o none/a.safetensors", 3, "no such folder: none", "mkdir"),
     ("export sr-x4-lite -o y.png", 3, "y.png must end in .onnx", "write y.onnx"),
@@ -195,6 +205,8 @@ OTHERS = [
     ("restore photo.png -w realsr-4x", 4, "no weights named 'realsr-4x'", "'realsr-x4'"),
     ("restore photo.png -w .", 4, ". is a folder, not a weights file", "in it: w.safetensors"),
     ("restore photo.png -w missing.pth", 4, "no such weights file: missing.pth", "known names"),
+    (f"restore photo.png -w {LONG}.pth", 4, "cannot read nnn", "check its name"),
+    (f"restore photo.png -w {LONG}", 4, "no weights named 'nnn", "known names"),
     ("restore photo.png -w sr-x4 --offline", 4, "downloads are off", "drive.google"),
     ("restore photo.png -w sr-x4 --task deblur", 4, "for task 'sr'", "--task sr"),
     ("restore photo.png --task deblur -s 4", 4, "no weights for task 'deblur'", "--scale 1"),
@@ -203,6 +215,7 @@ OTHERS = [
     ("batch . -o out -w sr-x4 --offline", 4, "sr-x4", ""),
     ("evaluate --gt . -w no-such", 4, "no weights named 'no-such'", "known names"),
     ("evaluate --gt . -w sr-x4 --offline", 4, "sr-x4", ""),
+    (f"convert {LONG}.pth -o a.safetensors", 4, "cannot read nnn", "check its name"),
     ("convert missing.pth -o a.safetensors", 4, "no such file: missing.pth", "check its name"),
     ("download-weights no-such", 4, "no weights named 'no-such'", "known names"),
     ("download-weights sr-x4 --offline", 4, "sr-x4", ""),

@@ -166,6 +166,22 @@ def test_a_dry_run_tells_everything_and_writes_nothing(
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("options", "pixels"),
+    [
+        ([], 80 * 48),
+        (["--outscale", 2], 40 * 24),
+        (["--long-side", 10], 10 * 6),
+        (["--size", "x12"], 20 * 12),
+    ],
+)
+def test_a_dry_run_estimates_the_size_that_was_asked_for(
+    options: list[Any], pixels: int, album: Path, batch: Any, tmp_path: Path
+) -> None:
+    result = batch(album / "a.png", "-o", tmp_path / "out", "--dry-run", "--json", *options)
+    assert lines(result)[-1]["estimated_bytes"] == 2 * pixels
+
+
 def test_what_a_format_cannot_hold_is_known_before_and_fails_alone(
     album: Path, batch: Any, tmp_path: Path
 ) -> None:
@@ -247,6 +263,9 @@ def test_broken_files_are_named_and_the_others_done(
     }
     counts = (summary["done"], summary["failed"], summary["interrupted"])
     assert counts == (good, len(bad), False) and len(tree(tmp_path / "out")) == good
+    shown = batch(album, "-o", tmp_path / "out").stderr.splitlines()
+    hints = {line["hint"] for line in found if line["status"] == "failed"}
+    assert all(hints) and {line[6:] for line in shown if line.startswith("hint: ")} == hints
 
 
 def test_an_unexpected_error_of_one_picture_does_not_stop_the_others(
@@ -305,6 +324,20 @@ def test_a_page_shows_pictures_and_failures(album: Path, batch: Any, tmp_path: P
     assert {image["name"] for image in data["images"]} == {"a.png", "b.jpg", "c.webp"}
     assert all(image["before"].startswith("data:image/jpeg") for image in data["images"])
     assert [name for name, _ in data["failures"]] == [str(album / "bad.png")]
+
+
+def test_a_page_replaces_only_an_earlier_page(album: Path, batch: Any, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<title>my notes</title>", encoding="utf-8")
+    command = (album, "-o", tmp_path / "out", "--report", report)
+    result = batch(*command)
+    assert result.exit_code == 3 and "already exists and is no report" in result.stderr
+    assert report.read_text(encoding="utf-8") == "<title>my notes</title>"
+    assert not (tmp_path / "out").exists()
+    report.unlink()
+    assert batch(*command).exit_code == 0
+    Image.fromarray(noise_image(8, 8)).save(album / "new.png")
+    assert batch(*command).exit_code == 0 and "new.png" in report.read_text(encoding="utf-8")
 
 
 def test_no_thread_is_left_behind(album: Path, batch: Any, tmp_path: Path) -> None:

@@ -79,6 +79,15 @@ def test_a_result_is_not_restored_again_however_it_is_named(
         assert read_picture(path).size == (12, 8)
 
 
+def test_a_folder_whose_name_looks_like_a_pattern_holds_its_own_journal(
+    folder: Path, batch: Any
+) -> None:
+    bracketed = folder.rename(folder.with_name("x[1]"))
+    for word in ("1 done", "1 finished before"):
+        assert word in succeeded(batch(bracketed, "--in-place")).stderr
+    assert [path.parent for path in folder.parent.rglob(".diffir-journal*")] == [bracketed]
+
+
 def test_a_new_picture_under_an_old_name_is_restored(folder: Path, batch: Any) -> None:
     original = (folder / "a.png").read_bytes()
     assert batch(folder, "--in-place").exit_code == 0

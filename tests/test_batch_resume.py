@@ -65,6 +65,19 @@ def test_what_has_changed_is_done_again_and_said_so(
     assert tree(out)["a.png"] != before["a.png"]
 
 
+def test_a_larger_limit_of_pixels_adds_results_and_makes_none_again(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    whole = (album / "a.png").read_bytes()
+    (album / "cut.png").write_bytes(whole[: len(whole) * 3 // 4])
+    assert batch(album, "-o", out, "--max-pixels", 200).exit_code == 3
+    first = tree(out)
+    *_, summary = lines(succeeded(batch(album, "-o", out, "--allow-truncated", "--json")))
+    assert first and summary["finished_before"] == len(first)
+    assert summary["done"] == 4 - len(first)
+
+
 def test_a_result_that_was_changed_since_is_in_the_way(
     album: Path, batch: Any, tmp_path: Path
 ) -> None:

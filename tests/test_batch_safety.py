@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffir_cli.errors import InputError
 from diffir_cli.imaging import read_picture
 from tests.batch_helpers import lines, tree
 from tests.conftest import noise_folder, noise_image, run_cli, succeeded
 
 # As something untyped, since its names are replaced here.
 run_module: Any = importlib.import_module("diffir_cli.batch.run")
+workers_module: Any = importlib.import_module("diffir_cli.batch.workers")
 
 
 def test_a_shard_sees_the_sources_and_names_of_the_others(batch: Any, tmp_path: Path) -> None:
@@ -114,6 +118,21 @@ def test_odd_entries_fail_alone(album: Path, batch: Any, tmp_path: Path) -> None
     assert summary["done"] == 3
 
 
+def test_a_folder_that_can_be_listed_but_not_entered_is_left_out(
+    album: Path,
+    batch: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    closed = noise_folder(album / "closed", "c.png")
+    monkeypatch.setattr("diffir_cli.batch.find.may_enter", lambda folder: folder != closed)
+    result = batch(album, "-r", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert f"{closed} is left out: Permission denied" in caplog.text
+    assert "a.png" in tree(tmp_path / "out") and "closed/c.png" not in tree(tmp_path / "out")
+
+
 def test_masks_and_pictures_are_never_taken_for_results(
     album: Path, inpaint_file: Path, batch: Any, tmp_path: Path
 ) -> None:
@@ -185,6 +204,55 @@ def test_a_worker_that_cannot_begin_leaves_its_work_to_the_others(
     assert alone.exit_code in (0, 5)
 
 
+def _dying(*_arguments: object) -> None:
+    """A worker process that is killed before it has its network."""
+    os._exit(9)
+
+
+def _without_memory(*arguments: Any) -> None:
+    """A worker process whose GPU is full."""
+
+    def runner(_work: object) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    workers_module.Work.runner = runner
+    workers_module._work(*arguments)
+
+
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize(
+    ("way", "wording"),
+    [
+        ("raises", "cannot load"),
+        ("dies", "it ended while it loaded the network"),
+        ("is not started", "Resource temporarily unavailable"),
+    ],
+)
+def test_workers_that_cannot_begin_end_the_run_with_one_error(
+    way: str,
+    wording: str,
+    album: Path,
+    batch: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, begin = [], BaseProcess.start
+
+    def start(process: Any) -> None:
+        started.append(process)
+        if way == "is not started":
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        begin(process)
+
+    monkeypatch.setattr(BaseProcess, "start", start)
+    monkeypatch.setattr(workers_module, "_work", _dying if way == "dies" else _without_memory)
+    result = batch(album, "-o", tmp_path / "out", "--workers", 2)
+    assert result.exit_code == 1
+    assert result.stderr.count("error: ") == 1 and wording in result.stderr
+    assert 0 < len(started) <= 6
+    assert tree(tmp_path / "out") == {}
+
+
 def test_a_short_write_of_the_journal_is_an_error_and_tears_one_line_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +301,32 @@ def test_in_place_is_refused_where_another_run_writes_above_or_below(
         result = batch(album if below else album / "below", "-r", "--in-place")
     assert result.exit_code == 3
     assert "another run is writing into" in result.stderr
+
+
+def test_in_place_holds_the_folders_of_all_its_inputs_or_none(
+    album: Path, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffir_cli.batch.lock import locked
+
+    other = noise_folder(tmp_path / "other", "z.png")
+    refused: list[Path] = []
+    compute = run_module.compute
+
+    def during(*arguments: Any) -> Any:
+        for place in (album, album / "below", other):
+            with pytest.raises(InputError, match="another run is writing into"), locked(place):
+                pass
+            refused.append(place)
+        return compute(*arguments)
+
+    monkeypatch.setattr(run_module, "compute", during)
+    (album / "c.webp").unlink()
+    with locked(other):
+        result = batch(album, other, "--in-place")
+    assert result.exit_code == 3 and f"another run is writing into {other}" in result.stderr
+    assert not list(album.glob(".diffir-lock*"))
+    succeeded(batch(other, album / "a.png", album / "below", album, "-r", "--in-place"))
+    assert len(refused) == 4 * 3
 
 
 @pytest.mark.parametrize("named", [".", "../album", "a.png", "link", "link/a.png"])

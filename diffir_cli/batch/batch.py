@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from diffir_cli.batch.stores import (
     is_taken,
     objects_in,
     parse_place,
+    real_path,
     remove_abandoned,
     store_errors,
     without_detours,
@@ -35,10 +37,14 @@ from diffir_cli.batch.stores import (
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import WorkerPool
 from diffir_cli.errors import DeviceError, InputError
+from diffir_cli.imaging.source import result_size
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
-from diffir_cli.util.files import file_errors, may_write, new_folder, this_process
+from diffir_cli.util.files import file_errors, is_folder, may_write, new_folder, this_process
+
+_MOST_LOCKS = 64
+"""Folders that a run in place holds."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +84,20 @@ class Request:
         return self.folder if self.folder is not None else fixed_part(parse_place(self.inputs[0]))
 
     @property
+    def locked_places(self) -> list[Path]:
+        """The folder of results, or those of the sources, each once and in one order.
+
+        Of very many, the first: each lock is an open file, of which a system grants few.
+        """
+        if self.folder is not None:
+            return [self.folder]
+        places: dict[str, Path] = {}
+        for text in self.inputs:
+            place = fixed_part(parse_place(text))
+            places.setdefault(str(real_path(place)), place)
+        return [places[name] for name in sorted(places)][:_MOST_LOCKS]
+
+    @property
     def home(self) -> Path:
         """Where journal and lock lie: in that folder, or on this machine for an object store."""
         return home_of(self.place)
@@ -103,25 +123,33 @@ class Plan:
         """LQ pixels to restore."""
         return sum(job.pixels for job in self.remaining.todo)
 
-    def output_bytes(self, scale: float) -> int:
+    def output_bytes(self, request: Request) -> int:
         """An estimate of the bytes of the results: about two for each pixel."""
-        return round(2 * self.pixels * scale**2)
+        options, scale = request.work.picture_options, request.naming.scale
+        good = [job.size for job in self.remaining.todo if all(job.size) and not job.error]
+        return sum(2 * math.prod(result_size(size, options, scale)) for size in good)
 
     def free_bytes(self, place: Path) -> int | None:
         """Free where the results go; None for an object store."""
         if is_remote(place):
             return None
-        return shutil.disk_usage(next(p for p in [place, *place.parents] if p.exists())).free
+        return shutil.disk_usage(next(p for p in [place, *place.parents] if is_folder(p))).free
 
 
 @contextmanager
 def results_locked(request: Request) -> Iterator[None]:
-    """Hold the folder of results, which is made if it is not there, while the block runs.
+    """Hold the folder of results, or all folders whose files are replaced, while the block runs.
+
+    The folder of results is made if it is not there.
 
     Raises:
         InputError: when it cannot be made or written into, or another run holds it.
     """
-    with new_folder(request.home), locked(request.home, request.shard_name, request.place):
+    with ExitStack() as stack:
+        for place in request.locked_places:
+            home = home_of(place)
+            stack.enter_context(new_folder(home))
+            stack.enter_context(locked(home, request.shard_name, place))
         # A store that takes nothing is found out before anything is computed.
         if is_remote(request.place):
             push_journal(request.place, Journal(request.home, request.shard_name).path)
@@ -185,18 +213,19 @@ def _within_memory(left: Remaining, restorer: ModelRunner | None, strength: floa
     """The same, with what goes beyond a limit of memory known to fail."""
     if restorer is None or not restorer.options.limits.max_memory:
         return left
-    faults: dict[tuple[int, int, bool], str] = {}
+    faults: dict[tuple[int, int, bool], DeviceError | None] = {}
     for job in left.todo:
         size = (*job.size, job.deep)
         if size not in faults and all(job.size):
             try:
                 restorer.plan(*size, strength)
-                faults[size] = ""
+                faults[size] = None
             except DeviceError as error:
-                faults[size] = error.message
-    todo = [
-        replace(job, error=job.error or faults.get((*job.size, job.deep), "")) for job in left.todo
-    ]
+                faults[size] = error
+    todo = []
+    for job in left.todo:
+        fault = faults.get((*job.size, job.deep))
+        todo.append(job.failing(fault) if fault and not job.error else job)
     return replace(left, todo=todo)
 
 
@@ -207,7 +236,7 @@ def _check_writable(request: Request) -> None:
         InputError: when it is one.
     """
     home = request.home
-    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    nearest = next(folder for folder in (home, *home.parents) if is_taken(folder))
     if not (nearest.is_dir() and may_write(nearest)):
         raise InputError(f"cannot write into {home}", "name another folder")
 
@@ -220,7 +249,8 @@ def _read_beside(jobs: Sequence[Job], journal: Journal, request: Request, dry: b
     """
     places = {job.target.parent for job in jobs}
     if not dry:
-        check_around([home_of(place) for place in places], request.home)
+        own = [home_of(place) for place in request.locked_places]
+        check_around([home_of(place) for place in places], own)
     for place in places:
         home = home_of(place)
         pull_journals(place, home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import logging
@@ -29,6 +30,7 @@ from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging.formats import IMAGE_SUFFIXES
 from diffir_cli.imaging.probe import Probe, probe_picture
 from diffir_cli.imaging.raw import RAW_SUFFIXES
+from diffir_cli.util.files import is_folder, may_enter
 
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 _log = logging.getLogger(__name__)
@@ -101,13 +103,13 @@ class _Listed:
 def _listed(text: str, recursive: bool) -> _Listed:
     path = parse_place(text)
     with store_errors(path):
-        if path.is_dir():
+        if _is_folder(path):
             return _Listed(path, sorted(files_in(path, recursive)), False, True)
         named = path.exists() if is_remote(path) else os.path.lexists(path)
     if named:
         return _Listed(path.parent, [path], True, False)
     found = _matches(path)
-    files = [file for file in found if is_remote(file) or not file.is_dir()]
+    files = [file for file in found if is_remote(file) or not is_folder(file)]
     if not found:
         raise _names_nothing(text)
     if not files:
@@ -122,9 +124,13 @@ def _names_nothing(text: str) -> InputError:
 def fixed_part(pattern: Path) -> Path:
     """The folder below which a pattern looks."""
     path = pattern
-    while glob.has_magic(str(path)):
+    while glob.has_magic(str(path)) and not _is_folder(path):
         path = path.parent
-    return path if path.is_dir() else path.parent
+    return path if _is_folder(path) else path.parent
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() if is_remote(path) else is_folder(path)
 
 
 def _is_left_out(path: Path) -> bool:
@@ -141,13 +147,16 @@ def files_in(folder: Path, recursive: bool) -> Iterator[Path]:
         return
     try:
         entries = list(folder.iterdir())
+        if not may_enter(folder):
+            # It can be listed, but nothing in it can be read.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         _log.warning("%s is left out: %s", folder, error.strerror)
         return
     for path in entries:
         if _is_left_out(path):
             continue
-        if path.is_dir():
+        if is_folder(path):
             # A link to a folder could lead round in a circle.
             if recursive and not path.is_symlink():
                 yield from files_in(path, True)
@@ -170,7 +179,7 @@ def probe_all(
     workers: int,
     allow_truncated: bool = False,
     holds_alpha: Callable[[str], bool] | None = None,
-) -> Iterator[tuple[Found, Probe | str]]:
+) -> Iterator[tuple[Found, Probe | DiffIRError]]:
     """What the header of each file says, or why it cannot be read; others than pictures left out.
 
     A file that was not named itself must have the content or the ending of a picture, or that of
@@ -190,13 +199,13 @@ def probe_all(
                     yield item, probe
 
 
-def _probed(item: Found, probe_file: Callable[..., Probe]) -> Probe | str:
+def _probed(item: Found, probe_file: Callable[..., Probe]) -> Probe | DiffIRError:
     try:
         if not is_remote(item.path):
             return probe_file(item.path)
         return _probed_object(item, probe_file)
     except DiffIRError as error:
-        return error.message
+        return error
 
 
 def _probed_object(item: Found, probe_file: Callable[..., Probe]) -> Probe:

@@ -51,20 +51,20 @@ def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterato
                 owner.unlink(missing_ok=True)
 
 
-def check_around(folders: Iterable[Path], home: Path) -> None:
+def check_around(folders: Iterable[Path], homes: Iterable[Path]) -> None:
     """Refuse folders into which, or above which, another run writes.
 
     Args:
         folders: Where files are replaced.
-        home: The one that this run holds.
+        homes: Those that this run holds.
 
     Raises:
         InputError: when there is such a run.
     """
-    own = home.resolve()
+    own = {home.resolve() for home in homes}
     found = {place.resolve() for place in folders}
     for folder in {above for below in found for above in (below, *below.parents)}:
-        if folder != own and folder.is_dir():
+        if folder not in own and folder.is_dir():
             _check_others(folder, None, True, folder)
             _check_others(folder, None, False, folder)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from diffir_cli.batch.find import Found, files_in
-from diffir_cli.batch.stores import below, real_path, store_errors
+from diffir_cli.batch.stores import below, is_remote, real_path, store_errors
 from diffir_cli.errors import InputError
+from diffir_cli.util.files import check_reachable
 
 _MARK = "_mask"
 _log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ def find_masks(place: Path, found: Sequence[Found]) -> tuple[Masks, list[Found]]
     Raises:
         InputError: when there is no such file or folder, or nothing but masks was found.
     """
+    if not is_remote(place):
+        check_reachable(place)
     with store_errors(place):
         is_folder = place.is_dir()
         if not (is_folder or place.exists()):

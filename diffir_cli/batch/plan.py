@@ -12,7 +12,7 @@ from diffir_cli.batch.find import Found
 from diffir_cli.batch.masks import Masks
 from diffir_cli.batch.naming import Naming, check_collisions
 from diffir_cli.batch.stores import is_remote, real_path, store_errors
-from diffir_cli.errors import InputError, UsageError
+from diffir_cli.errors import DiffIRError, InputError, UsageError
 from diffir_cli.imaging.fitting import check_only_copy
 from diffir_cli.imaging.formats import Format, format_like
 from diffir_cli.imaging.masks import check_mask_size, no_transparency
@@ -48,6 +48,8 @@ class Job:
     """Of the source's file."""
     error: str = ""
     """Why it will fail, where that is known beforehand."""
+    hint: str = ""
+    """What may help then."""
     overwrite: bool = False
     """Whether the result may replace a file."""
     redone: str = ""
@@ -57,9 +59,13 @@ class Job:
     links: tuple[Path, ...] = ()
     """Further names of the file that is replaced, which become names of the result."""
 
+    def failing(self, fault: DiffIRError) -> Job:
+        """The same, known to fail."""
+        return replace(self, error=fault.message, hint=fault.hint)
+
 
 def plan_jobs(
-    probed: Sequence[tuple[Found, Probe | str]],
+    probed: Sequence[tuple[Found, Probe | DiffIRError]],
     folder: Path | None,
     naming: Naming,
     picture_options: PictureOptions,
@@ -94,14 +100,14 @@ def plan_jobs(
 
 def _job(
     item: Found,
-    probe: Probe | str,
+    probe: Probe | DiffIRError,
     folder: Path | None,
     naming: Naming,
     picture_options: PictureOptions,
 ) -> Job:
-    error = probe if isinstance(probe, str) else ""
+    fault = None if isinstance(probe, Probe) else probe
     with store_errors(item.path):
-        size = item.path.stat().st_size if item.path.exists() else 0
+        size = item.path.stat().st_size if not fault and item.path.exists() else 0
     kind = probe.format if isinstance(probe, Probe) else "PNG"
     format_ = naming.chosen_format() or format_like(kind)
     if folder is None:
@@ -110,9 +116,15 @@ def _job(
         output = str(target)
         if isinstance(probe, Probe):
             if format_like(probe.format).name != _own(probe.format):
-                error = f"{item.path} has the format {probe.format}, which diffir cannot write"
+                fault = InputError(
+                    f"{item.path} has the format {probe.format}, which diffir cannot write",
+                    "give --output instead of --in-place",
+                )
             elif probe.frames > 1:
-                error = f"{item.path} has {probe.frames} frames, and only one would remain"
+                fault = InputError(
+                    f"{item.path} has {probe.frames} frames, and only one would remain",
+                    "give --output instead of --in-place",
+                )
     else:
         output = naming.name(item) + _ending(item.path, format_)
         target = folder / output
@@ -130,9 +142,11 @@ def _job(
             check_coding(
                 target, naming.quality if format_.lossy else None, naming.lossless, format_
             )
-        except (InputError, UsageError) as fault:
-            error = error or fault.message
-    job = Job(item.path, output, target, format_, bytes=size, error=error, overwrite=folder is None)
+        except (InputError, UsageError) as error:
+            fault = fault or error
+    job = Job(item.path, output, target, format_, bytes=size, overwrite=folder is None)
+    if fault:
+        job = job.failing(fault)
     if not isinstance(probe, Probe):
         return job
     pixels = probe.size[0] * probe.size[1]
@@ -142,14 +156,18 @@ def _job(
 def _masked(job: Job, item: Found, masks: Masks, picture_options: PictureOptions) -> Job:
     """A job with its mask, or without one where its error says why."""
     mask = masks.of(item)
-    if job.error or mask is None:
-        return replace(job, error=job.error or f"{item.path} has no mask in {masks.place}")
+    if job.error:
+        return job
+    if mask is None:
+        return job.failing(
+            InputError(f"{item.path} has no mask in {masks.place}", "name it like the photo")
+        )
     if not is_remote(mask):
         limits = picture_options.max_pixels, None, picture_options.allow_truncated
         try:
             check_mask_size(mask, probe_picture(mask, *limits).size, job.size)
         except InputError as fault:
-            return replace(job, mask=mask, error=fault.message)
+            return replace(job.failing(fault), mask=mask)
     return replace(job, mask=mask)
 
 

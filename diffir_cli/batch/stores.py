@@ -20,7 +20,13 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from diffir_cli.errors import DiffIRError, InputError, MissingLibraryError
-from diffir_cli.util.files import UNFINISHED, give_name, is_abandoned, remove_unfinished
+from diffir_cli.util.files import (
+    UNFINISHED,
+    give_name,
+    is_abandoned,
+    is_folder,
+    remove_unfinished,
+)
 from diffir_cli.util.folders import state_folder
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -119,7 +125,7 @@ def without_detours(path: Path) -> Path:
 
 def is_file(path: Path) -> bool:
     """Whether there is something that is no folder, which an object store does not know."""
-    return not is_remote(path) and path.exists() and not path.is_dir()
+    return not is_remote(path) and is_taken(path) and not is_folder(path)
 
 
 def is_taken(path: Path) -> bool:

@@ -85,9 +85,17 @@ class Work:
 
     def digest(self) -> str:
         """A short hash of all that decides over the bytes of results beside sources and weights."""
-        chosen = dataclasses.asdict(self.picture_options)
+        # What only decides whether there is a result counts as if it were left out.
+        default = PictureOptions()
+        chosen = dataclasses.asdict(
+            dataclasses.replace(
+                self.picture_options,
+                max_pixels=default.max_pixels,
+                allow_truncated=default.allow_truncated,
+            )
+        )
         for name in ("strength", "size", "long_side"):
-            if chosen[name] == getattr(PictureOptions(), name):
+            if chosen[name] == getattr(default, name):
                 # Left out by default, so that results of earlier versions are still known.
                 del chosen[name]
         run = self.run_options
@@ -166,7 +174,7 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
         DeviceError: when one of its size needs more than the limit of memory.
     """
     if job.error:
-        raise InputError(job.error)
+        raise InputError(job.error, job.hint)
     # Without a limit what counts is what is free once the picture before it is done.
     if all(job.size) and work.run_options.limits.max_memory:
         runner.plan(*job.size, job.deep, work.picture_options.strength)

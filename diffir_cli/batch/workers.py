@@ -13,6 +13,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -28,8 +29,8 @@ from diffir_cli.util.signals import ENDING
 _ATTEMPTS = 3
 """How many processes a picture may cost."""
 
-_MORE = "more"
-"""What a process asks for."""
+_READY, _MORE = "ready", "more"
+"""What a process says once it has its network, and what it asks for."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class WorkerPool:
         works = list(self.works)
         while works:
             self._faults: dict[int, DiffIRError] = {}
+            self._ready: set[int] = set()
             self._round(works, begin, done)
             able = [work for place, work in enumerate(works) if place not in self._faults]
             if self.stop.is_set() or not self._again:
@@ -124,31 +126,52 @@ class WorkerPool:
 
     def _supervise(self, place: int, work: Work) -> None:
         """Keep a process at work, and begin another where it dies."""
+        failed_starts = 0
         try:
             while place not in self._faults and (first := self._next()) is not None:
-                ours, theirs = self._context.Pipe()
-                process = self._context.Process(
-                    target=_work, args=(theirs, work, self.helpers, self._stop_workers), daemon=True
-                )
-                with self._lock:
-                    if self.stop.is_set():
-                        return
-                    process.start()
-                    self._processes.add(process)
-                theirs.close()
                 locked = {first[0].output: first}
+                self._ready.discard(place)
                 try:
-                    self._converse(ours, locked, first, place)
-                except (EOFError, OSError):
-                    process.join()
-                    self._return(locked, work)
-                finally:
-                    ours.close()
-                    process.join()
-                    with self._lock:
-                        self._processes.discard(process)
+                    with self._process(work) as pipe:
+                        self._converse(pipe, locked, first, place)
+                except (EOFError, OSError) as error:
+                    if place in self._ready:
+                        failed_starts = 0
+                        self._return(locked, work)
+                        continue
+                    # No picture is to blame, so it costs none.
+                    failed_starts += 1
+                    if failed_starts == _ATTEMPTS:
+                        self._faults[place] = _start_fault(error)
+                    self._give_back(locked)
         finally:
             self._events.put(None)
+
+    @contextmanager
+    def _process(self, work: Work) -> Iterator[Connection]:
+        """A process that runs until the block ends, and the pipe to it.
+
+        Raises:
+            OSError: when the system starts none.
+        """
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_work, args=(theirs, work, self.helpers, self._stop_workers), daemon=True
+        )
+        try:
+            with self._lock:
+                if not self.stop.is_set():
+                    process.start()
+                    self._processes.add(process)
+            theirs.close()
+            yield ours
+        finally:
+            ours.close()
+            theirs.close()
+            if process.pid is not None:
+                process.join()
+            with self._lock:
+                self._processes.discard(process)
 
     def _converse(
         self, ours: Connection, locked: dict[str, tuple[Job, int]], first: Any, place: int
@@ -161,9 +184,11 @@ class WorkerPool:
                 return
             if isinstance(event, DiffIRError):
                 self._faults[place] = event
-                with self._lock:
-                    self._again += locked.values()
+                self._give_back(locked)
                 return
+            if event == _READY:
+                self._ready.add(place)
+                continue
             if event == _MORE:
                 following = self._next()
                 if following:
@@ -173,6 +198,11 @@ class WorkerPool:
             if isinstance(event, Outcome):
                 locked.pop(event.job.output, None)
             self._events.put(event)
+
+    def _give_back(self, locked: dict[str, tuple[Job, int]]) -> None:
+        """Leave what a process never began to another."""
+        with self._lock:
+            self._again += locked.values()
 
     def _return(self, locked: dict[str, tuple[Job, int]], work: Work) -> None:
         """Give back what a dead process had, or give it up."""
@@ -204,11 +234,20 @@ def _work(pipe: Connection, work: Work, helpers: int, stop_event: Event) -> None
 
     try:
         restorer = work.runner()
-    except DiffIRError as error:
-        post(error)
+    except Exception as error:
+        fault = DiffIRError(f"cannot load {work.weights.name}: {type(error).__name__}: {error}")
+        post(error if isinstance(error, DiffIRError) else fault)
         return
+    post(_READY)
     Pipeline(work, restorer, helpers, stop_event, post, post).run(_jobs(pipe, post))
     post(None)
+
+
+def _start_fault(error: EOFError | OSError) -> DiffIRError:
+    """Why processes that had not begun were given up."""
+    ended = isinstance(error, EOFError | ConnectionError)
+    why = "it ended while it loaded the network" if ended else str(error)
+    return DiffIRError(f"no worker process could begin: {why}", "use fewer --workers")
 
 
 def _end_with_parent() -> None:

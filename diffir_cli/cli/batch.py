@@ -85,6 +85,7 @@ def batch(
     from diffir_cli.batch.find import check_inputs
 
     check_reports({"report": report}, overwrite=True)
+    batch_options.check_replaced(report, overwrite)
     check_inputs(inputs)
     chosen = located(weights, task, registry, offline, quiet or json, scale)
 

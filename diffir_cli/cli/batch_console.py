@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffir_cli.cli.console import print_json, print_message, print_table
@@ -24,7 +23,7 @@ class Reporter:
         self.fault: DiffIRError | None = None
         """Why JSON could not be written any more."""
 
-    def planned(self, plan: Plan, scale: float, place: Path) -> None:
+    def planned(self, plan: Plan, request: Request) -> None:
         """Say what will not be done, and what again."""
         left = plan.remaining
         again = [job for job in left.todo if job.redone]
@@ -40,7 +39,7 @@ class Reporter:
             print_message("nothing to do")
             return
         print_message(f"{_pictures(len(left.todo))} to restore, {_megapixels(plan.pixels)}")
-        needed, free = plan.output_bytes(scale), plan.free_bytes(place)
+        needed, free = plan.output_bytes(request), plan.free_bytes(request.place)
         if free is not None and needed > free:
             print_message(
                 f"results may need {needed >> 20} MiB, but only {free >> 20} MiB are free"
@@ -53,6 +52,8 @@ class Reporter:
         job = outcome.job
         if outcome.error:
             progress.line(f"error: {outcome.error}")
+            if outcome.hint:
+                progress.line(f"hint: {outcome.hint}")
         elif not (self.quiet or self.json):
             width, height = outcome.size
             tiles = f", in tiles of {outcome.tiles} pixels" if outcome.tiles else ""
@@ -108,7 +109,7 @@ def show_plan(request: Request, restorer: ModelRunner, json: bool) -> None:
     good = [job for job in left.todo if not job.error]
     pixels = sum(job.pixels for job in good)
     seconds = seconds_per_pixel(restorer) * pixels / processes if good else 0.0
-    needed, free = plan.output_bytes(request.naming.scale), plan.free_bytes(request.place)
+    needed, free = plan.output_bytes(request), plan.free_bytes(request.place)
     if json:
         for job in left.todo:
             state = "error" if job.error else _state(job)

@@ -140,6 +140,23 @@ Report = Annotated[
 ]
 
 
+def check_replaced(report: Path | None, overwrite: bool) -> None:
+    """Refuse a report that would replace a file other than an earlier report.
+
+    Raises:
+        InputError: when it would, and no file may be replaced.
+    """
+    if report is None or overwrite or not report.exists():
+        return
+    from diffir_cli.evaluation.html import is_page
+    from diffir_cli.util.files import file_errors
+
+    with file_errors(f"cannot read {report}", "name another file"):
+        own = is_page(report)
+    if not own:
+        raise InputError(f"{report} already exists and is no report of diffir", "name another file")
+
+
 def check_options(
     context: typer.Context, output: Path | None, in_place: bool, shard: str
 ) -> tuple[int, int]:

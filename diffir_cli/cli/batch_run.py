@@ -41,7 +41,7 @@ def run_batch(
 
     started = time.monotonic()
     plan = make_plan(request, None if request.cluster else restorer)
-    reporter.planned(plan, request.naming.scale, request.place)
+    reporter.planned(plan, request)
     outcomes: list[Outcome] = []
     todo = plan.remaining.todo
     stop = threading.Event()

@@ -12,6 +12,7 @@ from diffir_cli.cli import options
 from diffir_cli.cli.console import print_result
 from diffir_cli.cli.output_files import output_file
 from diffir_cli.errors import CheckpointError
+from diffir_cli.util.files import check_reachable
 
 
 def convert(
@@ -53,6 +54,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint of any family to safetensors."""
     target = output_file(output or target, ".safetensors", overwrite, source)
+    check_reachable(source, CheckpointError)
     if not source.exists():
         raise CheckpointError(f"no such file: {source}", "check its name")
 

@@ -12,6 +12,7 @@ from diffir_cli.cli.conflicts import exclude_with
 from diffir_cli.cli.console import print_message, print_result, working
 from diffir_cli.degradations.kinds import PreviewKind
 from diffir_cli.errors import DeviceError, InputError, UsageError
+from diffir_cli.util.files import check_reachable
 
 
 def degrade(
@@ -64,6 +65,7 @@ def degrade(
         exclude_with(context, f"--kind {kind.value}", "scale")
     if kind in (PreviewKind.BICUBIC, PreviewKind.SHARPEN):
         exclude_with(context, f"--kind {kind.value}", "seed")
+    check_reachable(source)
     if not source.exists():
         raise InputError(f"no such file or folder: {source}", "check its name")
     if source.is_dir():

@@ -74,6 +74,16 @@ class Gallery:
         return template.replace("{{data}}", safe)
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that diffir has written.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    with path.open("rb") as file:
+        return b"<title>diffir</title>" in file.read(1024)
+
+
 def _data_url(picture: NDArray[np.uint8], size: tuple[int, int]) -> str:
     enlarged = picture.shape[1] < size[0]
     how = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures
+from diffir_cli.util.files import check_reachable, is_file
 from diffir_cli.util.names import by_stem, stem_of
 
 
@@ -34,7 +35,7 @@ def match_folders(first: Path, second: Path) -> Matched:
     Raises:
         InputError: when a folder is missing or empty, a name is claimed twice, or nothing matches.
     """
-    if first.is_file() and second.is_file():
+    if is_file(first) and is_file(second):
         return Matched([(first, second)], [])
     firsts, seconds = files_of(first), files_of(second)
     by_stem(firsts)
@@ -65,7 +66,12 @@ def match_folders(first: Path, second: Path) -> Matched:
 
 
 def files_of(place: Path) -> list[Path]:
-    """A file alone, or the pictures of a folder."""
+    """A file alone, or the pictures of a folder.
+
+    Raises:
+        InputError: when it cannot be reached, or is a folder that is missing or empty.
+    """
+    check_reachable(place)
     return [place] if place.is_file() else list_pictures(place)
 
 

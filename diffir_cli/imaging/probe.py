@@ -26,6 +26,7 @@ from diffir_cli.imaging.png import Chunks, scan_chunks
 from diffir_cli.imaging.raw import raw_error, starts_raw
 from diffir_cli.imaging.read import check_depth, read_picture, stored_depth, tiff_errors
 from diffir_cli.imaging.tiff_read import open_tiff
+from diffir_cli.util.files import check_reachable
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def probe_picture(
     Raises:
         InputError: when it is no picture, cannot be read, or is too large.
     """
+    if data is None:
+        check_reachable(path)
     if data is None and path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is not a regular file", "name a file")
     with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):

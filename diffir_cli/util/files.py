@@ -36,6 +36,30 @@ def file_errors(what: str, hint: str = "", kind: type[DiffIRError] = InputError)
         raise kind(f"{what}: {error.strerror or error}", hint) from error
 
 
+def check_reachable(path: Path, kind: type[DiffIRError] = InputError) -> None:
+    """Refuse a name that nothing can be asked about: too long, or below a closed folder.
+
+    Args:
+        path: The name; it need not exist.
+        kind: As what it is refused.
+
+    Raises:
+        DiffIRError: of that kind, when nothing can be asked.
+    """
+    with file_errors(f"cannot read {path}", "check its name and the folders above it", kind):
+        path.exists()
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False where that cannot be told, as below a closed folder."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False where that cannot be told, as below a closed one."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 @contextmanager
 def whole_file(
     path: Path, overwrite: bool = True, settled: Callable[[Path], None] | None = None
@@ -173,7 +197,7 @@ def new_folder(path: Path) -> Iterator[None]:
     Raises:
         InputError: when it cannot be made.
     """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    missing = [folder for folder in (path, *path.parents) if not is_folder(folder)]
     make_folder(path)
     try:
         yield
@@ -213,7 +237,16 @@ def check_new_file(path: Path, overwrite: bool) -> None:
 
 def may_write(folder: Path) -> bool:
     """Whether this process may write into a folder, by all that it is allowed."""
-    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+    return _may(folder, os.W_OK)
+
+
+def may_enter(folder: Path) -> bool:
+    """Whether this process may reach what lies in a folder, by all that it is allowed."""
+    return _may(folder, os.X_OK)
+
+
+def _may(folder: Path, mode: int) -> bool:
+    return os.access(folder, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
 def is_taken_by_file(path: Path) -> bool:

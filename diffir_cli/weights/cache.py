@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from diffir_cli.errors import ChecksumError, WeightsError
-from diffir_cli.util.files import file_errors, file_sha256
+from diffir_cli.util.files import file_errors, file_sha256, is_file
 from diffir_cli.util.folders import cache_folder
 from diffir_cli.util.lock import locked_file
 from diffir_cli.weights.policy import IMPORTED, PUBLISHED, pinned, pins_file
@@ -77,18 +77,10 @@ def find_installed(spec: WeightSpec) -> Installed | None:
     imported = pinned(spec.name, IMPORTED)
     if imported and pinned(spec.name) == promised_sha256(spec):
         path = imported_path(spec, imported)
-        if _is_file(path):
+        if is_file(path):
             return Installed(path, IMPORTED, imported)
     path = weights_folder(spec) / spec.file
-    return Installed(path, PUBLISHED, promised_sha256(spec)) if _is_file(path) else None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        # In a folder that may not be searched.
-        return False
+    return Installed(path, PUBLISHED, promised_sha256(spec)) if is_file(path) else None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from diffir_cli.errors import WeightsError
 from diffir_cli.options import Task
+from diffir_cli.util.files import check_reachable, is_file, is_folder
 from diffir_cli.weights.cache import check_installed, find_installed, weights_sha256
 from diffir_cli.weights.registry import WeightSpec, default_weights, find_weights, read_registry
 
@@ -91,11 +92,12 @@ def known_weights(name_or_path: str, task: Task, registry: Path | None = None) -
         WeightsError: when it is neither; names for the task are hinted at.
     """
     path, known = Path(name_or_path), read_registry(registry)
-    if path.is_dir() and name_or_path not in known:
+    if is_folder(path) and name_or_path not in known:
         file = min(path.glob("*.safetensors"), default=path / "NAME.safetensors")
         raise WeightsError(f"{path} is a folder, not a weights file", f"name a file in it: {file}")
-    if name_or_path in known or not (path.is_file() or path.suffix):
+    if name_or_path in known or not (is_file(path) or path.suffix):
         return find_weights(name_or_path, registry)
+    check_reachable(path, WeightsError)
     if not path.is_file():
         names = ", ".join(spec.name for spec in known.values() if spec.task is task)
         raise WeightsError(f"no such weights file: {path}", f"known names: {names}")
