@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffir_cli.batch.batch import Request, make_plan
+from diffir_cli.batch.batch import make_plan
 from diffir_cli.batch.cluster import Cluster, run_on_ray
 from diffir_cli.batch.naming import Naming
 from diffir_cli.batch.plan import Job
+from diffir_cli.batch.request import Request
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.imaging.source import PictureOptions
 from diffir_cli.options import RunOptions, Task

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffir_cli.batch.batch import Request
+from diffir_cli.batch.request import Request
 from diffir_cli.batch.stores import fetch, is_remote
 from diffir_cli.batch.work import Outcome
 from diffir_cli.errors import InputError

@@ -90,9 +90,9 @@ def batch(
     chosen = located(weights, task, registry, offline, quiet or json, scale)
 
     # From here on torch is needed.
-    from diffir_cli.batch.batch import Request, results_locked
     from diffir_cli.batch.cluster import Cluster
     from diffir_cli.batch.naming import Naming
+    from diffir_cli.batch.request import Request, results_locked
     from diffir_cli.batch.work import Work
 
     devices = tuple(device.split(","))

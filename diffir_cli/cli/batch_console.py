@@ -9,8 +9,9 @@ from diffir_cli.cli.progress import Progress
 from diffir_cli.errors import DiffIRError
 
 if TYPE_CHECKING:
-    from diffir_cli.batch.batch import Plan, Request
+    from diffir_cli.batch.batch import Plan
     from diffir_cli.batch.plan import Job
+    from diffir_cli.batch.request import Request
     from diffir_cli.batch.work import Outcome
     from diffir_cli.runtime.runner import ModelRunner
 

@@ -16,8 +16,8 @@ from diffir_cli.cli.progress import make_progress
 from diffir_cli.util.signals import handled
 
 if TYPE_CHECKING:
-    from diffir_cli.batch.batch import Request
     from diffir_cli.batch.plan import Job
+    from diffir_cli.batch.request import Request
     from diffir_cli.batch.resume import Remaining
     from diffir_cli.batch.work import Outcome
     from diffir_cli.runtime.runner import ModelRunner
