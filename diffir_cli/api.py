@@ -29,7 +29,7 @@ class Restorer:
 
     The command line makes idle threads of torch sleep soon, and starts no more of them than the
     CPU quota of a container allows. A program of yours does the same by setting
-    `GOMP_SPINCOUNT=500` in its environment, and `OMP_NUM_THREADS` to the quota, before torch is
+    `GOMP_SPINCOUNT=1000` in its environment, and `OMP_NUM_THREADS` to the quota, before torch is
     loaded.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
-SPIN = {"GOMP_SPINCOUNT": "500"}
+SPIN = {"GOMP_SPINCOUNT": "1000"}
 """How often an idle thread looks for work before it sleeps. By default it spins for milliseconds
 where there are as many threads as cores: beside another busy program each parallel section then
 waits for a thread that a spinning one keeps from its core."""
