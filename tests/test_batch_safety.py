@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffir_cli.errors import InputError
 from diffir_cli.imaging import read_picture
 from tests.batch_helpers import lines, tree
 from tests.conftest import noise_folder, noise_image, run_cli, succeeded
@@ -265,79 +264,6 @@ def test_a_short_write_of_the_journal_is_an_error_and_tears_one_line_only(
     monkeypatch.setattr(journal.os, "write", write)
     journal.append(path, journal.Record("c", "c", output_sha256="3"))
     assert set(journal.Journal(tmp_path).records) == {"a", "c"}
-
-
-@pytest.mark.parametrize("following", ["the folder below", "the folder above", "another order"])
-def test_in_place_restores_each_picture_once_whatever_is_named(
-    following: str, album: Path, batch: Any, tmp_path: Path
-) -> None:
-    (album / "c.webp").unlink()
-    other = noise_folder(tmp_path / "other", "z.png")
-    first: list[Any] = [album / "below"] if following == "the folder above" else [album, other]
-    assert batch(*first, "-r", "--in-place").exit_code == 0
-    before = {**tree(album), **tree(other)}
-    named: list[Any] = {
-        "the folder below": [album / "below"],
-        "the folder above": [album],
-        "another order": [other, album],
-    }[following]
-    result = succeeded(batch(*named, "-r", "--in-place"))
-    done = {"the folder below": 1, "the folder above": 1, "another order": 4}[following]
-    word = "1 picture was" if done == 1 else f"{done} pictures were"
-    assert f"{word} finished before" in result.stderr
-    after = {**tree(album), **tree(other)}
-    assert after["below/a.png"] == before["below/a.png"]
-    if following != "the folder above":
-        assert after == before
-
-
-@pytest.mark.parametrize("below", [True, False])
-def test_in_place_is_refused_where_another_run_writes_above_or_below(
-    below: bool, album: Path, batch: Any
-) -> None:
-    from diffir_cli.batch.lock import locked
-
-    with locked(album / "below" if below else album):
-        result = batch(album if below else album / "below", "-r", "--in-place")
-    assert result.exit_code == 3
-    assert "another run is writing into" in result.stderr
-
-
-def test_in_place_holds_the_folders_of_all_its_inputs_or_none(
-    album: Path, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from diffir_cli.batch.lock import locked
-
-    other = noise_folder(tmp_path / "other", "z.png")
-    refused: list[Path] = []
-    compute = run_module.compute
-
-    def during(*arguments: Any) -> Any:
-        for place in (album, album / "below", other):
-            with pytest.raises(InputError, match="another run is writing into"), locked(place):
-                pass
-            refused.append(place)
-        return compute(*arguments)
-
-    monkeypatch.setattr(run_module, "compute", during)
-    (album / "c.webp").unlink()
-    with locked(other):
-        result = batch(album, other, "--in-place")
-    assert result.exit_code == 3 and f"another run is writing into {other}" in result.stderr
-    assert not list(album.glob(".diffir-lock*"))
-    succeeded(batch(other, album / "a.png", album / "below", album, "-r", "--in-place"))
-    assert len(refused) == 4 * 3
-
-
-@pytest.mark.parametrize("named", [".", "../album", "a.png", "link", "link/a.png"])
-def test_in_place_does_not_meet_its_own_lock_however_a_folder_is_named(
-    named: str, album: Path, batch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (album / "link").symlink_to(album)
-    monkeypatch.chdir(album)
-    succeeded(batch(named, "--in-place"))
-    again = succeeded(batch(named, "--in-place"))
-    assert "0 done" in again.stderr
 
 
 def test_masks_that_are_not_there_are_refused_at_once(

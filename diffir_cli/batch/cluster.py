@@ -153,17 +153,17 @@ def _connected(address: str) -> Any:
             "Ray is not installed", "pip install 'diffir-cli[ray]'"
         ) from error
     _check_reachable(address)
-    how = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
+    settings = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
     # Ray would let SIGTERM end the process in the middle of a picture.
     with handled():
         try:
-            ray.init(address=address, **how)
+            ray.init(address=address, **settings)
         except (ConnectionError, ValueError, RuntimeError) as error:
             if address != "auto" or not isinstance(error, ConnectionError):
                 raise DeviceError(
                     f"no Ray cluster at {address}: {error}", "ray start --head, or --ray auto"
                 ) from error
-            ray.init(**how)
+            ray.init(**settings)
     return ray
 
 

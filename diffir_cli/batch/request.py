@@ -67,7 +67,7 @@ class Request:
         for text in self.inputs:
             place = fixed_part(parse_place(text))
             places.setdefault(str(real_path(place)), place)
-        return [places[name] for name in sorted(places)][:_MOST_LOCKS]
+        return [places[name] for name in sorted([*places][:_MOST_LOCKS])]
 
     @property
     def home(self) -> Path:

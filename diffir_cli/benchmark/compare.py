@@ -15,7 +15,7 @@ from diffir_cli.util.json_files import read_json
 _WHICH = ("weights", "config", "sha256", "width", "height")
 """What makes the Mult-Adds of two results comparable."""
 
-_HOW = ("engine", "precision", "device")
+_SETTINGS = ("engine", "precision", "device")
 """What makes their times comparable too; null where nothing was run."""
 
 _ALIKE = ("cpu", "cores", "threads", "torch", "gpu", "driver")
@@ -107,7 +107,7 @@ def read_results(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is not JSON of diffir benchmark", "make one: diffir benchmark --json > FILE"
         )
-    needed = (*_WHICH, *_HOW)
+    needed = (*_WHICH, *_SETTINGS)
     if not all(isinstance(each, dict) and set(needed) <= set(each) for each in results):
         raise InputError(
             f"{path} has results that lack one of {', '.join(needed)}", "make it again"
@@ -234,27 +234,31 @@ _Key = tuple[str | None, ...]
 
 
 def _key(result: Mapping[str, Any]) -> _Key:
-    return tuple(None if result[name] is None else str(result[name]) for name in (*_WHICH, *_HOW))
+    return tuple(
+        None if result[name] is None else str(result[name]) for name in (*_WHICH, *_SETTINGS)
+    )
 
 
 def _key_of(case: Case, cost_only: bool) -> _Key:
     """What `_key` gives of the result of a case."""
     subject, variant = case.subject, case.variant
     which = (subject.name, subject.digest, subject.sha256, case.width, case.height)
-    how = (None,) * 3 if cost_only else (variant.engine.value, variant.precision.value, case.device)
-    return _key(dict(zip((*_WHICH, *_HOW), (*which, *how), strict=True)))
+    settings = variant.engine.value, variant.precision.value, case.device
+    values = (*which, *((None,) * 3 if cost_only else settings))
+    return _key(dict(zip((*_WHICH, *_SETTINGS), values, strict=True)))
 
 
 def _match(one: _Key, other: _Key) -> bool:
     """Whether two results have anything that can be compared."""
     which = len(_WHICH)
-    how = one[which:], other[which:]
-    return one[:which] == other[:which] and (how[0] == how[1] or (None,) * len(_HOW) in how)
+    settings = one[which:], other[which:]
+    counted = (None,) * len(_SETTINGS) in settings
+    return one[:which] == other[:which] and (settings[0] == settings[1] or counted)
 
 
 def _described(key: _Key) -> str:
-    weights, _, _, width, height, *how = key
-    return " ".join([f"{weights} {width}×{height}", *(word for word in how if word)])
+    weights, _, _, width, height, *settings = key
+    return " ".join([f"{weights} {width}×{height}", *(word for word in settings if word)])
 
 
 def _shown(value: float, unit: str) -> str:

@@ -69,8 +69,8 @@ def moved(image: NDArray[_Level], shift: tuple[float, float]) -> NDArray[_Level]
     """An (H, W) or (H, W, 3) image moved down and to the right, edges repeated; Lanczos between."""
     matrix = np.array([[1, 0, shift[1]], [0, 1, shift[0]]], dtype=np.float64)
     size = image.shape[1], image.shape[0]
-    how = {"flags": cv2.INTER_LANCZOS4, "borderMode": cv2.BORDER_REPLICATE}
-    return cv2.warpAffine(image, matrix, size, **how)  # type: ignore[call-overload]
+    settings = {"flags": cv2.INTER_LANCZOS4, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(image, matrix, size, **settings)  # type: ignore[call-overload]
 
 
 def _smooth(plane: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -86,10 +86,10 @@ def is_page(path: Path) -> bool:
 
 def _data_url(picture: NDArray[np.uint8], size: tuple[int, int]) -> str:
     enlarged = picture.shape[1] < size[0]
-    how = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    resampling = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
     image = Image.fromarray(picture)
     if image.size != size:
-        image = image.resize(size, how)
+        image = image.resize(size, resampling)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=92, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

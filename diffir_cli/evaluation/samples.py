@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from diffir_cli.evaluation.evaluate import Sample
 from diffir_cli.evaluation.kinds import ProtocolName
 from diffir_cli.evaluation.pairs import files_of, match_folders
 from diffir_cli.options import Task
+from diffir_cli.util.files import is_file
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,9 @@ def samples_to_restore(
     """
     if lq is None and task not in (Task.SR, Task.INPAINT):
         kind = {Task.DEBLUR: "shake", Task.FACE: "realworld -s 1"}.get(task, "realworld")
-        folder = gt.parent if gt.is_file() else gt
         raise UsageError(
             f"--task {task.value} needs --lq",
-            f"add --lq DIR, or make them: diffir degrade '{folder}' --kind {kind} -o lq",
+            f"add --lq DIR, or make them: diffir degrade {_folder_of(gt)} --kind {kind} -o lq",
         )
     if mask is None and (task is Task.INPAINT or protocol is ProtocolName.INPAINT):
         raise _no_mask(gt)
@@ -75,7 +76,7 @@ def samples_of_results(
 def _with_masks(samples: Samples, mask: Path | None) -> Samples:
     if mask is None:
         return samples
-    if mask.is_file():
+    if is_file(mask):
         masked = [replace(sample, mask=mask) for sample in samples.found]
         return replace(samples, found=masked)
     first = samples.found[0].gt
@@ -93,6 +94,10 @@ def _with_masks(samples: Samples, mask: Path | None) -> Samples:
 def _no_mask(gt: Path) -> UsageError:
     return UsageError(
         "to measure inpainting, --mask is needed",
-        "add --mask DIR, or make them: "
-        f"diffir degrade '{gt.parent if gt.is_file() else gt}' --kind mask-wide -o masks",
+        f"add --mask DIR, or make them: diffir degrade {_folder_of(gt)} --kind mask-wide -o masks",
     )
+
+
+def _folder_of(gt: Path) -> str:
+    """The folder of sharp images, as a shell reads it."""
+    return shlex.quote(str(gt.parent if is_file(gt) else gt))

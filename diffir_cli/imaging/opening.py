@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import IO
 
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
-from diffir_cli.errors import DeviceError, InputError
+from diffir_cli.errors import DeviceError, DiffIRError, InputError
 from diffir_cli.imaging.formats import (
     DECODED,
     EXTRA_DECODED,
@@ -39,12 +40,14 @@ def decode_errors(path: Path, data: bytes | None, max_pixels: int) -> Iterator[N
         if data is None and path.is_dir():
             raise InputError(f"{path} is a folder, not an image", "name one of the images in it")
         yield
-    except InputError:
+    except DiffIRError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}", "check the name and the folder") from error
     except PermissionError as error:
-        raise InputError(f"no permission to read {path}", f"chmod u+r '{path}'") from error
+        raise InputError(
+            f"no permission to read {path}", f"chmod u+r {shlex.quote(str(path))}"
+        ) from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, "a decompression bomb", max_pixels) from error
     except UnidentifiedImageError as error:

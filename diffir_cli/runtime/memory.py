@@ -93,12 +93,7 @@ def plan_run(
     if limits.tile:
         side = max(_multiple(limits.tile, info), info.multiple)
         needed = need(side)
-        if limits.max_memory and needed > limits.max_memory:
-            raise DeviceError(
-                f"tiles of {side} pixels need about {format_bytes(needed)}, and --max-memory "
-                f"allows {format_bytes(limits.max_memory)}",
-                "use a smaller --tile, or raise --max-memory",
-            )
+        _check_tiles(side, needed, limits)
         return Plan(needed, side, budget)
     whole = max(need(max(width, height)), lq + hq + finishing)
     # What a network was made for holds unless the user wants no tiles at all.
@@ -120,6 +115,16 @@ def plan_run(
         if limits.tile is None
         else "allow tiles with --tile auto",
     )
+
+
+def _check_tiles(side: int, needed: int, limits: MemoryLimits) -> None:
+    """Refuse tiles that a user has chosen and that need more than the limit."""
+    if limits.max_memory and needed > limits.max_memory:
+        raise DeviceError(
+            f"tiles of {side} pixels need about {format_bytes(needed)}, and --max-memory "
+            f"allows {format_bytes(limits.max_memory)}",
+            "use a smaller --tile, or raise --max-memory",
+        )
 
 
 def _tile_sides(longest: int, wanted: int, overlap: int, info: ModelInfo) -> Iterator[int]:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import time
@@ -51,12 +52,12 @@ def check_reachable(path: Path, kind: type[DiffIRError] = InputError) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; False where that cannot be told, as below a closed folder."""
+    """Whether there is a file; False also below a closed folder, where nobody can see."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; False where that cannot be told, as below a closed one."""
+    """Whether there is a folder; False also below a closed one, where nobody can see."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
@@ -227,7 +228,8 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     taken = is_taken_by_file(path)
     if not path.parent.is_dir():
         raise InputError(
-            f"cannot write {path}: no such folder: {path.parent}", f"mkdir -p '{path.parent}'"
+            f"cannot write {path}: no such folder: {path.parent}",
+            f"mkdir -p {shlex.quote(str(path.parent))}",
         )
     if not may_write(path.parent):
         raise InputError(f"no permission to write to {path.parent}", "name another folder")
