@@ -19,7 +19,6 @@ from diffir_cli.benchmark.timing import Timing
 from diffir_cli.errors import DeviceError
 from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.options import Engine, Precision
-from diffir_cli.runtime import clock
 from diffir_cli.runtime.runner import ModelRunner
 from tests.conftest import run_cli
 
@@ -43,11 +42,6 @@ def settings_of(*variants: Variant, **others: Any) -> Settings:
     return Settings(
         "cpu", variants or (STREAMING,), **{"repeats": 2, "in_subprocess": False, **others}
     )
-
-
-@pytest.fixture
-def small_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_CPU_SIDE", 64)
 
 
 @pytest.fixture

@@ -9,15 +9,16 @@ import os
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 os.environ.setdefault("GOMP_SPINCOUNT", "500")
 
+import contextlib
 import dataclasses
 import json
 import logging
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from typer.testing import CliRunner, Result
 from diffir_cli.models.diffir.checkpoint import save_weights
 from diffir_cli.models.diffir.config import ModelConfig, Norm, Tail
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.util.process import cpu_limit
 from tests.batch_helpers import BUCKET
 
 pytest_plugins = ["tests.benchmark_helpers", "tests.download_helpers"]
@@ -43,6 +45,9 @@ for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
     _kind = getattr(signal, _name, None)
     if _kind and signal.getsignal(_kind) is signal.SIG_IGN:
         signal.signal(_kind, _usual)
+
+# A process of a test may die; what it wrote does not have to survive the machine.
+os.fsync = lambda _descriptor: None
 
 # The commands are built once: that takes as long as a small picture does.
 vars(typer.testing)["_get_command"] = cache(typer.main.get_command)
@@ -58,6 +63,11 @@ TINY = ModelConfig(
     cpen_dim=8,
     cpen_blocks=1,
 )
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, since many tests wait for servers or processes."""
+    return cpu_limit() + 1
 
 
 @pytest.fixture(autouse=True)
@@ -76,15 +86,22 @@ def seeded() -> Iterator[None]:
 
 
 @pytest.fixture
-def curves() -> None:
-    """Ask for it to have the curves of a training really drawn."""
+def whole_reports() -> None:
+    """Ask for it to have the curves of a training drawn and its FLOPs counted."""
 
 
 @pytest.fixture(autouse=True)
-def no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Drawing takes longer than a tiny training.
-    if "curves" not in request.fixturenames:
-        monkeypatch.setattr("diffir_cli.training.log.draw_curves", lambda *_paths: True)
+def short_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "whole_reports" not in request.fixturenames:
+        _shorten_reports(monkeypatch)
+
+
+def _shorten_reports(patch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes longer than a tiny training."""
+    patch.setattr("diffir_cli.training.log.draw_curves", lambda *_paths: True)
+    nothing = contextlib.nullcontext(SimpleNamespace(get_total_flops=lambda: 0))
+    patch.setattr("diffir_cli.training.pace.FlopCounterMode", lambda **_options: nothing)
+    patch.setattr("diffir_cli.runtime.clock._CPU_SIDE", 64)
 
 
 @pytest.fixture
@@ -145,13 +162,13 @@ def photos(cropped_photos: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(cropped_photos, tmp_path / "photos"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def quick_training() -> Iterator[None]:
     """For fixtures of a module or a session, which are older than those of a test."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffir_cli.training.log.draw_curves", lambda *_paths: True)
+        _shorten_reports(patch)
         yield
 
 

@@ -123,5 +123,5 @@ def by(spec: WeightSpec, *urls: str, **changes: Any) -> WeightSpec:
     return dataclasses.replace(spec, urls=urls, **changes)
 
 
-def get(spec: WeightSpec, **parameters: Any) -> Path:
-    return obtain(spec, DownloadPolicy(retry=HASTY, **parameters))
+def get(spec: WeightSpec, *, retry: RetryPolicy = HASTY, **parameters: Any) -> Path:
+    return obtain(spec, DownloadPolicy(retry=retry, **parameters))

@@ -7,7 +7,6 @@ to a port of this machine instead.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+
+from tests.web import answering
 
 FOLDER = "1FolderFolderFolderFolderFolder"
 _BELOW = "1BelowBelowBelowBelowBelowBelow"
@@ -113,7 +114,6 @@ def drive_served(files: dict[str, bytes], patch: pytest.MonkeyPatch) -> Iterator
     drive = Drive(files)
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"drive": drive}))
     drive.address = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     real = requests.Session.request
 
     def request(session: requests.Session, method: str, url: str, **options: Any) -> Any:
@@ -121,8 +121,5 @@ def drive_served(files: dict[str, bytes], patch: pytest.MonkeyPatch) -> Iterator
         return real(session, method, here, **options)
 
     patch.setattr(requests.Session, "request", request)
-    try:
+    with answering(server):
         yield drive
-    finally:
-        server.shutdown()
-        server.server_close()

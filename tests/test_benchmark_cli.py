@@ -26,8 +26,6 @@ from diffir_cli.options import Engine, Precision
 from tests.benchmark_helpers import MACHINE, result_of
 from tests.conftest import run_cli, succeeded
 
-pytestmark = pytest.mark.usefixtures("small_peak")
-
 
 def test_one_object_of_json_tells_everything(bench: Callable[..., Outcome], s2_file: Path) -> None:
     outcome = succeeded(bench("--engine", "streaming,reference", "--json", "--modules"))

@@ -15,9 +15,6 @@ from diffir_cli.benchmark.compare import Change, compare
 from diffir_cli.util.files import file_sha256
 from tests.conftest import run_cli, succeeded
 
-pytestmark = pytest.mark.usefixtures("small_peak")
-
-
 _OLD: list[str] = []
 
 

@@ -19,8 +19,6 @@ from diffir_cli.errors import InputError
 from tests.benchmark_helpers import REFERENCE, STREAMING, result_of
 from tests.conftest import run_cli, succeeded
 
-pytestmark = pytest.mark.usefixtures("small_peak")
-
 
 def _evaluated(path: Path, name: str, psnr: float | None, protocol: str = "sr") -> Path:
     methods = {

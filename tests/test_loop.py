@@ -69,7 +69,7 @@ def test_a_stopped_run_ends_with_the_same_bytes_as_one_never_stopped(
     assert rows[0] == rows[1]
 
 
-@pytest.mark.usefixtures("curves")
+@pytest.mark.usefixtures("whole_reports")
 def test_a_finished_run_leaves_its_log_its_curves_and_its_weights_and_is_not_trained_again(
     photos: Path, tmp_path: Path
 ) -> None:
@@ -292,6 +292,7 @@ def test_two_trainings_cannot_share_a_folder(photos: Path, tmp_path: Path) -> No
     assert run_cli("train", recipe, "-o", out, "-d", "cpu").exit_code == 0
 
 
+@pytest.mark.usefixtures("whole_reports")
 def test_a_report_has_the_lq_pixels_of_crops_and_three_times_the_flops_of_a_forward_pass(
     photos: Path, tmp_path: Path
 ) -> None:
@@ -318,7 +319,7 @@ def test_a_step_that_is_counted_learns_what_others_learn(photos: Path, tmp_path:
     assert torch.equal(*weights)
 
 
-@pytest.mark.usefixtures("curves")
+@pytest.mark.usefixtures("whole_reports")
 def test_a_run_that_fails_ends_its_thread_and_draws_its_curves(
     photos: Path, tmp_path: Path
 ) -> None:

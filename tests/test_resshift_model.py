@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_had_leaves_the_model_missing_and_is_named(
     write_picture(Picture(noise_image(8, 8)), tmp_path / "in.png")
     registry = tmp_path / "registry.toml"
     with served(files["denoiser"].read_bytes()) as web:
-        urls = {"denoiser": web.url("ok"), "autoencoder": web.url("missing")}
+        urls = {"denoiser": web.url("ok"), "autoencoder": web.url("gone")}
         registry.write_text(entry("narrow-x4", NARROW, files, urls))
         done = run_cli(
             *("restore", tmp_path / "in.png", "-o", tmp_path / "out.png"),

@@ -313,10 +313,21 @@ def served(content: bytes, certificate: tuple[str, str] | None = None) -> Iterat
         context.load_cert_chain(*certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     web.address = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with answering(server):
+        try:
+            yield web
+        finally:
+            web.released.set()
+
+
+@contextmanager
+def answering(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Let a server answer in a thread of its own, and close it."""
+    # By default, closing takes half a second.
+    poll = {"poll_interval": 0.01}
+    threading.Thread(target=server.serve_forever, kwargs=poll, daemon=True).start()
     try:
-        yield web
+        yield
     finally:
-        web.released.set()
         server.shutdown()
         server.server_close()
