@@ -11,9 +11,9 @@ import pytest
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.cost import count_cost
 from diffir_cli.models.families import find_family
-from diffir_cli.models.resshift.config import RELEASED
 from diffir_cli.weights.registry import read_registry
 from tests.download_helpers import download, entry
+from tests.resshift_released import RELEASED
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -16,7 +16,6 @@ from diffir_cli.models.resshift.config import (
     REALSR_V1,
     REALSR_V3,
     REALSR_X2,
-    RELEASED,
     SINSR,
     ResShiftConfig,
 )
@@ -30,6 +29,7 @@ from diffir_cli.models.resshift.cost import (
 )
 from diffir_cli.models.resshift.networks import VQAutoencoder
 from tests.resshift_helpers import PIXELS
+from tests.resshift_released import RELEASED
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from diffir_cli.models.resshift.config import (
     LEGACY_BICUBIC_OPENCV,
     REALSR_V1,
     REALSR_V3,
-    RELEASED,
     SINSR,
     Prediction,
     ResShiftConfig,
 )
 from diffir_cli.models.resshift.diffusion import ChainStep, ShiftSchedule, sample, spaced_timesteps
 from tests.resshift_golden import OWN, arrays
+from tests.resshift_released import RELEASED
 
 SCHEDULES = {"s15_k2": REALSR_V1, "s4_k2": REALSR_V3}
 PIXELS = ResShiftConfig(latent=False, scale=1, unshuffle=4)

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from diffir_cli.errors import RecipeError
 from diffir_cli.models.resshift.checkpoint import Component, save_component
-from diffir_cli.models.resshift.config import RELEASED, Prediction, ResShiftConfig
+from diffir_cli.models.resshift.config import Prediction, ResShiftConfig
 from diffir_cli.models.resshift.diffusion import ShiftSchedule
 from diffir_cli.models.resshift.networks import VQAutoencoder
 from diffir_cli.training.families import build_trainable
@@ -24,6 +24,7 @@ from diffir_cli.training.resshift.trainable import TrainableResShift
 from diffir_cli.training.trainable import Batch, Noise
 from tests.conftest import run_cli
 from tests.resshift_helpers import NARROW
+from tests.resshift_released import RELEASED
 from tests.training_helpers import check_resuming, log_rows, make_recipe, run_training
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "resshift"

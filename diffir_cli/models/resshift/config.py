@@ -309,19 +309,3 @@ LEGACY_BICUBIC_MATLAB = REALSR_V1
 """×4 super-resolution of images reduced by MATLAB's bicubic filter, in 15 steps: an early model."""
 SINSR = dataclasses.replace(REALSR_V1, timesteps=(14,))
 """SinSR, the one-step student of `REALSR_V1`: one evaluation, at the last step."""
-
-RELEASED = {
-    "realsr-v1": REALSR_V1,
-    "realsr-v2": REALSR_V1,
-    "realsr-v3": REALSR_V3,
-    "bicubic-x4": BICUBIC_X4,
-    "inpaint-imagenet": INPAINT,
-    "inpaint-face": INPAINT,
-    "face-512": FACE,
-    "deblur-gopro": DEBLUR,
-    "realsr-x2": REALSR_X2,
-    "bicubic-x4-opencv-s15": LEGACY_BICUBIC_OPENCV,
-    "bicubic-x4-matlab-s15": LEGACY_BICUBIC_MATLAB,
-    "sinsr": SINSR,
-}
-"""The configurations of the official models, by name."""
