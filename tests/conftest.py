@@ -47,7 +47,7 @@ for _name, _usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
         signal.signal(_kind, _usual)
 
 # A process of a test may die; what it wrote does not have to survive the machine.
-os.fsync = lambda _descriptor: None
+vars(os)["fsync"] = lambda _descriptor: None
 
 # The commands are built once: that takes as long as a small picture does.
 vars(typer.testing)["_get_command"] = cache(typer.main.get_command)
