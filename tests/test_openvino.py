@@ -57,6 +57,20 @@ def test_another_engine_may_move_the_network_to_another_device(s2: DiffIRS2) -> 
     torch.testing.assert_close(runner.run_tensor(lq), expected, atol=1e-4, rtol=0)
 
 
+def test_a_format_without_kernels_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise RuntimeError("no primitive descriptors")
+
+    monkeypatch.setattr("openvino.Core.compile_model", refuse)
+    pixels, cpu = torch.zeros(1, 3, 8, 8), torch.device("cpu")
+    network = openvino_programs.OpenVinoNetwork(torch.nn.ReLU(), [pixels])
+    with pytest.raises(DeviceError, match="does not compute in bf16 on cpu") as caught:
+        network.run([pixels], torch.bfloat16, cpu)
+    assert caught.value.hint == "use --precision fp32"
+    with pytest.raises(RuntimeError, match="no primitive"):
+        network.run([pixels], torch.float32, cpu)
+
+
 def test_a_result_outlives_the_next_one(s2: DiffIRS2) -> None:
     runner = ModelRunner(DiffIRModel(s2), OPTIONS)
     first = runner.run_tensor(torch.zeros(1, 3, 16, 16))

@@ -164,9 +164,17 @@ def test_a_gated_network_works_in_bf16(engine: Engine) -> None:
     torch.manual_seed(0)
     model, lq = DiffIRS2(_GATED), torch.rand(1, 6, 32, 40)
     exact = runner_of(model, "cpu", Precision.FP32, engine).run_tensor(lq)
-    lower = runner_of(model, "cpu", Precision.BF16, engine).run_tensor(lq)
+    try:
+        lower = runner_of(model, "cpu", Precision.BF16, engine).run_tensor(lq)
+    except DeviceError as error:
+        # OpenVINO has no bf16 kernels where oneDNN is limited to AVX2.
+        assert engine is Engine.OPENVINO and error.hint == "use --precision fp32"
+        return
     assert lower.dtype == torch.float32
-    assert 0 < float((lower - exact).abs().max()) < 0.1
+    difference = float((lower - exact).abs().max())
+    assert difference < 0.1
+    # OpenVINO computes in fp32 on processors without bf16.
+    assert difference > 0 or engine is Engine.OPENVINO
 
 
 def test_a_prior_that_was_made_already_is_taken() -> None:

@@ -122,7 +122,7 @@ class OpenVinoNetwork:
         try:
             return openvino.Core().compile_model(model, name, settings)
         except RuntimeError as error:
-            if "precision" not in str(error).lower():
+            if dtype is torch.float32:
                 raise
             raise DeviceError(
                 f"OpenVINO does not compute in {_HINTS[dtype]} on {device}", "use --precision fp32"
