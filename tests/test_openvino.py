@@ -58,8 +58,10 @@ def test_another_engine_may_move_the_network_to_another_device(s2: DiffIRS2) -> 
 
 
 def test_a_format_without_kernels_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = iter(["no primitive descriptors"] * 2 + ["could not create a memory object"])
+
     def refuse(*_arguments: object) -> None:
-        raise RuntimeError("no primitive descriptors")
+        raise RuntimeError(next(refusals))
 
     monkeypatch.setattr("openvino.Core.compile_model", refuse)
     pixels, cpu = torch.zeros(1, 3, 8, 8), torch.device("cpu")
@@ -69,6 +71,9 @@ def test_a_format_without_kernels_is_one_error(monkeypatch: pytest.MonkeyPatch) 
     assert caught.value.hint == "use --precision fp32"
     with pytest.raises(RuntimeError, match="no primitive"):
         network.run([pixels], torch.float32, cpu)
+    # Memory that runs out is no matter of the format.
+    with pytest.raises(RuntimeError, match="memory object"):
+        network.run([pixels], torch.bfloat16, cpu)
 
 
 def test_a_result_outlives_the_next_one(s2: DiffIRS2) -> None:

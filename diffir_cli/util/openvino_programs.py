@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffir_cli.errors import DeviceError
 from diffir_cli.util.extras import require_extra
+from diffir_cli.util.out_of_memory import is_out_of_memory
 
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
@@ -122,7 +123,7 @@ class OpenVinoNetwork:
         try:
             return openvino.Core().compile_model(model, name, settings)
         except RuntimeError as error:
-            if dtype is torch.float32:
+            if dtype is torch.float32 or is_out_of_memory(error):
                 raise
             raise DeviceError(
                 f"OpenVINO does not compute in {_HINTS[dtype]} on {device}", "use --precision fp32"
