@@ -122,7 +122,8 @@ class LossRecipe(Table):
     ipr: IPRLoss = IPRLoss.L1
     """L_diff of stage 2."""
     ipr_weight: float = 1.0
-    """Weight of L_diff."""
+    """Weight of L_diff; 0 for a stage 2 that learns a new network from images alone, without
+    stage-1 weights."""
     optimization: Optimization = Optimization.JOINT
     """What stage 2 trains together."""
     variance_noise: bool = False
@@ -204,9 +205,9 @@ class Recipe(Table):
     these, or than the teacher in `init`, new ones change nothing at first."""
     init: str = ""
     """Stage-1 weights, named in the same way: in stages 2 and 3 of the teacher, which a run with
-    `start` can do without, and, without `start`, of the first DIRformer; in stage 1, where they are
-    optional and may be of either stage, every tensor of the same name and shape: a network can grow
-    or shrink."""
+    `start` or with `loss.ipr_weight` 0 can do without, and, without `start`, of the first
+    DIRformer; in stage 1, where they are optional and may be of either stage, every tensor of the
+    same name and shape: a network can grow or shrink."""
     autoencoder: str = ""
     """Of latent networks, weights of the autoencoder, named in the same way; it does not learn."""
     model: Any = field(default_factory=lambda: config_of(DEFAULT_FAMILY, {}))

@@ -30,12 +30,17 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
     stage, adversarial = recipe.stage, recipe.adversarial
     if stage not in (1, 2, 3):
         yield f"stage must be 1, 2 or 3, not {stage}"
-    if stage == 2 and not (recipe.init or recipe.start):
-        yield "init must name the stage-1 weights, or start stage-2 weights to go on from"
+    alone = not recipe.init and (bool(recipe.start) or not recipe.loss.ipr_weight)
+    if stage == 2 and not (recipe.init or alone):
+        yield (
+            "init must name the stage-1 weights, or start stage-2 weights to go on from; "
+            "with loss.ipr_weight 0, a new network learns from images alone"
+        )
     if stage == 3 and not recipe.start:
         yield "start must name the stage-2 weights when stage is 3"
-    if stage in (2, 3) and recipe.start and not recipe.init:
-        for name in recipe.loss.changed("ipr", "ipr_weight", "ipr_only", "optimization"):
+    if stage in (2, 3) and alone:
+        taught = ("ipr", "ipr_only", "optimization", *["ipr_weight"] * bool(recipe.start))
+        for name in recipe.loss.changed(*taught):
             yield f"loss.{name} has no effect without stage-1 weights in init"
     if stage == 1 and recipe.start:
         yield "start has no effect in stage 1; init may name weights of either stage"

@@ -24,6 +24,8 @@ _TAIL = 0.1
 def initialise(model: DiffIRS1 | DiffIRS2) -> None:
     """Give a fresh network its first weights, from torch's global generator."""
     initialise_cpen(model.cpen)
+    if isinstance(model, DiffIRS2):
+        _centre_on_one(model.denoiser.layers)
     for module in model.dirformer.modules():
         if isinstance(module, IPRModulation):
             _near_identity(module)
@@ -39,8 +41,12 @@ def initialise_cpen(cpen: CPEN) -> None:
             nn.init.kaiming_normal_(module.weight, NEGATIVE_SLOPE)
             assert module.bias is not None
             nn.init.zeros_(module.bias)
-    last = cpen.mlp[2]
-    assert isinstance(last, nn.Linear) and last.bias is not None
+    _centre_on_one(cpen.mlp)
+
+
+def _centre_on_one(layers: nn.Sequential) -> None:
+    """Give the last linear layer of some, behind which an IPR comes, a bias of one."""
+    last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1]
     nn.init.ones_(last.bias)
 
 

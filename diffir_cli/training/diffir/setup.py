@@ -42,7 +42,8 @@ def load_teacher(recipe: Recipe) -> DiffIRS1 | None:
 def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
     """The network to begin with.
 
-    That is the one in `start`, or a fresh one with the teacher's DIRformer or what fits of `init`.
+    That is the one in `start`, or a fresh one, with the teacher's DIRformer or what fits of `init`
+    where `init` is given.
 
     Raises:
         CheckpointError: when `start` holds no such network.
@@ -56,7 +57,7 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
         initialise_cpen(student.cpen)
         student.dirformer.load_state_dict(teacher.dirformer.state_dict())
         return student
-    model = DiffIRS1(recipe.model)
+    model = DiffIRS1(recipe.model) if recipe.stage == 1 else DiffIRS2(recipe.model)
     initialise(model)
     if recipe.init:
         own = model.state_dict()
