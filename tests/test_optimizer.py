@@ -84,6 +84,19 @@ def test_an_update_of_a_matrix_is_as_large_as_one_of_adam() -> None:
     assert 0.1 < size < 0.4  # 0.2 by design; the singular values lie around 1.
 
 
+@pytest.mark.parametrize(("outputs", "inputs"), [(24, 8), (8, 24)])
+def test_an_update_of_a_convolution_is_orthogonal_on_the_fewer_of_its_inputs_and_outputs(
+    outputs: int, inputs: int
+) -> None:
+    weight = nn.Parameter(torch.zeros(outputs, inputs, 3, 3))
+    weight.grad = torch.randn_like(weight)
+    Muon([weight], [], lr=1.0).step()
+    update = weight.detach() if outputs < inputs else weight.detach().transpose(0, 1)
+    values = torch.linalg.svdvals(update.flatten(1)) / (0.2 * (24 * 9) ** 0.5)
+    assert 0.6 < values.min() < values.max() < 1.3
+    assert float((weight.detach() * weight.grad).sum()) < 0  # Down the gradient.
+
+
 def test_muon_takes_the_matrices_inside_and_leaves_what_touches_pixels(tiny: ModelConfig) -> None:
     network = DiffIRS2(tiny)
     chosen = {id(each) for each in hidden_matrices(network.children())}

@@ -65,7 +65,8 @@ class Muon(torch.optim.Optimizer):
     """Muon for some parameters, Adam for the others, with one learning rate.
 
     `torch.optim.Muon` takes two-dimensional parameters only and orthogonalises one at a time;
-    here convolutions are flattened, and matrices of one shape are orthogonalised together.
+    here convolutions are flattened (`as_matrix`), and matrices of one shape are orthogonalised
+    together.
 
     Args:
         matrices: Weights of linear layers (out, in) or convolutions (out, in, height, width).
@@ -115,12 +116,14 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, averages, momentum)
         alike: dict[torch.Size, list[int]] = defaultdict(list)
         for number, each in enumerate(parameters):
-            alike[each.flatten(1).shape].append(number)
+            alike[as_matrix(each).shape].append(number)
         for shape, numbers in alike.items():
-            updates = orthogonalised(torch.stack([ahead[i].flatten(1) for i in numbers]))
+            updates = orthogonalised(torch.stack([as_matrix(ahead[i]) for i in numbers]))
             rate = group["lr"] * 0.2 * math.sqrt(max(shape))
             for i, update in zip(numbers, updates, strict=True):
-                parameters[i].add_(update.view_as(parameters[i]), alpha=-rate)
+                # In the order of the matrix's rows, a view of the parameter.
+                weight = _shorter_first(parameters[i])
+                weight.add_(update.view_as(weight), alpha=-rate)
 
     def _step_adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
@@ -144,6 +147,22 @@ class Muon(torch.optim.Optimizer):
             eps=1e-8,
             maximize=False,
         )
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """A weight with one row for each output, or for each input of a convolution if they are fewer.
+
+    The cost of `orthogonalised` grows with the cube of the shorter side.
+
+    Args:
+        weight: (out, in) or (out, in, height, width).
+    """
+    return _shorter_first(weight).flatten(1)
+
+
+def _shorter_first(weight: Tensor) -> Tensor:
+    fewer_inputs = weight.dim() == 4 and weight.shape[1] < weight.shape[0]
+    return weight.transpose(0, 1) if fewer_inputs else weight
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
