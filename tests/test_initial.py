@@ -34,6 +34,14 @@ def test_the_first_ipr_lies_around_one_and_differs_between_images() -> None:
     assert float(ipr.std(dim=0).mean()) > 0.03
 
 
+def test_the_ipr_that_a_fresh_diffusion_model_estimates_lies_around_one() -> None:
+    model = DiffIRS2(_CONFIG)
+    initialise(model)
+    with torch.no_grad():
+        ipr = model.ipr(torch.rand(8, 3, 32, 32), torch.randn(8, _CONFIG.ipr_dim))
+    assert 0.3 < float(ipr.mean()) < 3
+
+
 def test_every_modulation_begins_near_the_identity() -> None:
     model = DiffIRS2(_CONFIG)
     initialise(model)

@@ -210,6 +210,29 @@ def test_stage_2_weights_go_on_without_the_stage_1_weights_that_taught_them(
     assert any(not torch.equal(after[key], before[key]) for key in before)
 
 
+def test_stage_2_trains_a_new_network_without_stage_1_weights_where_nothing_is_learned_from_them(
+    photos: Path, tmp_path: Path
+) -> None:
+    losses: list[float] = []
+    recipe = make_recipe(photos, stage=2, iterations=60, loss={"ipr_weight": 0.0})
+    trainer = Trainer(recipe, tmp_path / "run", "cpu")
+    assert _teacher(trainer) is None
+    assert isinstance(trainer.model, DiffIRS2)
+    trainer.fit(lambda progress: losses.append(progress.loss))
+    assert losses[-1] < losses[0]
+    check_resuming(recipe, tmp_path)
+
+
+def test_a_new_network_of_stage_2_needs_stage_1_weights_if_it_is_to_learn_from_them(
+    photos: Path,
+) -> None:
+    with pytest.raises(RecipeError, match=r"init must name the stage-1 weights.*ipr_weight 0"):
+        make_recipe(photos, stage=2)
+    for loss in ({"ipr": "kl"}, {"ipr_only": 5}, {"optimization": "traditional"}):
+        with pytest.raises(RecipeError, match="has no effect without stage-1 weights"):
+            make_recipe(photos, stage=2, loss={"ipr_weight": 0.0, **loss})
+
+
 @pytest.mark.parametrize(
     "loss", [{"ipr": "kl"}, {"ipr_weight": 2.0}, {"ipr_only": 5}, {"optimization": "traditional"}]
 )
