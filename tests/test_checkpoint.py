@@ -177,7 +177,15 @@ def test_the_configuration_is_inferred_from_names_and_shapes(name: str) -> None:
         assert infer_config(shapes, {}, Path(name)) == config
 
 
-@pytest.mark.parametrize("prior", [{}, {"in_channels": 6}, {"in_channels": 6, "gated": True}])
+@pytest.mark.parametrize(
+    "prior",
+    [
+        {},
+        {"in_channels": 6},
+        {"in_channels": 6, "gated": True},
+        {"in_channels": 4, "prefill": True, "coherence": True, "gated": True},
+    ],
+)
 @pytest.mark.parametrize("tail", list(Tail))
 def test_the_tail_the_prior_and_the_gate_are_inferred_from_shapes(
     tail: Tail, prior: dict[str, Any]
@@ -187,6 +195,7 @@ def test_the_tail_the_prior_and_the_gate_are_inferred_from_shapes(
         shapes = DiffIRS2(config).state_dict()
     found = infer_config(shapes, {}, Path("file"))
     assert (found.tail, found.in_channels, found.gated) == (tail, config.in_channels, config.gated)
+    assert found.coherence is config.coherence
 
 
 def test_weights_survive_the_way_through_safetensors_and_cannot_be_trained_by_mistake(

@@ -28,6 +28,15 @@ NETWORKS = {
     "enlarges": TINY,
     "sharpens": replace(TINY, scale=1, tail=Tail.CONV),
     "fills holes": replace(TINY, scale=1, tail=Tail.CONV, in_channels=4, prefill=True),
+    "continues lines": replace(
+        TINY,
+        scale=1,
+        tail=Tail.CONV,
+        in_channels=4,
+        prefill=True,
+        coherence=True,
+        gated=True,
+    ),
     "reads a prior": replace(TINY, scale=1, tail=Tail.CONV, in_channels=6, gated=True),
 }
 

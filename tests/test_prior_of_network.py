@@ -232,7 +232,7 @@ def test_a_network_with_a_prior_restores_a_picture_of_any_size() -> None:
     ("fields", "fault"),
     [
         ({"in_channels": 6}, "in_channels 6 needs scale 1"),
-        ({"gated": True}, "gated needs in_channels 6 and residual"),
+        ({"gated": True}, "gated needs residual, and coherence or in_channels 6"),
         (_SEEN | {"gated": True, "residual": False}, "gated needs"),
         (_SEEN | {"prefill": True}, "prefill needs"),
     ],

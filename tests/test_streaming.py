@@ -27,14 +27,16 @@ def _configs(draw: st.DrawFn) -> ModelConfig:
     tail = draw(st.sampled_from(list(Tail)))
     scale = draw(st.sampled_from([scale for scale in (1, 2, 4) if tail.factor % scale == 0]))
     channels = draw(st.sampled_from([3, 4, 6])) if scale == 1 else 3
-    masked, residual = channels == 4, draw(st.booleans())
+    prefill, residual = channels == 4 and draw(st.booleans()), draw(st.booleans())
+    coherence = prefill and draw(st.booleans())
     return ModelConfig(
         scale=scale,
         tail=tail,
         in_channels=channels,
         residual=residual,
-        prefill=masked and draw(st.booleans()),
-        gated=channels == 6 and residual and draw(st.booleans()),
+        prefill=prefill,
+        coherence=coherence,
+        gated=(channels == 6 or coherence) and residual and draw(st.booleans()),
         dim=draw(st.sampled_from([8, 16, 24])),
         num_blocks=draw(st.tuples(*[st.integers(0, 2)] * 4)),
         refinement_blocks=draw(st.integers(0, 2)),

@@ -83,7 +83,7 @@ def export(
         _check_size(chosen.config, given, dynamic, chosen.name)
 
     with working(f"exporting {chosen.name}", quiet or json):
-        from diffir_cli.integrations.onnx import CHANNELS, export_onnx
+        from diffir_cli.integrations.onnx import channels_of, export_onnx
         from diffir_cli.models.diffir.checkpoint import load_checkpoint, rebuild_stage2
         from diffir_cli.weights.imports import describe
 
@@ -110,9 +110,10 @@ def export(
         )
     if quiet or json:
         return
-    if config.in_channels == 6:
+    if config.has_prior or config.coherence:
         print_message(
-            f"lq has 6 channels: {CHANNELS[6]}, which diffir makes outside of the network"
+            f"lq has {config.in_channels} channels: {channels_of(config)}, which diffir makes "
+            "outside of the network"
         )
     shape = f"{sides[0]}×{sides[1]} pixels" if sides else f"multiples of {config.multiple} pixels"
     print_message(

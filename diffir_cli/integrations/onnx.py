@@ -174,7 +174,7 @@ def _describe(
             **about,
             "scale": str(config.scale),
             "multiple": str(config.multiple),
-            "channels": CHANNELS[config.in_channels],
+            "channels": channels_of(config),
         },
     )
     if size is None:
@@ -184,12 +184,15 @@ def _describe(
             dimension.dim_param = f"{config.multiple * config.scale}*{name}"
 
 
-CHANNELS = {
-    3: "RGB",
-    4: "RGB, black in the holes; mask, 1 in the holes",
-    6: "RGB; RGB of the deconvolution prior",
-}
-"""What the channels of `lq` are, by their number."""
+def channels_of(config: ModelConfig) -> str:
+    """What the channels of `lq` are."""
+    if config.coherence:
+        return "RGB, by coherence transport in the holes; mask, 1 in the holes"
+    return {
+        3: "RGB",
+        4: "RGB, black in the holes; mask, 1 in the holes",
+        6: "RGB; RGB of the deconvolution prior",
+    }[config.in_channels]
 
 
 def _largest_difference(path: Path, network: DiffIRS2, size: tuple[int, int] | None) -> float:

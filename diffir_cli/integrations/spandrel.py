@@ -94,10 +94,8 @@ class SeededNetwork(nn.Module):
         """
         config = self.network.config
         lq = image if mask is None else torch.cat([image * (1 - mask), mask], dim=1)
-        if config.in_channels == 6:
-            lq = torch.cat([with_prior_if_read(config, one) for one in image.cpu().split(1)]).to(
-                image
-            )
+        if config.has_prior or config.coherence:
+            lq = torch.cat([with_prior_if_read(config, one) for one in lq.cpu().split(1)]).to(lq)
         noise = initial_noise(config, 0).to(lq).expand(len(lq), -1)
         hq: Tensor = self.network(pad(lq, config.multiple, config.in_channels == 4), noise)
         height, width = image.shape[-2:]

@@ -37,20 +37,32 @@ class Crops:
     Args:
         sources: Where crops come from, each with its share of them.
         seed: Where all randomness comes from.
+        prepare: Makes of the LQ of a crop, (h, w, C) in 0–255, what a network reads; optional.
     """
 
-    def __init__(self, sources: Sequence[tuple[Source, float]], seed: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[tuple[Source, float]],
+        seed: int,
+        prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    ) -> None:
         self.sources = [source for source, share in sources if share > 0]
         self.shares = [share for _, share in sources if share > 0]
-        self.seed = seed
+        self.seed, self.prepare = seed, prepare
 
     @classmethod
-    def of(cls, recipe: Recipe, prior: Prior | None = None) -> Crops:
+    def of(
+        cls,
+        recipe: Recipe,
+        prior: Prior | None = None,
+        prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    ) -> Crops:
         """The crops of a recipe.
 
         Args:
             recipe: Which photos, and how they are cut.
             prior: What the network reads behind RGB, where it does.
+            prepare: Makes of the LQ of each crop what the network reads; optional.
 
         Raises:
             InputError: when a photo cannot be read, pairs do not match, or all are too small.
@@ -90,11 +102,13 @@ class Crops:
                 drawn = Windows(source, count, data.window, data.augment, seed, prior)
                 windows.append((drawn, share))
             return cls(windows, recipe.seed)
-        return cls(sources, recipe.seed)
+        return cls(sources, recipe.seed, prepare)
 
     def batch(self, iteration: int, patch: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of a process in the batch of an iteration: every `world`-th crop of `size`."""
         crops = [self._crop(iteration, index, patch) for index in range(rank, size, world)]
+        if self.prepare:
+            crops = [crop._replace(lq=self.prepare(crop.lq)) for crop in crops]
         return Batch(*(_to_tensor(images) for images in zip(*crops, strict=True)))  # type: ignore[arg-type]
 
     def _crop(self, iteration: int, index: int, patch: int) -> Crop:

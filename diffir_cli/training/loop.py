@@ -131,7 +131,7 @@ class Trainer:
         if has_learnt(self._state):
             self._resume()
         prior = self.trainable.prior
-        crops = Crops.of(recipe, prior)
+        crops = Crops.of(recipe, prior, self.trainable.prepare)
         self.crops = Prefetched(partial(crops.batch, rank=self.world.rank, world=self.world.size))
         self.validation = Validation.of(recipe, prior) if self.world.is_first else None
         self.log = TrainingLog(out, self.iteration, self.world.is_first)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffir_cli.models.base import RestorationModel
@@ -94,6 +96,10 @@ class Trainable(Protocol):
     @property
     def prior(self) -> Prior | None:
         """What it reads behind RGB, where it does."""
+
+    @property
+    def prepare(self) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None:
+        """What is done to the LQ of a crop, (h, w, C) in 0–255, before it is read, if anything."""
 
     def losses(self, batch: Batch, noise: Noise, iteration: int) -> dict[str, Tensor]:
         """The terms of the loss of one batch; their sum is what is made small."""

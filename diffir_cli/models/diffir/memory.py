@@ -54,7 +54,7 @@ def needed_bytes(
     feature = wide * high // config.unshuffle**2 * config.dim
     # A gated network mixes two images into a third.
     out = config.out_channels + 3 * config.gated
-    images = 4 * wide * high * (2 * config.in_channels + out * config.scale**2)
+    images = 4 * wide * high * (config.in_channels + config.read_channels + out * config.scale**2)
     if engine is Engine.REFERENCE:
         return feature * 4 * _PLAIN_MAPS[config.tail] + images
     if engine is Engine.OPENVINO:

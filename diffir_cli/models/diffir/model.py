@@ -19,6 +19,8 @@ from diffir_cli.models.diffir.memory import condition_bytes, condition_elements,
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
 from diffir_cli.models.diffir.openvino_dirformer import OpenVinoDIRformer
+from diffir_cli.models.diffir.priors.coherence import PIXEL_BYTES as FILLING_BYTES
+from diffir_cli.models.diffir.priors.coherence import with_lines_continued
 from diffir_cli.models.diffir.priors.windows import prior_bytes, with_prior_if_read
 from diffir_cli.models.diffir.streaming.condition import condition
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
@@ -95,7 +97,8 @@ class DiffIRModel:
 
         Args:
             lq: (1, 3, H, W) in [0, 1] on the CPU, (1, 4, H, W) with a mask, or (1, 6, H, W) with a
-                deconvolution prior, which is made here where it is missing.
+                deconvolution prior, which is made here where it is missing. Holes are filled by
+                coherence transport where the network reads that.
             seed: Where x_T comes from.
             truth: (1, 3, scale·H, scale·W) in [0, 1] for a stage-1 network.
             budget: Bytes that this may take; None for no limit.
@@ -109,6 +112,8 @@ class DiffIRModel:
             lq = _with_prior(lq, config, budget if device.type == "cpu" else None, progress)
             # Next to the prior CPEN takes no time.
             progress = None
+        elif config.coherence:
+            lq = with_lines_continued(lq)
         padded = to_device(_padded(lq, config), device)
         elements = condition_elements(budget)
         if isinstance(self.network, DiffIRS1):
@@ -175,8 +180,10 @@ class DiffIRModel:
         return needed_bytes(self.config, width, height, self.engine, itemsize, strip_elements())
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:
-        """Bytes that CPEN takes for an image."""
-        return condition_bytes(self.config, width, height, condition_elements(budget))
+        """Bytes that CPEN takes for an image, or before it the filling of holes."""
+        filling = self.config.coherence * FILLING_BYTES * width * height
+        cpen = condition_bytes(self.config, width, height, condition_elements(budget))
+        return max(filling, cpen)
 
     def parts(self) -> Mapping[str, nn.Module]:
         """CPEN, DIRformer, and the denoiser of stage 2."""
@@ -195,10 +202,17 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         channels=config.in_channels,
         # As the released inpainting code does.
         rounds=config.in_channels != 4,
-        uncounted="the deconvolution" if config.in_channels == 6 else "",
+        uncounted=_uncounted(config),
         engines=frozenset(Engine),
         context_share=0.6 if config.in_channels == 6 else 0.1,
     )
+
+
+def _uncounted(config: ModelConfig) -> str:
+    """What is done to a picture before the networks."""
+    if config.coherence:
+        return "the coherence transport"
+    return "the deconvolution" if config.in_channels == 6 else ""
 
 
 def _possible_tasks(config: ModelConfig) -> list[Task]:

@@ -140,8 +140,10 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
         rows = shapes["dirformer.tail.0.weight"][0]
         tail = _LIGHT_TAILS.get(rows, Tail.CONV)
     light = tail in (Tail.SHUFFLE_ONCE, Tail.SHUFFLE_TWO)
-    in_channels = {4: 4, 16: 4, 64: 4, 6: 6, 24: 6, 96: 6}.get(embed_channels, 3)
-    scale = tail.factor // math.isqrt(embed_channels // in_channels)
+    # What the first convolution reads: 3, 4 or 6 channels, or 4 and a filling of the holes.
+    read = {4: 4, 16: 4, 64: 4, 6: 6, 24: 6, 96: 6, 7: 7, 28: 7, 112: 7}.get(embed_channels, 3)
+    in_channels = 4 if read == 7 else read
+    scale = tail.factor // math.isqrt(embed_channels // read)
     cpen_dim, cpen_channels = shapes["cpen.features.0.weight"][:2]
     # Stage 2 reads in_channels·(stride/scale)² channels, stage 1 3·stride² more.
     gt_share = 0 if any(key.startswith("denoiser.") for key in shapes) else 3 * scale**2
@@ -154,8 +156,9 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
         tail=tail,
         in_channels=in_channels,
         # Light tails are this project's own, whose inpainting adds to a smooth filling.
-        residual=in_channels != 4 or light,
-        prefill=in_channels == 4 and light,
+        residual=in_channels != 4 or read == 7 or light,
+        prefill=read == 7 or (in_channels == 4 and light),
+        coherence=read == 7,
         gated=shapes[max(key for key in shapes if key.startswith("dirformer.tail."))][0] % 3 == 1,
         dim=dim,
         num_blocks=tuple(_count(shapes, level) for level in levels),  # type: ignore[arg-type]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffir_cli.models.diffir.networks import DIRformer
-from diffir_cli.util.diffusion_fill import smooth_fill
+from diffir_cli.models.diffir.networks.dirformer import with_smooth_filling
 from diffir_cli.util.openvino_programs import OpenVinoNetwork
 
 
@@ -22,12 +19,11 @@ class OpenVinoDIRformer:
     """
 
     def __init__(self, dirformer: DIRformer, device: torch.device) -> None:
-        self.prefill, self.device = dirformer.config.prefill, device
-        # The steps in which holes are filled depend on the size.
-        plain = copy.copy(dirformer)
-        plain.config = config = replace(dirformer.config, prefill=False)
-        lq = torch.rand(1, config.in_channels, 2 * config.multiple, config.multiple)
-        self._network = OpenVinoNetwork(plain, (lq, torch.rand(1, config.ipr_dim)))
+        self.config, self.device = dirformer.config, device
+        config = dirformer.config
+        lq = torch.rand(1, config.read_channels, 2 * config.multiple, config.multiple)
+        inputs = lq, torch.rand(1, config.ipr_dim)
+        self._network = OpenVinoNetwork(_AfterFilling(dirformer), inputs)
 
     def __call__(self, lq: Tensor, ipr: Tensor, dtype: torch.dtype) -> Tensor:
         """Restore an image as `DIRformer.forward` does.
@@ -40,6 +36,16 @@ class OpenVinoDIRformer:
         Returns:
             (1, 3, scale·H, scale·W), float32, near [0, 1] but not clamped.
         """
-        if self.prefill:
-            lq = torch.cat([smooth_fill(lq[:, :3], lq[:, 3:]), lq[:, 3:]], dim=1)
-        return self._network.run((lq, ipr), dtype, self.device)
+        read = with_smooth_filling(lq, self.config)
+        return self._network.run((read, ipr), dtype, self.device)
+
+
+class _AfterFilling(nn.Module):
+    """A DIRformer without the smooth filling of holes, whose steps depend on the size."""
+
+    def __init__(self, dirformer: DIRformer) -> None:
+        super().__init__()
+        self.dirformer = dirformer
+
+    def forward(self, read: Tensor, ipr: Tensor) -> Tensor:
+        return self.dirformer.restored(read, ipr)

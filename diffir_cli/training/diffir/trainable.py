@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffir_cli.models.base import RestorationModel
 from diffir_cli.models.diffir.checkpoint import save_weights
 from diffir_cli.models.diffir.model import DiffIRModel
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
+from diffir_cli.models.diffir.priors.coherence import with_lines_continued
 from diffir_cli.models.diffir.priors.windows import priors_of_windows, with_prior
 from diffir_cli.options import Precision
+from diffir_cli.runtime.image_tensor import to_levels, to_tensor
 from diffir_cli.training.diffir.distillation import load_distiller
 from diffir_cli.training.diffir.setup import build, freeze, load_teacher
 from diffir_cli.training.diffir.stage1 import stage1_losses
@@ -48,6 +52,7 @@ class TrainableDiffIR:
             self.teacher.to(world.device)
         self.distiller = load_distiller(recipe, world.device)
         self.opponents = AdversarialLosses(recipe, world) if recipe.stage == 3 else None
+        self.prepare = _with_lines_continued if recipe.model.coherence else None
         self.prior: Prior | None = Deconvolution() if recipe.model.has_prior else None
 
     @property
@@ -96,6 +101,11 @@ class TrainableDiffIR:
             CheckpointError: when it cannot be written.
         """
         save_weights(path, network, header)  # type: ignore[arg-type]
+
+
+def _with_lines_continued(lq: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A crop, (h, w, 4) in 0–255, with its holes filled by coherence transport."""
+    return to_levels(with_lines_continued(to_tensor(lq))[0])
 
 
 class Deconvolution:

@@ -53,6 +53,7 @@ class TrainableResShift:
     """
 
     prior = None
+    prepare = None
 
     def __init__(self, recipe: Recipe, world: World) -> None:
         config: ResShiftConfig = recipe.model

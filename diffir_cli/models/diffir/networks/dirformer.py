@@ -116,8 +116,8 @@ class DIRformer(nn.Module):
         self.config = config
         wide = config.channels
         heads, counts = config.heads, config.num_blocks
-        in_channels = config.in_channels * config.unshuffle**2
-        self.patch_embed = nn.Conv2d(in_channels, config.dim, 3, padding=1, bias=False)
+        read = config.read_channels * config.unshuffle**2
+        self.patch_embed = nn.Conv2d(read, config.dim, 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(Level(counts[i], wide[i], heads[i], config) for i in range(3))
         self.down = nn.ModuleList(Downsample(wide[i]) for i in range(3))
         self.latent = Level(counts[3], wide[3], heads[3], config)
@@ -149,8 +149,10 @@ class DIRformer(nn.Module):
         Returns:
             (B, 3, scale·H, scale·W), near [0, 1] but not clamped.
         """
-        if self.config.prefill:
-            lq = torch.cat([smooth_fill(lq[:, :3], lq[:, 3:]), lq[:, 3:]], dim=1)
+        return self.restored(with_smooth_filling(lq, self.config), ipr)
+
+    def restored(self, lq: Tensor, ipr: Tensor) -> Tensor:
+        """What `forward` gives for an image that `with_smooth_filling` has prepared."""
         feature = self.patch_embed(F.pixel_unshuffle(lq, self.config.unshuffle))
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
@@ -168,17 +170,34 @@ class DIRformer(nn.Module):
         return hq
 
 
+def with_smooth_filling(lq: Tensor, config: ModelConfig) -> Tensor:
+    """What a network reads: `lq`, in inpainting with holes filled smoothly where it asks for that.
+
+    Args:
+        lq: (B, in_channels, H, W).
+        config: Of the network.
+
+    Returns:
+        (B, read_channels, H, W): with `prefill` smoothly filled RGB, the mask, and with `coherence`
+        RGB as it was.
+    """
+    if not config.prefill:
+        return lq
+    parts = [smooth_fill(lq[:, :3], lq[:, 3:]), lq[:, 3:], lq[:, :3]]
+    return torch.cat(parts if config.coherence else parts[:2], dim=1)
+
+
 def mixed(lq: Tensor, gate: Tensor) -> Tensor:
     """What a gated network adds to: `lq`, with its prior where the gate is open.
 
     Args:
-        lq: (B, 6, H, W), the image and the prior behind it.
+        lq: (B, C, H, W), the image in its first three channels and the prior in its last.
         gate: (B, 1, H, W), the logit of the prior's share.
 
     Returns:
         (B, 3, H, W).
     """
-    return torch.lerp(lq[:, :3], lq[:, 3:], gate.to(lq.dtype).sigmoid())
+    return torch.lerp(lq[:, :3], lq[:, -3:], gate.to(lq.dtype).sigmoid())
 
 
 def _tail(kind: Tail, dim: int, out: int) -> nn.Sequential:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from diffir_cli.models.diffir.config import ModelConfig
+from diffir_cli.models.diffir.priors.coherence import with_lines_continued
 from diffir_cli.models.diffir.priors.deconvolution import (
     deconvolved,
     initial_kernel,
@@ -55,8 +56,11 @@ def with_prior_if_read(
         progress: Called with the share that is done, 0 to 1; optional.
 
     Returns:
-        (1, in_channels, H, W): the same, or with its deconvolution prior behind it.
+        (1, in_channels, H, W): the same, with its deconvolution prior behind it, or with holes
+        filled by coherence transport.
     """
+    if config.coherence:
+        return with_lines_continued(lq)
     if config.in_channels != 6 or lq.shape[1] == 6:
         return lq
     return with_prior(lq, _threads(lq.shape[-2], lq.shape[-1], budget), progress)

@@ -19,13 +19,17 @@ from torch import Tensor, nn
 from diffir_cli.models.diffir.config import Tail
 from diffir_cli.models.diffir.networks import DIRformer
 from diffir_cli.models.diffir.networks.blocks import Downsample, Upsample
-from diffir_cli.models.diffir.networks.dirformer import DynamicBlock, Level, mixed
+from diffir_cli.models.diffir.networks.dirformer import (
+    DynamicBlock,
+    Level,
+    mixed,
+    with_smooth_filling,
+)
 from diffir_cli.models.diffir.streaming.folding import FoldedBlock
 from diffir_cli.models.diffir.streaming.products import products, tail_weights, weights_of
 from diffir_cli.models.diffir.streaming.rows import RowWindow, Span, spans
 from diffir_cli.models.diffir.streaming.stages import Attention, AttentionSums, Gate, Stage, run
 from diffir_cli.models.progress import Meter, Progress
-from diffir_cli.util.diffusion_fill import smooth_fill
 
 
 class StreamingDIRformer:
@@ -64,8 +68,7 @@ class StreamingDIRformer:
             (1, 3, scale·H, scale·W), near [0, 1] but not clamped, in the format of `lq`.
         """
         net = self.dirformer
-        if net.config.prefill:
-            lq = torch.cat([smooth_fill(lq[:, :3], lq[:, 3:]), lq[:, 3:]], dim=1)
+        lq = with_smooth_filling(lq, net.config)
         feature = self._embedded(lq)
         if self.progress:
             self._meter = Meter(self.progress, products(net, *feature.shape[:2]))
