@@ -88,15 +88,15 @@ def transported(
     """
     depths = _depths(holes)
     around = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN))
-    colours = np.pad(image, (*around, (0, 0)))
+    # Nothing is ever known outside of the picture.
+    colours = np.ascontiguousarray(np.pad(image, (*around, (0, 0))))
+    canvas = _Canvas(colours, np.pad(depths, around, constant_values=_FAR))
     inside = colours[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     inside[holes] = 0
     if holes.all():
         return inside, depths
-    # Nothing is ever known outside of the picture.
-    padded = np.pad(depths, around, constant_values=_FAR)
     cells = [
-        _Cell.of(colours, padded, depths, top, left)
+        _Cell(canvas, top, left)
         for top in range(0, holes.shape[0], _CELL)
         for left in range(0, holes.shape[1], _CELL)
         if holes[top : top + _CELL, left : left + _CELL].any()
@@ -116,54 +116,63 @@ def _depths(holes: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """A square of a picture with its margin; the arrays are views."""
+class _Canvas:
+    """A picture with a margin; both arrays are contiguous."""
 
     colours: NDArray[np.float32]
     depths: NDArray[np.int32]
-    pixels: tuple[NDArray[np.intp], NDArray[np.intp]]
-    """Rows and columns of its pixels in holes, by depth."""
-    ends: NDArray[np.intp]
-    """Where each depth ends in them, from 0 on."""
 
-    @classmethod
-    def of(
-        cls,
-        colours: NDArray[np.float32],
-        padded: NDArray[np.int32],
-        depths: NDArray[np.int32],
-        top: int,
-        left: int,
-    ) -> _Cell:
-        """The square whose upper left corner lies at a place of the picture."""
-        own = depths[top : top + _CELL, left : left + _CELL]
-        rows, columns = np.nonzero(own)
-        found = own[rows, columns]
-        order = np.argsort(found, kind="stable")
-        ends = np.searchsorted(found[order], np.arange(_DEEPEST + 1), side="right")
+
+class _Cell:
+    """A square of a picture.
+
+    Args:
+        canvas: The picture.
+        top: Row of the square's upper left corner, without the margin.
+        left: Its column.
+    """
+
+    def __init__(self, canvas: _Canvas, top: int, left: int) -> None:
+        self.canvas = canvas
         side = _CELL + 2 * _MARGIN
-        view = np.s_[top : top + side, left : left + side]
-        pixels = rows[order] + _MARGIN, columns[order] + _MARGIN
-        return cls(colours[view], padded[view], pixels, ends)
+        self.window = np.s_[top : top + side, left : left + side]
+        height, width = canvas.depths.shape
+        bottom, right = (
+            min(top + _CELL, height - 2 * _MARGIN),
+            min(left + _CELL, width - 2 * _MARGIN),
+        )
+        own = np.s_[top + _MARGIN : bottom + _MARGIN, left + _MARGIN : right + _MARGIN]
+        rows, columns = np.nonzero(canvas.depths[own])
+        found = canvas.depths[own][rows, columns]
+        order = np.argsort(found, kind="stable")
+        # The pixels in holes by depth, and where each depth ends, from 0 on.
+        self.rows, self.columns = rows[order] + _MARGIN, columns[order] + _MARGIN
+        self.ends = np.searchsorted(found[order], np.arange(_DEEPEST + 1), side="right")
+        # One index instead of two takes a fifth of the time.
+        self.places = (self.rows + top) * width + self.columns + left
+        self.steps = _ROWS * width + _COLUMNS
 
     def fill(self, depth: int) -> None:
         """Fill the pixels of one depth from those that are less deep."""
-        rows, columns = (part[self.ends[depth - 1] : self.ends[depth]] for part in self.pixels)
-        if not len(rows):
+        chosen = slice(self.ends[depth - 1], self.ends[depth])
+        places = self.places[chosen, None]
+        if not len(places):
             return
-        tensor = _structure(self.colours @ _LUMA, self.depths < depth)[rows, columns]
-        difference, mixed, trace = tensor[:, 0] - tensor[:, 2], 2 * tensor[:, 1], tensor[:, ::2]
-        coherence = np.hypot(difference, mixed) / (trace.sum(axis=1) + 1e-7)
-        angle = 0.5 * np.arctan2(mixed, difference)[:, None]
+        colours, depths = self.canvas.colours, self.canvas.depths
+        tensor = _structure(colours[self.window] @ _LUMA, depths[self.window] < depth)
+        xx, xy, yy = tensor[self.rows[chosen], self.columns[chosen]].T
+        coherence = np.hypot(xx - yy, 2 * xy) / (xx + yy + 1e-7)
         narrow = 1 + _ALONG * np.exp(-_CALM / np.maximum(coherence**2, 1e-4))
-        across = np.dstack([np.sin(angle), np.cos(angle)])[:, 0] @ _STEPS
-        places = rows[:, None] + _ROWS, columns[:, None] + _COLUMNS
+        angle = 0.5 * np.arctan2(2 * xy, xx - yy)
+        across = (np.column_stack([np.sin(angle), np.cos(angle)]) @ _STEPS).astype(np.float32)
         across *= narrow[:, None] / _RADIUS
         # Of pixels that all lie across the line, each counts a little.
         weights = np.exp(-0.5 * across**2) / _DISTANCES + np.float32(1e-9)
-        weights *= self.depths[places] < depth
-        means = weights[:, None] @ self.colours[places]
-        self.colours[rows, columns] = means[:, 0] / weights.sum(axis=1, keepdims=True)
+        around = places + self.steps
+        weights *= depths.ravel().take(around) < depth
+        flat = colours.reshape(-1, 3)
+        means = weights[:, None] @ flat.take(around, axis=0)
+        flat[places[:, 0]] = means[:, 0] / weights.sum(axis=1, keepdims=True)
 
 
 def _structure(grey: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
