@@ -113,7 +113,8 @@ class DiffIRModel:
             # Next to the prior CPEN takes no time.
             progress = None
         elif config.coherence:
-            lq = with_lines_continued(lq)
+            lq = with_lines_continued(lq, progress)
+            progress = None
         padded = to_device(_padded(lq, config), device)
         elements = condition_elements(budget)
         if isinstance(self.network, DiffIRS1):

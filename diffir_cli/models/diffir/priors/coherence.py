@@ -13,7 +13,9 @@ the coherence C of the tensor, the difference of its eigenvalues over their sum.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -21,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffir_cli.models.progress import Meter, Progress
 from diffir_cli.util.diffusion_fill import smooth_fill
 
 _RADIUS = 5
@@ -53,18 +56,19 @@ _DISTANCES = np.hypot(*_STEPS)
 
 
 @torch.no_grad()
-def with_lines_continued(lq: Tensor) -> Tensor:
+def with_lines_continued(lq: Tensor, progress: Progress | None = None) -> Tensor:
     """A picture whose holes are filled by coherence transport.
 
     Args:
         lq: (1, 4, H, W) in [0, 1] on the CPU, the mask last, 1 in the holes; what the picture holds
             in them does not matter.
+        progress: Called after each step inwards with the share that is done; optional.
 
     Returns:
         The same, with other colours in the holes; they stay black if nothing is known.
     """
     holes = lq[0, 3].numpy() > 0
-    colours, depths = transported(lq[0, :3].permute(1, 2, 0).numpy(), holes)
+    colours, depths = transported(lq[0, :3].permute(1, 2, 0).numpy(), holes, progress)
     filled = torch.from_numpy(colours).permute(2, 0, 1)[None]
     deep = torch.from_numpy(depths > _DEEPEST)[None, None]
     if deep.any():
@@ -73,13 +77,14 @@ def with_lines_continued(lq: Tensor) -> Tensor:
 
 
 def transported(
-    image: NDArray[np.float32], holes: NDArray[np.bool_]
+    image: NDArray[np.float32], holes: NDArray[np.bool_], progress: Progress | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """A picture whose holes are filled from their borders up to a depth of 32 pixels.
 
     Args:
         image: (H, W, 3).
         holes: (H, W).
+        progress: Called after each step inwards with the share that is done; optional.
 
     Returns:
         The picture, (H, W, 3), equal to the image outside the holes and zero in what stays open,
@@ -102,9 +107,12 @@ def transported(
         if holes[top : top + _CELL, left : left + _CELL].any()
     ]
     # All cells together, as each needs what its neighbours have filled before.
-    for depth in range(1, min(int(depths.max()), _DEEPEST) + 1):
-        for cell in cells:
-            cell.fill(depth)
+    meter = Meter(progress or (lambda _share: None), sum(int(cell.ends[-1]) for cell in cells))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for depth in range(1, min(int(depths.max()), _DEEPEST) + 1):
+            reached = [cell for cell in cells if cell.ends[depth] > cell.ends[depth - 1]]
+            for filled in pool.map(_Cell.fill, reached, repeat(depth)):
+                meter.add(filled)
     return inside, depths
 
 
@@ -152,12 +160,10 @@ class _Cell:
         self.places = (self.rows + top) * width + self.columns + left
         self.steps = _ROWS * width + _COLUMNS
 
-    def fill(self, depth: int) -> None:
-        """Fill the pixels of one depth from those that are less deep."""
+    def fill(self, depth: int) -> int:
+        """Fill the pixels of one depth from those that are less deep; returns how many they are."""
         chosen = slice(self.ends[depth - 1], self.ends[depth])
         places = self.places[chosen, None]
-        if not len(places):
-            return
         colours, depths = self.canvas.colours, self.canvas.depths
         tensor = _structure(colours[self.window] @ _LUMA, depths[self.window] < depth)
         xx, xy, yy = tensor[self.rows[chosen], self.columns[chosen]].T
@@ -173,6 +179,7 @@ class _Cell:
         flat = colours.reshape(-1, 3)
         means = weights[:, None] @ flat.take(around, axis=0)
         flat[places[:, 0]] = means[:, 0] / weights.sum(axis=1, keepdims=True)
+        return len(places)
 
 
 def _structure(grey: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -60,7 +60,7 @@ def with_prior_if_read(
         filled by coherence transport.
     """
     if config.coherence:
-        return with_lines_continued(lq)
+        return with_lines_continued(lq, progress)
     if config.in_channels != 6 or lq.shape[1] == 6:
         return lq
     return with_prior(lq, _threads(lq.shape[-2], lq.shape[-1], budget), progress)
