@@ -183,7 +183,7 @@ def test_the_configuration_is_inferred_from_names_and_shapes(name: str) -> None:
         {},
         {"in_channels": 6},
         {"in_channels": 6, "gated": True},
-        {"in_channels": 4, "prefill": True, "coherence": True, "gated": True},
+        {"in_channels": 4, "prefill": True, "coherence_fill": True, "gated": True},
     ],
 )
 @pytest.mark.parametrize("tail", list(Tail))
@@ -195,7 +195,9 @@ def test_the_tail_the_prior_and_the_gate_are_inferred_from_shapes(
         shapes = DiffIRS2(config).state_dict()
     found = infer_config(shapes, {}, Path("file"))
     assert (found.tail, found.in_channels, found.gated) == (tail, config.in_channels, config.gated)
-    assert found.coherence is config.coherence
+    assert found.coherence_fill is config.coherence_fill
+    if config.coherence_fill:
+        assert found.prefill and found.residual
 
 
 def test_weights_survive_the_way_through_safetensors_and_cannot_be_trained_by_mistake(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,20 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from diffir_cli.errors import DeviceError
 from diffir_cli.models.diffir.config import ModelConfig, Tail
 from diffir_cli.models.diffir.model import DiffIRModel
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.models.diffir.priors import coherence
-from diffir_cli.models.diffir.priors.coherence import with_lines_continued
+from diffir_cli.models.diffir.priors.coherence import filling_bytes, with_lines_continued
+from diffir_cli.models.diffir.priors.preparing import prepared
 from diffir_cli.options import Engine, Precision, RunOptions
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.training.loop import Trainer
 from diffir_cli.util.diffusion_fill import smooth_fill
 from tests.conftest import TINY, noise_image
+from tests.processes import growth_of, in_own_process
+from tests.runner_helpers import runner_of
 from tests.training_helpers import check_resuming, make_recipe
 
 _CONFIG = dataclasses.replace(
-    TINY, scale=1, tail=Tail.CONV, in_channels=4, prefill=True, coherence=True, gated=True
+    TINY, scale=1, tail=Tail.CONV, in_channels=4, prefill=True, coherence_fill=True, gated=True
 )
 
 
@@ -107,29 +112,45 @@ def test_a_turned_picture_is_filled_as_the_picture_is() -> None:
     torch.testing.assert_close(turned.rot90(-1, (2, 3)), _filled(image, holes), atol=1e-4, rtol=0)
 
 
+def test_the_content_of_a_hole_has_no_influence_and_is_not_changed() -> None:
+    image, holes = _scene()
+    lq = torch.cat([image, holes], dim=1)
+    before = lq.clone()
+    filled = with_lines_continued(lq)
+    assert torch.equal(lq, before)
+    assert torch.equal(filled[:, :3], _filled(image, holes))
+
+
 @pytest.mark.parametrize("engine", [Engine.STREAMING, Engine.REFERENCE])
-def test_a_network_reads_the_filling_whatever_the_picture_holds_in_its_holes(
-    engine: Engine,
-) -> None:
+def test_a_network_that_adds_nothing_gives_the_mean_of_both_fillings(engine: Engine) -> None:
     torch.manual_seed(0)
     network = DiffIRS2(_CONFIG).eval()
+    with torch.no_grad():
+        for parameter in network.dirformer.tail.parameters():
+            parameter.zero_()
     runner = ModelRunner(DiffIRModel(network), RunOptions("cpu", Precision.FP32, engine))
     lq = noise_image(43, 61)
     mask = np.zeros((43, 61), np.bool_)
     mask[10:17, 5:50] = True
-    black = np.where(mask[:, :, None], 0, lq).astype(np.uint8)
-    found = runner.restore(lq, mask=mask)
-    assert np.array_equal(found, runner.restore(black, mask=mask))
-    with torch.no_grad():
-        for parameter in network.dirformer.tail.parameters():
-            parameter.zero_()
-    # With nothing to add and a gate half open, the mean of both fillings, but for rounding and the
-    # padding, which has a say in the smooth one.
-    image = torch.from_numpy(black).permute(2, 0, 1)[None] / 255
+    image = torch.from_numpy(lq).permute(2, 0, 1)[None] / 255
     holes = torch.from_numpy(mask)[None, None].float()
     mean = (smooth_fill(image, holes) + _filled(image, holes)) / 2
-    found = ModelRunner(DiffIRModel(network), RunOptions("cpu")).restore(lq, mask=mask)
+    # But for rounding, and for the padding, which influences the smooth filling.
+    found = runner.restore(lq, mask=mask)
     np.testing.assert_allclose(found, (mean[0].permute(1, 2, 0) * 255).numpy(), atol=3)
+
+
+def test_progress_rises_to_all_and_an_exception_in_it_ends_the_filling() -> None:
+    image, holes = _scene()
+    lq, shares = torch.cat([image, holes], dim=1), [0.0]
+    with_lines_continued(lq, shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1
+
+    def stop(_share: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        with_lines_continued(lq, stop)
 
 
 def test_training_reads_filled_crops_and_is_resumed_to_the_same_bits(
@@ -149,16 +170,44 @@ def test_training_reads_filled_crops_and_is_resumed_to_the_same_bits(
     check_resuming(recipe, tmp_path)
 
 
-def test_the_filling_is_counted_in_the_memory_that_a_picture_needs() -> None:
-    without = dataclasses.replace(_CONFIG, coherence=False, gated=False)
-    needed = [
-        DiffIRModel(DiffIRS2(config)).context_memory(4000, 3000, 2**26)
-        for config in (without, _CONFIG)
-    ]
-    assert needed[1] > needed[0]
-    assert needed[1] >= 100 * 4000 * 3000
+def _taken(height: int, width: int) -> int:
+    """How many bytes the filling of strokes and of one large hole takes, at its peak."""
+    torch.set_num_threads(2)
+    image = torch.rand(1, 3, height, width)
+    holes = torch.zeros(1, 1, height, width)
+    holes[..., 30 : height // 2, 30 : width // 2] = 1
+    holes[..., ::40, :] = 1
+    lq = torch.cat([image, holes], dim=1)
+    with_lines_continued(lq[..., :64, :64])
+    return growth_of(lambda: with_lines_continued(lq))
+
+
+@pytest.mark.xdist_group("measurements")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+def test_the_filling_takes_no_more_memory_than_predicted() -> None:
+    height, width = 1100, 1300
+    predicted = filling_bytes(height, width, threads=2)
+    taken = [in_own_process(_taken, height, width) for _ in range(2)]
+    assert 0.3 <= min(taken) / predicted <= 1.1, (taken, predicted)
+
+
+def test_a_picture_whose_filling_does_not_fit_into_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    restorer = runner_of(DiffIRS2(_CONFIG), "cpu")
+    lq, mask = noise_image(64, 64), np.eye(64, dtype=np.bool_)
+    lq_tensor = torch.rand(1, 4, 640, 640)
+    with pytest.raises(DeviceError, match="filling the holes of 640×640 pixels needs about"):
+        prepared(_CONFIG, lq_tensor, budget=2**20)
+
+    def full(*_arguments: object) -> None:
+        raise cv2.error("OpenCV: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
+
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.coherence.cv2.GaussianBlur", full)
+    with pytest.raises(DeviceError, match="not enough memory for filling the holes of 64×64"):
+        restorer.restore(lq, mask=mask)
 
 
 def test_lines_are_continued_only_beside_a_smooth_filling() -> None:
-    with pytest.raises(ValueError, match="coherence needs prefill"):
-        ModelConfig(scale=1, in_channels=4, coherence=True)
+    with pytest.raises(ValueError, match="coherence_fill needs prefill"):
+        ModelConfig(scale=1, in_channels=4, coherence_fill=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,18 @@ def test_a_network_of_another_scale_or_stage_is_refused(
     for file, words in ((s1_file, "stage"), (inpaint_file, "scale")):
         with pytest.raises(DiffIRError, match=words):
             Trainer(make_recipe(photos, distill={"weights": str(file)}), tmp_path / "run", "cpu")
+
+
+def test_a_network_that_expects_other_holes_is_refused(photos: Path, inpaint_file: Path) -> None:
+    model = load_model(inpaint_file).config
+    ours = dataclasses.replace(model, prefill=True, coherence_fill=True)
+    recipe = make_recipe(
+        photos,
+        stage=2,
+        model=ours.to_dict(),
+        data={"degradation": "holes"},
+        loss={"ipr_weight": 0.0},
+        distill={"weights": str(inpaint_file)},
+    )
+    with pytest.raises(RecipeError, match="coherence_fill False, the recipe's model True"):
+        load_distiller(recipe, torch.device("cpu"))

@@ -161,12 +161,12 @@ def test_a_network_with_a_guess_is_exported_and_the_prior_is_said_to_be_an_input
 
 @one_process
 def test_lines_that_run_on_into_holes_are_said_to_be_an_input(tmp_path: Path) -> None:
-    channels = {"in_channels": 4, "prefill": True, "coherence": True, "gated": True}
+    channels = {"in_channels": 4, "prefill": True, "coherence_fill": True, "gated": True}
     network = _with(TINY, scale=1, tail=Tail.CONV, **channels)
     weights, path = tmp_path / "inpaint.safetensors", tmp_path / "inpaint.onnx"
     save_weights(weights, network, {})
     result = succeeded(run_cli("export", weights, path, "--input-size", "8x8"))
-    assert "lq has 4 channels: RGB, by coherence transport in the holes" in result.output
+    assert "lq has 4 channels: RGB, holes filled by coherence transport" in result.output
     assert dimensions(onnx.load(path).graph.input[0]) == [1, 4, 8, 8]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from diffir_cli.models.diffir.config import Tail
+from diffir_cli.models.diffir.config import Prediction, Tail
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.blocks import IPRModulation
 from diffir_cli.training.diffir.initial import initialise
@@ -40,6 +40,14 @@ def test_the_ipr_that_a_fresh_diffusion_model_estimates_lies_around_one() -> Non
     with torch.no_grad():
         ipr = model.ipr(torch.rand(8, 3, 32, 32), torch.randn(8, _CONFIG.ipr_dim))
     assert 0.3 < float(ipr.mean()) < 3
+
+
+def test_the_noise_that_a_fresh_diffusion_model_estimates_lies_around_zero() -> None:
+    model = DiffIRS2(dataclasses.replace(_CONFIG, prediction=Prediction.EPSILON))
+    initialise(model)
+    with torch.no_grad():
+        noise = model.denoiser(torch.randn(8, _CONFIG.ipr_dim), 0, torch.ones(8, _CONFIG.ipr_dim))
+    assert abs(float(noise.mean())) < 0.3
 
 
 def test_every_modulation_begins_near_the_identity() -> None:

@@ -34,7 +34,7 @@ NETWORKS = {
         tail=Tail.CONV,
         in_channels=4,
         prefill=True,
-        coherence=True,
+        coherence_fill=True,
         gated=True,
     ),
     "reads a prior": replace(TINY, scale=1, tail=Tail.CONV, in_channels=6, gated=True),

@@ -18,9 +18,9 @@ from diffir_cli.models.diffir.networks import DiffIRS2, DIRformer
 from diffir_cli.models.diffir.priors import deconvolution
 from diffir_cli.models.diffir.priors.deconvolution import deconvolved
 from diffir_cli.models.diffir.priors.windows import (
-    _threads,
     prior_bytes,
     priors_of_windows,
+    threads_within,
     with_prior,
 )
 from diffir_cli.options import Engine, MemoryLimits, Precision, Task
@@ -109,8 +109,8 @@ def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
     one = prior_bytes(_GATED, *large)
     assert prior_bytes(_GATED, *large, threads=2) > one > 48 * 4000 * 3000
     assert prior_bytes(TINY, *large) == 0
-    assert _threads(*large, one) == 1 and _threads(*large, 0) == 1
-    assert _threads(*large, None) == torch.get_num_threads()
+    assert threads_within(*large, one) == 1 and threads_within(*large, 0) == 1
+    assert threads_within(*large, None) == torch.get_num_threads()
 
 
 def _taken_by_a_prior(threads: int, width: int, height: int) -> int:
@@ -145,7 +145,7 @@ def test_threads_that_cannot_be_started_are_one_clear_error(
 
     restorer, before = runner_of(DiffIRS2(_GATED), "cpu"), torch.get_num_threads()
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(DeviceError, match="not enough memory to estimate the camera shake"):
+    with pytest.raises(DeviceError, match="not enough memory for estimating the camera shake"):
         restorer.restore(PHOTO)
     assert torch.get_num_threads() == before
 
@@ -232,7 +232,7 @@ def test_a_network_with_a_prior_restores_a_picture_of_any_size() -> None:
     ("fields", "fault"),
     [
         ({"in_channels": 6}, "in_channels 6 needs scale 1"),
-        ({"gated": True}, "gated needs residual, and coherence or in_channels 6"),
+        ({"gated": True}, "gated needs residual, and coherence_fill or in_channels 6"),
         (_SEEN | {"gated": True, "residual": False}, "gated needs"),
         (_SEEN | {"prefill": True}, "prefill needs"),
     ],

@@ -226,8 +226,11 @@ def test_stage_2_trains_a_new_network_without_stage_1_weights_where_nothing_is_l
 def test_a_new_network_of_stage_2_needs_stage_1_weights_if_it_is_to_learn_from_them(
     photos: Path,
 ) -> None:
-    with pytest.raises(RecipeError, match=r"init must name the stage-1 weights.*ipr_weight 0"):
+    with pytest.raises(RecipeError, match=r"init must name stage-1 weights.*ipr_weight 0"):
         make_recipe(photos, stage=2)
+    assert not make_recipe(
+        photos, stage=2, start=str(photos / "0.png"), loss={"ipr_weight": 0.0}
+    ).loss.ipr_weight
     for loss in ({"ipr": "kl"}, {"ipr_only": 5}, {"optimization": "traditional"}):
         with pytest.raises(RecipeError, match="has no effect without stage-1 weights"):
             make_recipe(photos, stage=2, loss={"ipr_weight": 0.0, **loss})

@@ -35,7 +35,7 @@ def _configs(draw: st.DrawFn) -> ModelConfig:
         in_channels=channels,
         residual=residual,
         prefill=prefill,
-        coherence=coherence,
+        coherence_fill=coherence,
         gated=(channels == 6 or coherence) and residual and draw(st.booleans()),
         dim=draw(st.sampled_from([8, 16, 24])),
         num_blocks=draw(st.tuples(*[st.integers(0, 2)] * 4)),

@@ -85,6 +85,7 @@ def export(
     with working(f"exporting {chosen.name}", quiet or json):
         from diffir_cli.integrations.onnx import channels_of, export_onnx
         from diffir_cli.models.diffir.checkpoint import load_checkpoint, rebuild_stage2
+        from diffir_cli.models.diffir.priors.preparing import needs_preparing
         from diffir_cli.weights.imports import describe
 
         checkpoint = load_checkpoint(chosen.path, chosen.config)
@@ -110,10 +111,11 @@ def export(
         )
     if quiet or json:
         return
-    if config.has_prior or config.coherence:
+    if needs_preparing(config):
+        made = "fills the holes" if config.coherence_fill else "makes the prior"
         print_message(
-            f"lq has {config.in_channels} channels: {channels_of(config)}, which diffir makes "
-            "outside of the network"
+            f"lq has {config.in_channels} channels: {channels_of(config)}. diffir {made} outside "
+            "of the network"
         )
     shape = f"{sides[0]}×{sides[1]} pixels" if sides else f"multiples of {config.multiple} pixels"
     print_message(

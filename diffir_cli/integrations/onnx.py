@@ -186,8 +186,8 @@ def _describe(
 
 def channels_of(config: ModelConfig) -> str:
     """What the channels of `lq` are."""
-    if config.coherence:
-        return "RGB, by coherence transport in the holes; mask, 1 in the holes"
+    if config.coherence_fill:
+        return "RGB, holes filled by coherence transport; mask, 1 in the holes"
     return {
         3: "RGB",
         4: "RGB, black in the holes; mask, 1 in the holes",

@@ -30,7 +30,7 @@ from diffir_cli.models.diffir.checkpoint import checkpoint_of, rebuild_stage2
 from diffir_cli.models.diffir.model import initial_noise
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.models.diffir.official_names import is_known
-from diffir_cli.models.diffir.priors.windows import with_prior_if_read
+from diffir_cli.models.diffir.priors.preparing import needs_preparing, prepared
 from diffir_cli.util.padding import pad
 
 _GENERATOR = "generator."
@@ -87,15 +87,17 @@ class SeededNetwork(nn.Module):
 
         Args:
             image: (B, 3, H, W) in [0, 1], float32.
-            mask: (B, 1, H, W), 1 in the holes; for an inpainting network.
+            mask: (B, 1, H, W), more than 0 in the holes; for an inpainting network.
 
         Returns:
             (B, 3, scale·H, scale·W), not clamped; outside the holes `image` itself.
         """
         config = self.network.config
+        if mask is not None:
+            mask = (mask > 0).to(image)
         lq = image if mask is None else torch.cat([image * (1 - mask), mask], dim=1)
-        if config.has_prior or config.coherence:
-            lq = torch.cat([with_prior_if_read(config, one) for one in lq.cpu().split(1)]).to(lq)
+        if needs_preparing(config):
+            lq = torch.cat([prepared(config, one) for one in lq.cpu().split(1)]).to(lq)
         noise = initial_noise(config, 0).to(lq).expand(len(lq), -1)
         hq: Tensor = self.network(pad(lq, config.multiple, config.in_channels == 4), noise)
         height, width = image.shape[-2:]

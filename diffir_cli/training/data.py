@@ -101,7 +101,7 @@ class Crops:
                 seed = recipe.seed, number
                 drawn = Windows(source, count, data.window, data.augment, seed, prior)
                 windows.append((drawn, share))
-            return cls(windows, recipe.seed)
+            return cls(windows, recipe.seed, prepare)
         return cls(sources, recipe.seed, prepare)
 
     def batch(self, iteration: int, patch: int, size: int, rank: int = 0, world: int = 1) -> Batch:

@@ -204,10 +204,10 @@ class Recipe(Table):
     machine: in stage 3, where they are needed, and in stage 2. Where the model has more blocks than
     these, or than the teacher in `init`, new ones change nothing at first."""
     init: str = ""
-    """Stage-1 weights, named in the same way: in stages 2 and 3 of the teacher, which a run with
-    `start` or with `loss.ipr_weight` 0 can do without, and, without `start`, of the first
-    DIRformer; in stage 1, where they are optional and may be of either stage, every tensor of the
-    same name and shape: a network can grow or shrink."""
+    """Stage-1 weights, named in the same way. In stages 2 and 3 they are those of the teacher, and
+    without `start` of the first DIRformer; a run with `start` or with `loss.ipr_weight` 0 can do
+    without them. In stage 1 they are optional and may be of either stage: the network begins with
+    every tensor of the same name and shape, so that it can grow or shrink."""
     autoencoder: str = ""
     """Of latent networks, weights of the autoencoder, named in the same way; it does not learn."""
     model: Any = field(default_factory=lambda: config_of(DEFAULT_FAMILY, {}))

@@ -18,6 +18,8 @@ _OUT_OF_MEMORY = (
     # oneDNN, which allocates where it makes a primitive.
     "could not create a primitive",
     "could not create a memory object",
+    # OpenCV.
+    "Insufficient memory",
 )
 
 

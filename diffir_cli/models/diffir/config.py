@@ -86,12 +86,13 @@ class ModelConfig(Table):
     prefill: bool = False
     """Whether the DIRformer sees holes filled smoothly instead of black; with `residual` it then
     adds to that prior. No released network does."""
-    coherence: bool = False
-    """Whether `lq` comes with its holes filled by coherence transport, and the DIRformer reads this
-    filling beside the smooth one of `prefill`. No released network does."""
+    coherence_fill: bool = False
+    """Whether `lq` comes with its holes filled by coherence transport instead of black. CPEN reads
+    it so, and the DIRformer beside the smooth filling of `prefill`. No released network does."""
     gated: bool = False
-    """Whether the network says for each pixel how much of the prior, by deconvolution or coherence
-    transport, takes the place of `lq` in the image it adds to. No released network does."""
+    """Whether the network says for each pixel how much of the prior it adds to: of the
+    deconvolution instead of `lq`, or of coherence transport instead of the smooth filling. No
+    released network does."""
     dim: int = 64
     """Channels of level 1; each further level doubles them."""
     num_blocks: tuple[int, int, int, int] = (13, 1, 1, 1)
@@ -155,10 +156,10 @@ class ModelConfig(Table):
             faults.append(f"in_channels {self.in_channels} needs scale 1")
         if self.prefill and self.in_channels != 4:
             faults.append("prefill needs in_channels 4")
-        if self.coherence and not self.prefill:
-            faults.append("coherence needs prefill")
-        if self.gated and not ((self.coherence or self.in_channels == 6) and self.residual):
-            faults.append("gated needs residual, and coherence or in_channels 6")
+        if self.coherence_fill and not self.prefill:
+            faults.append("coherence_fill needs prefill")
+        if self.gated and not ((self.coherence_fill or self.in_channels == 6) and self.residual):
+            faults.append("gated needs residual, and coherence_fill or in_channels 6")
         if self.cpen_stride % self.scale:
             faults.append(f"cpen_stride {self.cpen_stride} is no multiple of scale {self.scale}")
         if self.dim % 2:
@@ -198,7 +199,7 @@ class ModelConfig(Table):
     @property
     def read_channels(self) -> int:
         """Channels that the DIRformer reads, in front of its pixel-unshuffle."""
-        return self.in_channels + 3 * self.coherence
+        return self.in_channels + 3 * self.coherence_fill
 
     @property
     def out_channels(self) -> int:

@@ -19,17 +19,13 @@ from diffir_cli.models.diffir.memory import condition_bytes, condition_elements,
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.cpen import stage1_input, stage2_input
 from diffir_cli.models.diffir.openvino_dirformer import OpenVinoDIRformer
-from diffir_cli.models.diffir.priors.coherence import PIXEL_BYTES as FILLING_BYTES
-from diffir_cli.models.diffir.priors.coherence import with_lines_continued
-from diffir_cli.models.diffir.priors.windows import prior_bytes, with_prior_if_read
+from diffir_cli.models.diffir.priors.preparing import needs_preparing, prepared
 from diffir_cli.models.diffir.streaming.condition import condition
 from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, strip_elements
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import Engine, Task
-from diffir_cli.util.byte_sizes import format_bytes
 from diffir_cli.util.device_copy import to_device
-from diffir_cli.util.device_memory import available_bytes
-from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
+from diffir_cli.util.out_of_memory import unless_out_of_memory
 from diffir_cli.util.padding import pad
 
 NAME = "diffir"
@@ -46,7 +42,8 @@ class DiffIRContext:
     """What DiffIR knows of a whole image."""
 
     lq: Tensor
-    """(1, in_channels, H, W), padded: with the mask, or with the deconvolution prior behind."""
+    """(1, in_channels, H, W), padded: with the mask and perhaps filled holes, or with the
+    deconvolution prior behind."""
     ipr: Tensor
     """Z or Ẑ, (1, 4C′)."""
 
@@ -108,12 +105,9 @@ class DiffIRModel:
             DeviceError: when memory does not suffice for the prior.
         """
         config, device = self.config, next(self.network.parameters()).device
-        if config.in_channels == 6 and lq.shape[1] == 3:
-            lq = _with_prior(lq, config, budget if device.type == "cpu" else None, progress)
-            # Next to the prior CPEN takes no time.
-            progress = None
-        elif config.coherence:
-            lq = with_lines_continued(lq, progress)
+        if needs_preparing(config):
+            lq = prepared(config, lq, budget if device.type == "cpu" else None, progress)
+            # Next to that CPEN takes no time.
             progress = None
         padded = to_device(_padded(lq, config), device)
         elements = condition_elements(budget)
@@ -181,10 +175,8 @@ class DiffIRModel:
         return needed_bytes(self.config, width, height, self.engine, itemsize, strip_elements())
 
     def context_memory(self, width: int, height: int, budget: int | None) -> int:
-        """Bytes that CPEN takes for an image, or before it the filling of holes."""
-        filling = self.config.coherence * FILLING_BYTES * width * height
-        cpen = condition_bytes(self.config, width, height, condition_elements(budget))
-        return max(filling, cpen)
+        """Bytes that CPEN takes for an image."""
+        return condition_bytes(self.config, width, height, condition_elements(budget))
 
     def parts(self) -> Mapping[str, nn.Module]:
         """CPEN, DIRformer, and the denoiser of stage 2."""
@@ -205,15 +197,22 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         rounds=config.in_channels != 4,
         uncounted=_uncounted(config),
         engines=frozenset(Engine),
-        context_share=0.6 if config.in_channels == 6 else 0.1,
+        context_share=_context_share(config),
     )
 
 
 def _uncounted(config: ModelConfig) -> str:
     """What is done to a picture before the networks."""
-    if config.coherence:
+    if config.coherence_fill:
         return "the coherence transport"
     return "the deconvolution" if config.in_channels == 6 else ""
+
+
+def _context_share(config: ModelConfig) -> float:
+    """About how much of the time goes by before the DIRformer begins."""
+    if config.coherence_fill:
+        return 0.35
+    return 0.6 if config.in_channels == 6 else 0.1
 
 
 def _possible_tasks(config: ModelConfig) -> list[Task]:
@@ -236,32 +235,3 @@ def _padded(image: Tensor, config: ModelConfig, scale: int = 1) -> Tensor:
     The released test code repeats the edge pixel where there is a mask, and only there.
     """
     return pad(image, config.multiple * scale, repeat_edge=config.in_channels == 4)
-
-
-def _with_prior(
-    lq: Tensor, config: ModelConfig, budget: int | None, progress: Progress | None
-) -> Tensor:
-    """A picture with its deconvolution prior behind it, which is made on the CPU.
-
-    Raises:
-        DeviceError: when memory does not suffice.
-    """
-    height, width = lq.shape[-2:]
-    if budget is None:
-        budget = available_bytes(torch.device("cpu"))
-    needed = prior_bytes(config, height, width)
-    if budget is not None and needed > budget:
-        raise DeviceError(
-            f"estimating the camera shake of {width}×{height} pixels needs about "
-            f"{format_bytes(needed)}, but only {format_bytes(budget)} may be used",
-            "raise --max-memory, or use a machine with more memory",
-        )
-    try:
-        return with_prior_if_read(config, lq, budget, progress)
-    except (RuntimeError, MemoryError) as error:
-        if not (is_out_of_memory(error) or "start new thread" in str(error)):
-            raise
-    raise DeviceError(
-        f"not enough memory to estimate the camera shake of {width}×{height} pixels",
-        "use --threads 1, a smaller picture, or a machine with more memory",
-    )

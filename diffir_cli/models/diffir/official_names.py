@@ -158,7 +158,7 @@ def _infer(tensors: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Mode
         # Light tails are this project's own, whose inpainting adds to a smooth filling.
         residual=in_channels != 4 or read == 7 or light,
         prefill=read == 7 or (in_channels == 4 and light),
-        coherence=read == 7,
+        coherence_fill=read == 7,
         gated=shapes[max(key for key in shapes if key.startswith("dirformer.tail."))][0] % 3 == 1,
         dim=dim,
         num_blocks=tuple(_count(shapes, level) for level in levels),  # type: ignore[arg-type]

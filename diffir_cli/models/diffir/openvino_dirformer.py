@@ -23,7 +23,7 @@ class OpenVinoDIRformer:
         config = dirformer.config
         lq = torch.rand(1, config.read_channels, 2 * config.multiple, config.multiple)
         inputs = lq, torch.rand(1, config.ipr_dim)
-        self._network = OpenVinoNetwork(_AfterFilling(dirformer), inputs)
+        self._network = OpenVinoNetwork(_FilledInput(dirformer), inputs)
 
     def __call__(self, lq: Tensor, ipr: Tensor, dtype: torch.dtype) -> Tensor:
         """Restore an image as `DIRformer.forward` does.
@@ -40,7 +40,7 @@ class OpenVinoDIRformer:
         return self._network.run((read, ipr), dtype, self.device)
 
 
-class _AfterFilling(nn.Module):
+class _FilledInput(nn.Module):
     """A DIRformer without the smooth filling of holes, whose steps depend on the size."""
 
     def __init__(self, dirformer: DIRformer) -> None:

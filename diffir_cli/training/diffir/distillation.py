@@ -19,13 +19,13 @@ def load_distiller(recipe: Recipe, device: torch.device) -> Distiller | None:
 
     Raises:
         CheckpointError: when the file holds no stage-2 network.
-        RecipeError: when the network is of another scale or reads other channels than the recipe's.
+        RecipeError: when the network is of another scale or reads something else than the recipe's.
     """
     if not recipe.distill.weights:
         return None
     network = load_model(recipe.distill.weights)
     theirs, ours = network.config, recipe.model
-    for name in ("scale", "in_channels"):
+    for name in ("scale", "in_channels", "coherence_fill"):
         if getattr(theirs, name) != getattr(ours, name):
             fault = f"distill.weights has {name} {getattr(theirs, name)}, the recipe's model "
             raise RecipeError(recipe.name, [fault + str(getattr(ours, name))])

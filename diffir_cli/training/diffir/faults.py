@@ -33,13 +33,14 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
     alone = not recipe.init and (bool(recipe.start) or not recipe.loss.ipr_weight)
     if stage == 2 and not (recipe.init or alone):
         yield (
-            "init must name the stage-1 weights, or start stage-2 weights to go on from; "
-            "with loss.ipr_weight 0, a new network learns from images alone"
+            "init must name stage-1 weights, or start must name stage-2 weights to continue; "
+            "loss.ipr_weight 0 trains a new network from images alone"
         )
     if stage == 3 and not recipe.start:
         yield "start must name the stage-2 weights when stage is 3"
     if stage in (2, 3) and alone:
-        taught = ("ipr", "ipr_only", "optimization", *["ipr_weight"] * bool(recipe.start))
+        # A weight of 0 says the same as no stage-1 weights.
+        taught = ("ipr", "ipr_only", "optimization", *["ipr_weight"] * bool(recipe.loss.ipr_weight))
         for name in recipe.loss.changed(*taught):
             yield f"loss.{name} has no effect without stage-1 weights in init"
     if stage == 1 and recipe.start:
@@ -47,7 +48,7 @@ def _stage_faults(recipe: Recipe) -> Iterator[str]:
     for name, before in (("init", "1"), ("start", "2")):
         path = getattr(recipe, name)
         if path and not Path(path).is_file():
-            without = ", or leave it empty to learn from images alone" * bool(recipe.start)
+            without = ", or leave it empty to learn from images alone" * alone
             more = without if name == "init" else ""
             yield (
                 f"{name} names neither a file nor known weights: {path}; "

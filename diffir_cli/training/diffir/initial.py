@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from diffir_cli.models.diffir.config import Prediction
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
 from diffir_cli.models.diffir.networks.blocks import NEGATIVE_SLOPE, IPRModulation
 from diffir_cli.models.diffir.networks.cpen import CPEN
@@ -24,7 +25,7 @@ _TAIL = 0.1
 def initialise(model: DiffIRS1 | DiffIRS2) -> None:
     """Give a fresh network its first weights, from torch's global generator."""
     initialise_cpen(model.cpen)
-    if isinstance(model, DiffIRS2):
+    if isinstance(model, DiffIRS2) and model.config.prediction is Prediction.X0:
         _centre_on_one(model.denoiser.layers)
     for module in model.dirformer.modules():
         if isinstance(module, IPRModulation):
@@ -45,7 +46,7 @@ def initialise_cpen(cpen: CPEN) -> None:
 
 
 def _centre_on_one(layers: nn.Sequential) -> None:
-    """Give the last linear layer of some, behind which an IPR comes, a bias of one."""
+    """Set the bias of the last linear layer, whose output is an IPR, to one."""
     last = [layer for layer in layers if isinstance(layer, nn.Linear)][-1]
     nn.init.ones_(last.bias)
 

@@ -5,8 +5,8 @@ x_T = √ᾱ_T Z + √(1 − ᾱ_T) ε                        (Eq. 10)
 D = CPEN_S2(LQ);  Ẑ from x_T in T steps            (Eqs. 12, 11), gradients through all of them
 L_all = |GT − DIRformer(LQ, Ẑ)| + L_diff(Ẑ, Z)      (Eq. 13)
 
-A network that has been through this goes on without CPEN_S1 too: then x_T is noise alone, as when
-it restores, and L_all is L_rec.
+CPEN_S1 may be absent, for a network that has been through this, or for a new one: then x_T is
+noise alone, as when it restores, and L_all is L_rec.
 """
 
 from __future__ import annotations

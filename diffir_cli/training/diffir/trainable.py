@@ -52,7 +52,7 @@ class TrainableDiffIR:
             self.teacher.to(world.device)
         self.distiller = load_distiller(recipe, world.device)
         self.opponents = AdversarialLosses(recipe, world) if recipe.stage == 3 else None
-        self.prepare = _with_lines_continued if recipe.model.coherence else None
+        self.prepare = _with_lines_continued if recipe.model.coherence_fill else None
         self.prior: Prior | None = Deconvolution() if recipe.model.has_prior else None
 
     @property

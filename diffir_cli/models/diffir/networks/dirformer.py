@@ -152,7 +152,15 @@ class DIRformer(nn.Module):
         return self.restored(with_smooth_filling(lq, self.config), ipr)
 
     def restored(self, lq: Tensor, ipr: Tensor) -> Tensor:
-        """What `forward` gives for an image that `with_smooth_filling` has prepared."""
+        """What `forward` gives for an image that `with_smooth_filling` has prepared.
+
+        Args:
+            lq: (B, read_channels, H, W) in [0, 1]; H and W multiples of `config.multiple`.
+            ipr: (B, 4C').
+
+        Returns:
+            (B, 3, scale·H, scale·W), near [0, 1] but not clamped.
+        """
         feature = self.patch_embed(F.pixel_unshuffle(lq, self.config.unshuffle))
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
@@ -178,20 +186,21 @@ def with_smooth_filling(lq: Tensor, config: ModelConfig) -> Tensor:
         config: Of the network.
 
     Returns:
-        (B, read_channels, H, W): with `prefill` smoothly filled RGB, the mask, and with `coherence`
-        RGB as it was.
+        (B, read_channels, H, W): with `prefill` smoothly filled RGB and the mask, and with
+        `coherence_fill` then RGB as it came, filled by coherence transport.
     """
     if not config.prefill:
         return lq
     parts = [smooth_fill(lq[:, :3], lq[:, 3:]), lq[:, 3:], lq[:, :3]]
-    return torch.cat(parts if config.coherence else parts[:2], dim=1)
+    return torch.cat(parts if config.coherence_fill else parts[:2], dim=1)
 
 
 def mixed(lq: Tensor, gate: Tensor) -> Tensor:
-    """What a gated network adds to: `lq`, with its prior where the gate is open.
+    """What a gated network adds to: the image, with its prior where the gate is open.
 
     Args:
-        lq: (B, C, H, W), the image in its first three channels and the prior in its last.
+        lq: (B, C, H, W), the image, or its smooth filling, in the first three channels, and the
+            prior in the last three.
         gate: (B, 1, H, W), the logit of the prior's share.
 
     Returns:

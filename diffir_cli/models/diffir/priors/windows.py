@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from diffir_cli.models.diffir.config import ModelConfig
-from diffir_cli.models.diffir.priors.coherence import with_lines_continued
 from diffir_cli.models.diffir.priors.deconvolution import (
     deconvolved,
     initial_kernel,
@@ -42,28 +41,6 @@ _INITIAL = 0.1
 _PIXEL_BYTES, _SCENE_BYTES = 48, 150
 """What a prior takes for each pixel of the picture, and of what is worked on at a time with its
 margins: in each thread a window, before them the whole picture at half its size. As measured."""
-
-
-def with_prior_if_read(
-    config: ModelConfig, lq: Tensor, budget: int | None = None, progress: Progress | None = None
-) -> Tensor:
-    """What a network reads of a picture.
-
-    Args:
-        config: Of the network.
-        lq: (1, 3, H, W) in [0, 1] on the CPU; (1, 4, H, W) with a mask; (1, 6, H, W) with a prior.
-        budget: Bytes that this may take; None for no limit.
-        progress: Called with the share that is done, 0 to 1; optional.
-
-    Returns:
-        (1, in_channels, H, W): the same, with its deconvolution prior behind it, or with holes
-        filled by coherence transport.
-    """
-    if config.coherence:
-        return with_lines_continued(lq, progress)
-    if config.in_channels != 6 or lq.shape[1] == 6:
-        return lq
-    return with_prior(lq, _threads(lq.shape[-2], lq.shape[-1], budget), progress)
 
 
 def with_prior(lq: Tensor, threads: int | None = None, progress: Progress | None = None) -> Tensor:
@@ -122,7 +99,7 @@ def prior_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) 
     return max(windows, _initial_kernel_bytes(height, width))
 
 
-def _threads(height: int, width: int, budget: int | None) -> int:
+def threads_within(height: int, width: int, budget: int | None) -> int:
     """How many windows a budget allows at a time, at least one."""
     threads = torch.get_num_threads()
     if budget is None:
