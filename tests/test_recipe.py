@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffir_cli.errors import RecipeError
+from diffir_cli.models.diffir.checkpoint import load_model
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.training.recipe import Recipe, digest
 from diffir_cli.training.recipe_file import load_recipe, parse_recipe
@@ -78,6 +79,23 @@ def test_every_recipe_of_the_repository_is_valid(path: Path, photos: Path) -> No
         settings.append(f"start={given}")
     recipe = load_recipe(path, settings)
     assert recipe.name == path.stem
+
+
+STARTS = {
+    path.stem: match.group(1)
+    for path in sorted(RECIPES.glob("*.toml"))
+    if (match := re.search(r'^start = "([\w-]+)"', path.read_text(encoding="utf-8"), re.MULTILINE))
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_weights_of_the_package_fit_the_recipes_that_start_from_them(
+    name: str, photos: Path
+) -> None:
+    settings = [f"data.train={json.dumps([str(photos)])}"]
+    settings += [f"data.pairs_{half}={json.dumps([str(photos)])}" for half in ("lq", "gt")]
+    recipe = load_recipe(RECIPES / f"{name}.toml", settings)
+    assert load_model(recipe.start, recipe.model).config == recipe.model
 
 
 _GAN = {
