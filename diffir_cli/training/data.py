@@ -24,7 +24,7 @@ from diffir_cli.errors import InputError
 from diffir_cli.imaging import list_pictures, read_picture
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.sources import Crop, GeneratedPairs, Pair, PairSource, Source, StoredPairs
-from diffir_cli.training.trainable import Batch, Prior
+from diffir_cli.training.trainable import Batch, Prepare, Prior
 from diffir_cli.training.windows import Windows
 from diffir_cli.util.names import by_stem, stem_of
 
@@ -37,14 +37,14 @@ class Crops:
     Args:
         sources: Where crops come from, each with its share of them.
         seed: Where all randomness comes from.
-        prepare: Makes of the LQ of a crop, (h, w, C) in 0–255, what a network reads; optional.
+        prepare: What is done to the LQ of each crop; optional.
     """
 
     def __init__(
         self,
         sources: Sequence[tuple[Source, float]],
         seed: int,
-        prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         self.sources = [source for source, share in sources if share > 0]
         self.shares = [share for _, share in sources if share > 0]
@@ -55,14 +55,14 @@ class Crops:
         cls,
         recipe: Recipe,
         prior: Prior | None = None,
-        prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        prepare: Prepare | None = None,
     ) -> Crops:
         """The crops of a recipe.
 
         Args:
             recipe: Which photos, and how they are cut.
             prior: What the network reads behind RGB, where it does.
-            prepare: Makes of the LQ of each crop what the network reads; optional.
+            prepare: What is done to the LQ of each crop; optional.
 
         Raises:
             InputError: when a photo cannot be read, pairs do not match, or all are too small.

@@ -72,6 +72,10 @@ class Noise:
         return drawn[self.rank :: self.world].tolist()
 
 
+Prepare = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""Makes of the LQ of a crop, (h, w, C) in 0–255, what a network reads."""
+
+
 class Prior(Protocol):
     """A slow classical method whose result a network reads behind RGB."""
 
@@ -98,8 +102,8 @@ class Trainable(Protocol):
         """What it reads behind RGB, where it does."""
 
     @property
-    def prepare(self) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None:
-        """What is done to the LQ of a crop, (h, w, C) in 0–255, before it is read, if anything."""
+    def prepare(self) -> Prepare | None:
+        """What is done to the LQ of each crop before it is read, if anything."""
 
     def losses(self, batch: Batch, noise: Noise, iteration: int) -> dict[str, Tensor]:
         """The terms of the loss of one batch; their sum is what is made small."""

@@ -152,15 +152,7 @@ class DIRformer(nn.Module):
         return self.restored(with_smooth_filling(lq, self.config), ipr)
 
     def restored(self, lq: Tensor, ipr: Tensor) -> Tensor:
-        """What `forward` gives for an image that `with_smooth_filling` has prepared.
-
-        Args:
-            lq: (B, read_channels, H, W) in [0, 1]; H and W multiples of `config.multiple`.
-            ipr: (B, 4C').
-
-        Returns:
-            (B, 3, scale·H, scale·W), near [0, 1] but not clamped.
-        """
+        """What `forward` gives, of `lq` (B, read_channels, H, W) from `with_smooth_filling`."""
         feature = self.patch_embed(F.pixel_unshuffle(lq, self.config.unshuffle))
         skips = []
         for level, down in zip(self.encoder, self.down, strict=True):
