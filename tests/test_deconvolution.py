@@ -15,16 +15,16 @@ from torch import Tensor
 from diffir_cli.degradations.motion_blur import shake
 from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.models.diffir.config import SMALLEST_WINDOW
-from diffir_cli.models.diffir.priors.deconvolution import (
+from diffir_cli.models.diffir.priors.deconvolution import deconvolve_tv
+from diffir_cli.models.diffir.priors.fourier import fast_length
+from diffir_cli.models.diffir.priors.kernel_estimation import (
     _cleaned,
-    _enlarged,
     _sizes,
-    deconvolve_tv,
-    deconvolved,
+    enlarged_kernel,
     kernel_size_of,
     shake_kernel,
 )
-from diffir_cli.models.diffir.priors.fourier import fast_length
+from diffir_cli.models.diffir.priors.windows import deconvolved
 from tests.prior_helpers import CALM, PHOTO, levels, tensor
 
 _KERNEL_SIZE = kernel_size_of(*PHOTO.shape[:2])
@@ -127,7 +127,7 @@ def test_a_kernel_grows_with_its_picture_and_by_no_more() -> None:
     kernel = torch.rand(_KERNEL_SIZE, _KERNEL_SIZE, generator=torch.Generator().manual_seed(1))
     kernel = kernel / kernel.sum()
     for factor in (1.0005, 1.46, 2.0, 5.3):
-        larger = _enlarged(kernel, factor)
+        larger = enlarged_kernel(kernel, factor)
         assert len(larger) % 2 == 1 and float(larger.sum()) == pytest.approx(1)
         assert _deviation(larger) == pytest.approx(factor * _deviation(kernel), rel=0.01)
 

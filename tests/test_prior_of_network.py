@@ -15,9 +15,9 @@ from diffir_cli.errors import DeviceError
 from diffir_cli.evaluation.metrics import psnr
 from diffir_cli.models.diffir.config import ModelConfig, Tail
 from diffir_cli.models.diffir.networks import DiffIRS2, DIRformer
-from diffir_cli.models.diffir.priors import deconvolution
-from diffir_cli.models.diffir.priors.deconvolution import deconvolved
+from diffir_cli.models.diffir.priors import kernel_estimation
 from diffir_cli.models.diffir.priors.windows import (
+    deconvolved,
     prior_bytes,
     priors_of_windows,
     threads_within,
@@ -65,8 +65,8 @@ def test_a_window_begins_with_the_kernel_of_its_picture(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("height", [*range(64, 74), 127, 128])
 def test_a_strip_of_any_height_has_a_prior(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._ROUNDS", 1)
-    monkeypatch.setattr("diffir_cli.models.diffir.priors.deconvolution._STIFFEST", 0.1)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.kernel_estimation._ROUNDS", 1)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.kernel_estimation._STIFFEST", 0.1)
     strip = torch.rand(1, 3, height, 1030, generator=torch.Generator().manual_seed(height))
     found = with_prior(strip)
     assert found.shape == (1, 6, height, 1030) and torch.isfinite(found).all()
@@ -115,7 +115,7 @@ def test_a_budget_bounds_how_many_windows_are_worked_on_at_a_time() -> None:
 
 def _taken_by_a_prior(threads: int, width: int, height: int) -> int:
     # How often something is improved changes the time and not the memory.
-    vars(deconvolution).update(_ROUNDS=1, _STIFFEST=1)
+    vars(kernel_estimation).update(_ROUNDS=1, _STIFFEST=1)
     with_prior(torch.rand(1, 3, 96, 96), threads)
     small = torch.rand(1, 3, height // 4, width // 4)
     lq = torch.nn.functional.interpolate(small, (height, width), mode="bilinear")

@@ -1,13 +1,16 @@
-"""The deconvolution prior of a whole picture, window by window.
+"""The deconvolution prior of a whole image, window by window: what small deblurring networks read.
 
-A camera that turns, or something that moves, blurs one part of a picture in another way than the
-next, so each window gets a kernel of its own, found from that of the whole picture; where two
-overlap their priors are blended. Large pictures are made smaller to look for the kernels: shakes
-grow with the picture, and so the time that this takes stops growing.
+A camera that turns, or something that moves, blurs one part of an image in another way than the
+next, so each window gets a kernel of its own, estimated from that of the whole image. Where two
+windows overlap, their deconvolved versions are blended. Kernels of large images are estimated in a
+smaller version: shakes are longer there, and the estimation stays affordable.
 
-Everything is computed on the CPU, one window a thread, so that on one machine a picture has the
-same prior beside every device and with any number of threads. The alternation enlarges differences
-in rounding, so another kind of CPU may find a slightly different kernel.
+A wrong kernel gives ringing. The network reads the image and its deconvolved version and decides
+for each pixel which of them to use. The released networks read the image alone.
+
+Everything is computed on the CPU, one window in each thread, so that on one machine an image has
+the same prior for every device and number of threads. The alternation enlarges differences in
+rounding, so another kind of CPU may find a slightly different kernel.
 """
 
 from __future__ import annotations
@@ -23,33 +26,36 @@ import torch
 from torch import Tensor
 
 from diffir_cli.models.diffir.config import ModelConfig
-from diffir_cli.models.diffir.priors.deconvolution import (
-    deconvolved,
+from diffir_cli.models.diffir.priors.deconvolution import deconvolve_tv
+from diffir_cli.models.diffir.priors.kernel_estimation import (
+    enlarged_kernel,
+    extended_pixels,
     initial_kernel,
     kernel_size_of,
-    scene_pixels,
+    luma_of,
+    shake_kernel,
 )
 from diffir_cli.models.progress import Meter, Progress, part_of
 from diffir_cli.util.tiling import blended, tile_places
 
 _WINDOW, _OVERLAP = 512, 96
-"""Side of a window and what two share, in pixels of the picture that kernels are looked for in."""
+"""Side of a window and overlap of two, in pixels of the version in which kernels are estimated."""
 _LARGEST = 2048
-"""Longest side of that picture."""
+"""Longest side of that version."""
 _INITIAL = 0.1
-"""About how much of the time the first kernel takes, before the windows."""
+"""Share of the time that the kernel of the whole image takes, before the windows."""
 _PIXEL_BYTES, _SCENE_BYTES = 48, 150
-"""What a prior takes for each pixel of the picture, and of what is worked on at a time with its
-margins: in each thread a window, before them the whole picture at half its size. As measured."""
+"""Memory, as measured: for each pixel of the image, and for each pixel (with margins) of what is
+worked on at a time: a window in each thread, before that the whole image at half its size."""
 
 
 def with_prior(lq: Tensor, threads: int | None = None, progress: Progress | None = None) -> Tensor:
-    """A picture with its deconvolution prior behind it.
+    """An image, followed by its deconvolution prior.
 
     Args:
         lq: (1, 3, H, W) in [0, 1], on the CPU.
-        threads: Windows at a time; as many as torch has threads if None.
-        progress: Called after each window with the share that is done; optional.
+        threads: How many windows are worked on at a time; as many as torch has threads if None.
+        progress: Called after each window with the share of the work that is done; optional.
 
     Returns:
         (1, 6, H, W).
@@ -73,13 +79,13 @@ def with_prior(lq: Tensor, threads: int | None = None, progress: Progress | None
 
 
 def priors_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
-    """What windows of a picture have for their priors, the same with any number of threads.
+    """The priors of some windows of an image, the same with any number of threads.
 
     Args:
         windows: (3, H, W) in [0, 1] each, on the CPU.
-        whole: The picture that they are parts of, or a single window itself. One that is so large
-            that kernels would be looked for in a smaller one, of which a window of pixels tells too
-            little, is left aside.
+        whole: The image that they are parts of, or a single window itself. If it is so large that
+            kernels would be estimated in a smaller version, each window is taken as an image of its
+            own, since it would be too small in that version.
 
     Returns:
         (3, H, W) in [0, 1] for each.
@@ -92,15 +98,15 @@ def priors_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
 
 
 def prior_bytes(config: ModelConfig, height: int, width: int, threads: int = 1) -> int:
-    """What the prior of a picture takes beside it; 0 for a network that reads none."""
+    """Memory for the prior of an image, in bytes; 0 for a network that reads none."""
     if config.in_channels != 6:
         return 0
     windows = _PIXEL_BYTES * height * width + threads * _window_bytes(height, width)
-    return max(windows, _initial_kernel_bytes(height, width))
+    return max(windows, _whole_bytes(height, width))
 
 
 def threads_within(height: int, width: int, budget: int | None) -> int:
-    """How many windows a budget allows at a time, at least one."""
+    """How many windows can be worked on at a time within a number of bytes; at least one."""
     threads = torch.get_num_threads()
     if budget is None:
         return threads
@@ -109,71 +115,102 @@ def threads_within(height: int, width: int, budget: int | None) -> int:
 
 
 def _window_bytes(height: int, width: int) -> int:
-    """What one thread takes."""
+    """Memory of one thread."""
     reduced = _reduced(height, width)
     side, kernel_size = round(_WINDOW * reduced), math.ceil(_kernel_size(height, width) * reduced)
-    return _SCENE_BYTES * scene_pixels(min(side, height), min(side, width), kernel_size)
+    return _SCENE_BYTES * extended_pixels(min(side, height), min(side, width), kernel_size)
 
 
-def _initial_kernel_bytes(height: int, width: int) -> int:
-    """What is taken before the windows."""
+def _whole_bytes(height: int, width: int) -> int:
+    """Memory for the kernel of the whole image."""
     half = 2 * _reduced(height, width)
     margin = math.ceil(_kernel_size(height, width) / 2)
-    return _SCENE_BYTES * scene_pixels(math.ceil(height / half), math.ceil(width / half), margin)
+    return _SCENE_BYTES * extended_pixels(math.ceil(height / half), math.ceil(width / half), margin)
 
 
 def _kernel_size(height: int, width: int) -> int:
-    """Side of the largest kernel of a picture, in pixels of the one that it is looked for in."""
+    """Side of the largest kernel, in pixels of the version in which it is estimated."""
     reduced = _reduced(height, width)
     return kernel_size_of(round(height / reduced), round(width / reduced))
 
 
 def _reduced(height: int, width: int) -> float:
-    """By how much a picture is made smaller to look for kernels; a strip stays as high as it is."""
+    """How many times smaller the version is in which kernels are estimated.
+
+    A strip keeps its height.
+    """
     return max(1.0, min(max(height, width) / _LARGEST, min(height, width) / _WINDOW))
 
 
 def _window_prior(whole: Tensor, reduced: float) -> Callable[..., Tensor]:
-    """What makes the prior of a (1, 3, H, W) window of a (3, H, W) picture."""
+    """A function for the priors of the (1, 3, H, W) windows of a (3, H, W) image."""
     kernel_size = kernel_size_of(*(round(side / reduced) for side in whole.shape[-2:]))
-    initial = initial_kernel(whole, reduced, kernel_size)
+    initial = initial_kernel(luma_of(whole, reduced), kernel_size)
     return lambda window, *_place: deconvolved(window[0], reduced, kernel_size, initial)[None]
 
 
-class _Usual:
-    """How many threads torch uses while nobody makes a prior."""
+@torch.no_grad()
+def deconvolved(
+    image: Tensor,
+    reduced: float = 1.0,
+    kernel_size: int | None = None,
+    initial: Tensor | None = None,
+) -> Tensor:
+    """The prior of one window, assuming that its blur is the same everywhere.
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        reduced: How many times smaller the version is in which the kernel is estimated, at least 1.
+        kernel_size: Side of the largest kernel, in pixels of the smaller version; that of
+            `kernel_size_of` if None.
+        initial: From `initial_kernel` of the image that this is a window of; optional.
+
+    Returns:
+        (3, H, W) in [0, 1]; the image itself if it is too small or too flat.
+    """
+    luma = luma_of(image, reduced)
+    kernel = shake_kernel(luma, kernel_size or kernel_size_of(*luma.shape), initial)
+    if kernel is None:
+        return image
+    if reduced > 1:
+        kernel = enlarged_kernel(kernel, reduced)
+    return deconvolve_tv(image, kernel).clamp_(0, 1)
+
+
+class _ThreadCount:
+    """The number of threads that torch has while no prior is computed."""
 
     def __init__(self) -> None:
         self.lock, self.priors, self.threads = threading.Lock(), 0, 1
 
     def leave(self) -> None:
-        """Begin a prior."""
+        """Call before a prior is computed."""
         with self.lock:
             if not self.priors:
                 self.threads = torch.get_num_threads()
             self.priors += 1
 
     def restore(self) -> None:
-        """End a prior; the last one gives the threads back."""
+        """Call after a prior has been computed; the last one restores the number of threads."""
         with self.lock:
             self.priors -= 1
             if not self.priors:
                 torch.set_num_threads(self.threads)
 
 
-_USUAL = _Usual()
+_THREAD_COUNT = _ThreadCount()
 
 
 @contextmanager
 def _single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A number of threads in each of which torch uses one.
+    """A pool of threads, in each of which torch computes with a single thread.
 
-    A part of what a thread sets, that for Fourier transforms, holds for all threads at once, so the
-    number stays until the end; a thread that first uses torch meanwhile keeps it.
+    For Fourier transforms, torch has one number of threads for the whole process, so this number
+    stays at 1 until the end. A thread that first uses torch in the meantime keeps it.
     """
-    _USUAL.leave()
+    _THREAD_COUNT.leave()
     try:
         with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
-        _USUAL.restore()
+        _THREAD_COUNT.restore()
