@@ -2,7 +2,8 @@
 
 A shake blurs an image with one kernel, B = K ⊗ S + noise. From a small version of the image to the
 full one, two steps alternate: find an image S with few edges that K would blur into B, then the K
-that blurs the edges of S into those of B. Both are divisions in the Fourier domain:
+that blurs the edges of S into those of B. The second is a division in the Fourier domain; the first
+alternates such divisions with a threshold that sets weak gradients to 0:
 
     S = argmin |K ⊗ S − B|² + λ |∇S|₀      by half-quadratic splitting (Xu et al., CVPR 2013)
     K = argmin |K ⊗ ∇S − ∇B|² + γ |K|²     (Cho and Lee, SIGGRAPH Asia 2009)
@@ -71,8 +72,8 @@ def kernel_size_of(height: int, width: int) -> int:
 def initial_kernel(luma: Tensor, kernel_size: int = _KERNEL_SIZE) -> Tensor | None:
     """The kernel of a whole image before the two largest sizes, where its windows go on.
 
-    A whole image has more edges than a window, so its kernel is more often right, and those of the
-    windows differ little from it.
+    A whole image has more edges than a window, so its kernel is more often right, and a good
+    start for the windows.
 
     Args:
         luma: (H, W) in [0, 1].
@@ -109,10 +110,10 @@ def shake_kernel(
 
 
 def luma_of(image: Tensor, reduced: float = 1.0) -> Tensor:
-    """The (H, W) plane in which kernels are estimated, from a (3, H, W) image.
+    """The mean of the channels, (H, W), in which kernels are estimated, from a (3, H, W) image.
 
     Args:
-        image: Levels in [0, 1]; others are clamped, NaN becomes 0.
+        image: Levels in [0, 1]. The mean is clamped to this range; NaN becomes 0.
         reduced: How many times smaller the plane is, at least 1.
     """
     luma = image.mean(dim=0).nan_to_num(0).clamp(0, 1)

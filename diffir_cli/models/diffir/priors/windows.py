@@ -41,7 +41,7 @@ from diffir_cli.util.tiling import blended, tile_places
 _WINDOW, _OVERLAP = 512, 96
 """Side of a window and overlap of two, in pixels of the version in which kernels are estimated."""
 _LARGEST = 2048
-"""Longest side of that version."""
+"""Longest side of that version, unless its shorter side would then be below that of a window."""
 _INITIAL = 0.1
 """Share of the time that the kernel of the whole image takes, before the windows."""
 _PIXEL_BYTES, _SCENE_BYTES = 48, 150
@@ -135,9 +135,9 @@ def _kernel_size(height: int, width: int) -> int:
 
 
 def _reduced(height: int, width: int) -> float:
-    """How many times smaller the version is in which kernels are estimated.
+    """How many times smaller the version is in which kernels are estimated, at least 1.
 
-    A strip keeps its height.
+    Its shorter side is at least that of a window, unless that of the image is smaller.
     """
     return max(1.0, min(max(height, width) / _LARGEST, min(height, width) / _WINDOW))
 
