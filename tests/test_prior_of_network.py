@@ -82,7 +82,7 @@ def test_a_large_picture_is_deconvolved_in_windows_of_a_smaller_one(
     expected = deconvolved(lq, reduced=2)
     torch.testing.assert_close(prior, expected, atol=1e-4, rtol=0)
     assert not torch.equal(prior, lq)
-    # A strip is not made lower than a kernel can be told of.
+    # A strip is not reduced so far that no kernel can be estimated.
     strip = with_prior(lq[None, :, :80])[0, 3:]
     assert not torch.equal(strip, lq[:, :80])
 
@@ -246,3 +246,13 @@ def test_a_network_with_a_prior_is_for_deblurring_alone() -> None:
     from diffir_cli.models.diffir.model import info_of
 
     assert info_of(_GATED).tasks == {Task.DEBLUR}
+
+
+def test_a_window_larger_than_a_kernel_is_estimated_in_has_a_prior(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._LARGEST", 64)
+    monkeypatch.setattr("diffir_cli.models.diffir.priors.windows._WINDOW", 64)
+    window = tensor(shake(PHOTO, np.random.default_rng(0), CALM))[:, :128, :128].contiguous()
+    (prior,) = priors_of_windows([window], window)
+    assert prior.shape == window.shape and not torch.equal(prior, window)

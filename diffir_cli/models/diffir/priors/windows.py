@@ -44,7 +44,7 @@ _LARGEST = 2048
 """Longest side of that version, unless its shorter side would then be below that of a window."""
 _INITIAL = 0.1
 """Share of the time that the kernel of the whole image takes, before the windows."""
-_PIXEL_BYTES, _SCENE_BYTES = 48, 150
+_PIXEL_BYTES, _EXTENDED_BYTES = 48, 150
 """Memory, as measured: for each pixel of the image, and for each pixel (with margins) of what is
 worked on at a time: a window in each thread, before that the whole image at half its size."""
 
@@ -90,9 +90,10 @@ def priors_of_windows(windows: Sequence[Tensor], whole: Tensor) -> list[Tensor]:
     Returns:
         (3, H, W) in [0, 1] for each.
     """
-    if _reduced(*whole.shape[-2:]) > 1:
-        return [priors_of_windows([window], window)[0] for window in windows]
     with _single_threads(1) as pool:
+        if _reduced(*whole.shape[-2:]) > 1:
+            priors = pool.map(lambda window: _window_prior(window, 1.0)(window[None])[0], windows)
+            return list(priors)
         prior_of = pool.submit(_window_prior, whole, 1.0).result()
         return [pool.submit(prior_of, window[None]).result()[0] for window in windows]
 
@@ -118,14 +119,16 @@ def _window_bytes(height: int, width: int) -> int:
     """Memory of one thread."""
     reduced = _reduced(height, width)
     side, kernel_size = round(_WINDOW * reduced), math.ceil(_kernel_size(height, width) * reduced)
-    return _SCENE_BYTES * extended_pixels(min(side, height), min(side, width), kernel_size)
+    return _EXTENDED_BYTES * extended_pixels(min(side, height), min(side, width), kernel_size)
 
 
 def _whole_bytes(height: int, width: int) -> int:
     """Memory for the kernel of the whole image."""
     half = 2 * _reduced(height, width)
     margin = math.ceil(_kernel_size(height, width) / 2)
-    return _SCENE_BYTES * extended_pixels(math.ceil(height / half), math.ceil(width / half), margin)
+    return _EXTENDED_BYTES * extended_pixels(
+        math.ceil(height / half), math.ceil(width / half), margin
+    )
 
 
 def _kernel_size(height: int, width: int) -> int:
@@ -174,7 +177,7 @@ def deconvolved(
         return image
     if reduced > 1:
         kernel = enlarged_kernel(kernel, reduced)
-    return deconvolve_tv(image, kernel).clamp_(0, 1)
+    return deconvolve_tv(image.nan_to_num(0).clamp(0, 1), kernel).clamp_(0, 1)
 
 
 class _ThreadCount:
