@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import tomllib
 from pathlib import Path
 
 import cv2
@@ -22,12 +24,14 @@ from diffir_cli.errors import ChecksumError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.imaging.bicubic import enlarge_bicubic, reduce_bicubic
 from diffir_cli.models.diffir.checkpoint import load_checkpoint, load_model
+from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.networks import DiffIRS2
 from diffir_cli.options import Task
 from diffir_cli.weights.locate import locate_weights
 from diffir_cli.weights.registry import WeightSpec, default_weights, read_registry
 from tests.conftest import DATA, run_cli, succeeded
 
+_ROOT = Path(__file__).parents[1]
 EMBEDDED = [spec for spec in read_registry().values() if spec.embedded]
 
 
@@ -39,6 +43,16 @@ def test_the_registry_describes_the_file(spec: WeightSpec) -> None:
     assert load_checkpoint(spec.path).config == spec.model
     assert load_model(spec.path, spec.model).config.scale == spec.scale
     assert spec.training["recipe"] and spec.training["minutes"] > 0
+
+
+@pytest.mark.parametrize("spec", EMBEDDED, ids=lambda spec: spec.name)
+def test_the_recipes_that_the_registry_names_train_such_a_network(spec: WeightSpec) -> None:
+    named = spec.training["recipe"] + " " + spec.training["photos"]
+    recipes = re.findall(r"\S+\.toml", named)
+    models = [tomllib.loads((_ROOT / recipe).read_text())["model"] for recipe in recipes]
+    assert models and ModelConfig.from_dict(models[-1]) == spec.model
+    for page in re.findall(r"docs/\S+\.\w+", named):
+        assert (_ROOT / page).is_file(), page
 
 
 @pytest.mark.parametrize("spec", EMBEDDED, ids=lambda spec: spec.name)

@@ -16,8 +16,8 @@ from diffir_cli.models.diffir.priors.fourier import (
     adjoint_differences,
     centred,
     divided,
-    fast_length,
     gradient_power,
+    margin_and_shape,
     periodic_extension,
     transfer_function,
 )
@@ -43,9 +43,8 @@ def deconvolve_tv(image: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         (C, H, W); values may lie a little outside [0, 1].
     """
-    margin = min(len(kernel), *(side - 1 for side in image.shape[-2:]))
     height, width = image.shape[-2:]
-    shape = fast_length(height + 2 * margin), fast_length(width + 2 * margin)
+    margin, shape = margin_and_shape(height, width, len(kernel))
     transfer = centred(transfer_function(kernel, shape), kernel, shape)
     power, laplacian = transfer.abs().square().add_(_DAMPING), gradient_power(shape)
     # Channels one by one, but for their common steepness: spectra are large.

@@ -67,6 +67,17 @@ def periodic_extension(image: Tensor, margin: int, shape: tuple[int, int]) -> Te
     return mean + (larger - mean) * faded
 
 
+def margin_and_shape(height: int, width: int, kernel_size: int) -> tuple[int, tuple[int, int]]:
+    """How an image is extended for the Fourier transform.
+
+    Returns:
+        The margin above and to the left of it, wide enough for the kernel if the image is, and
+        height and width with the margins, which are at least as wide on the other sides.
+    """
+    margin = min(kernel_size, height - 1, width - 1)
+    return margin, (fast_length(height + 2 * margin), fast_length(width + 2 * margin))
+
+
 def _rise(before: int, length: int, behind: int) -> Tensor:
     """From 0 to 1 in `before` steps, 1 for `length`, and back in `behind`."""
     up, down = (

@@ -28,9 +28,9 @@ from diffir_cli.models.diffir.config import SMALLEST_WINDOW
 from diffir_cli.models.diffir.priors.fourier import (
     adjoint_differences,
     divided,
-    fast_length,
     forward_differences,
     gradient_power,
+    margin_and_shape,
     periodic_extension,
     transfer_function,
 )
@@ -69,32 +69,32 @@ def kernel_size_of(height: int, width: int) -> int:
 
 
 @torch.no_grad()
-def initial_kernel(luma: Tensor, kernel_size: int = _KERNEL_SIZE) -> Tensor | None:
+def initial_kernel(grey: Tensor, kernel_size: int = _KERNEL_SIZE) -> Tensor | None:
     """The kernel of a whole image before the two largest sizes, where its windows go on.
 
     A whole image has more edges than a window, so its kernel is more often right, and a good
     start for the windows.
 
     Args:
-        luma: (H, W) in [0, 1].
+        grey: (H, W) in [0, 1].
         kernel_size: Side of the largest kernel, odd.
 
     Returns:
         About half as many pixels a side; None if the image is too small or has no edges.
     """
-    if not _has_edges(luma):
+    if not _has_edges(grey):
         return None
-    return _alternated(luma, kernel_size, None, _sizes(kernel_size) - 1, _WHOLE)
+    return _alternated(grey, kernel_size, None, _sizes(kernel_size) - 1, _WHOLE)
 
 
 @torch.no_grad()
 def shake_kernel(
-    luma: Tensor, kernel_size: int = _KERNEL_SIZE, initial: Tensor | None = None
+    grey: Tensor, kernel_size: int = _KERNEL_SIZE, initial: Tensor | None = None
 ) -> Tensor | None:
     """The kernel with which a shake has blurred an image.
 
     Args:
-        luma: (H, W) in [0, 1].
+        grey: (H, W) in [0, 1].
         kernel_size: Side of the kernel, odd.
         initial: The result of `initial_kernel` for the image that this is a window of. Without it,
             the estimation begins at the smallest size.
@@ -103,23 +103,23 @@ def shake_kernel(
         (kernel_size, kernel_size), not negative, with a sum of 1 and its centre of mass within
         half a pixel of the middle; None if the image is too small or has no edges.
     """
-    if not _has_edges(luma):
+    if not _has_edges(grey):
         return None
     first = _sizes(kernel_size) - 1 if initial is None else _WHOLE - 1
-    return _alternated(luma, kernel_size, initial, first, 0)
+    return _alternated(grey, kernel_size, initial, first, 0)
 
 
-def luma_of(image: Tensor, reduced: float = 1.0) -> Tensor:
+def grey_of(image: Tensor, reduced: float = 1.0) -> Tensor:
     """The mean of the channels, (H, W), in which kernels are estimated, from a (3, H, W) image.
 
     Args:
         image: Levels in [0, 1]. The mean is clamped to this range; NaN becomes 0.
         reduced: How many times smaller the plane is, at least 1.
     """
-    luma = image.mean(dim=0).nan_to_num(0).clamp(0, 1)
+    grey = image.mean(dim=0).nan_to_num(0).clamp(0, 1)
     if reduced > 1:
-        luma = _resized(luma, [max(1, round(side / reduced)) for side in luma.shape])
-    return luma
+        grey = _resized(grey, [max(1, round(side / reduced)) for side in grey.shape])
+    return grey
 
 
 def enlarged_kernel(kernel: Tensor, factor: float) -> Tensor:
@@ -133,17 +133,16 @@ def enlarged_kernel(kernel: Tensor, factor: float) -> Tensor:
 
 def extended_pixels(height: int, width: int, kernel_size: int) -> int:
     """How many pixels an image has with the margins that it gets for the Fourier transform."""
-    margin = min(kernel_size, height - 1, width - 1)
-    return fast_length(height + 2 * margin) * fast_length(width + 2 * margin)
+    return math.prod(margin_and_shape(height, width, kernel_size)[1])
 
 
 def _alternated(
-    luma: Tensor, kernel_size: int, kernel: Tensor | None, first: int, last: int
+    grey: Tensor, kernel_size: int, kernel: Tensor | None, first: int, last: int
 ) -> Tensor:
     """The kernel after some of the sizes.
 
     Args:
-        luma: (H, W), the full size.
+        grey: (H, W), the full size.
         kernel_size: Side of the largest kernel.
         kernel: That of the size before; None at the smallest size.
         first: Number of the size to begin with.
@@ -153,10 +152,10 @@ def _alternated(
     edges = max(_EDGES / _EDGES_DECAY**before, _FEWEST_EDGES)
     for number in range(first, last - 1, -1):
         side = max(3, math.ceil(kernel_size * _RATIO**number)) // 2 * 2 + 1
-        small = luma
+        small = grey
         if number:
             small = _resized(
-                luma, [max(16, round(_RATIO**number * length)) for length in luma.shape]
+                grey, [max(16, round(_RATIO**number * length)) for length in grey.shape]
             )
         blurred = _Blurred(small, side)
         if kernel is None:
@@ -177,27 +176,26 @@ def _sizes(kernel_size: int) -> int:
     return int(math.log(_COARSEST / kernel_size) / math.log(_RATIO)) + 1
 
 
-def _has_edges(luma: Tensor) -> bool:
+def _has_edges(grey: Tensor) -> bool:
     """Whether an image is large enough for a kernel and has edges."""
-    if min(luma.shape) < SMALLEST_WINDOW:
+    if min(grey.shape) < SMALLEST_WINDOW:
         return False
-    return bool(forward_differences(luma).square().mean() >= _FLAT**2)
+    return bool(forward_differences(grey).square().mean() >= _FLAT**2)
 
 
 class _Blurred:
     """A blurred image of one size, prepared for the two steps.
 
     Args:
-        luma: (H, W).
+        grey: (H, W).
         side: Of the kernel.
     """
 
-    def __init__(self, luma: Tensor, side: int) -> None:
-        height, width = luma.shape
+    def __init__(self, grey: Tensor, side: int) -> None:
+        height, width = grey.shape
         self.side = side
-        margin = min(side, height - 1, width - 1)
-        self.shape = fast_length(height + 2 * margin), fast_length(width + 2 * margin)
-        self.image = periodic_extension(luma[None], margin, self.shape)[0]
+        margin, self.shape = margin_and_shape(height, width, side)
+        self.image = periodic_extension(grey[None], margin, self.shape)[0]
         self.spectrum = torch.fft.rfft2(self.image)
         self.laplacian = gradient_power(self.shape)
         self.inside = torch.zeros(self.shape)

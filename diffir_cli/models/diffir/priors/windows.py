@@ -30,9 +30,9 @@ from diffir_cli.models.diffir.priors.deconvolution import deconvolve_tv
 from diffir_cli.models.diffir.priors.kernel_estimation import (
     enlarged_kernel,
     extended_pixels,
+    grey_of,
     initial_kernel,
     kernel_size_of,
-    luma_of,
     shake_kernel,
 )
 from diffir_cli.models.progress import Meter, Progress, part_of
@@ -148,7 +148,7 @@ def _reduced(height: int, width: int) -> float:
 def _window_prior(whole: Tensor, reduced: float) -> Callable[..., Tensor]:
     """A function for the priors of the (1, 3, H, W) windows of a (3, H, W) image."""
     kernel_size = kernel_size_of(*(round(side / reduced) for side in whole.shape[-2:]))
-    initial = initial_kernel(luma_of(whole, reduced), kernel_size)
+    initial = initial_kernel(grey_of(whole, reduced), kernel_size)
     return lambda window, *_place: deconvolved(window[0], reduced, kernel_size, initial)[None]
 
 
@@ -171,8 +171,8 @@ def deconvolved(
     Returns:
         (3, H, W) in [0, 1]; the image itself if it is too small or too flat.
     """
-    luma = luma_of(image, reduced)
-    kernel = shake_kernel(luma, kernel_size or kernel_size_of(*luma.shape), initial)
+    grey = grey_of(image, reduced)
+    kernel = shake_kernel(grey, kernel_size or kernel_size_of(*grey.shape), initial)
     if kernel is None:
         return image
     if reduced > 1:
