@@ -68,6 +68,24 @@ def test_the_psnr_loss_is_the_mean_of_each_crops_psnr() -> None:
     assert inside == pytest.approx(cut)
 
 
+def test_the_relative_loss_is_the_share_of_the_blur_that_is_left() -> None:
+    gt, weak, strong = torch.zeros(2, 3, 8, 8).double(), 0.05, 0.5
+    lq = torch.stack([torch.full((3, 8, 8), weak), torch.full((3, 8, 8), strong)]).double()
+    recipe = LossRecipe(pixel=PixelLoss.RELATIVE)
+
+    def rec(hq: torch.Tensor) -> float:
+        return float(image_losses(hq, Batch(lq, gt), recipe)["rec"])
+
+    assert rec(gt) == 0
+    assert rec(lq) == pytest.approx(1, abs=0.03), "nothing was restored"
+    half_of_one = torch.stack([lq[0] * 0.5**0.5, lq[1]])
+    half_of_other = torch.stack([lq[0], lq[1] * 0.5**0.5])
+    assert rec(half_of_one) == pytest.approx(rec(half_of_other), abs=0.02), "all blurs count alike"
+    sharp = torch.full_like(gt, 1e-4)
+    unblurred = image_losses(gt + 1e-3, Batch(sharp, gt), recipe)
+    assert float(unblurred["rec"]) < 0.02, "what was not blurred counts little"
+
+
 def test_the_frequency_loss_sees_what_it_should() -> None:
     """A wave of amplitude a has one pair of frequencies; equal images have none."""
     gt = torch.rand(1, 1, 16, 16)

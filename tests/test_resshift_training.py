@@ -177,6 +177,10 @@ def test_what_was_trained_restores_pictures_and_goes_on(photos: Path, tmp_path: 
         ({"model": {"takes_mask": True}}, "data.degradation bicubic does not go with a model"),
         ({"model": {"kapa": 1.0}}, "model.kapa is no field, did you mean 'kappa'?"),
         ({"data": {"patch": 12}}, "data.patch must be a multiple of 8"),
+        (
+            {"data": {"degradation": "shake"}, "loss": {"pixel": "relative"}},
+            "loss.pixel relative goes with family diffir only",
+        ),
         ({"family": "gan"}, "family must be one of diffir, resshift, not 'gan'"),
     ],
 )

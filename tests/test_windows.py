@@ -56,6 +56,39 @@ def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three
     assert torch.equal(others.batch(3, 16, 8).lq, batches[3].lq)
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_share_the_work_of_making_windows_and_see_the_batches_of_a_single_one(
+    photos: Path, size: int
+) -> None:
+    model = {"scale": 1, "tail": "conv", "in_channels": 6}
+    data = {"degradation": "shake", "patch": 16, "windows": 12, "window": 64}
+    recipe = make_recipe(photos, model=model, data=data)
+    made: list[list[Tensor]] = [[], [], []]
+
+    def noting(own: list[Tensor]) -> Crops:
+        return Crops.of(recipe, Negative(lambda windows, _whole: own.extend(windows)))
+
+    alone, *both = map(noting, made)
+    for iteration in range(40):
+        whole = alone.batch(iteration, 16, size)
+        for rank, process in enumerate(both):
+            part = process.batch(iteration, 16, size, rank, 2)
+            assert torch.equal(part.lq, whole.lq[rank::2])
+    assert len(made[0]) == 12, "a single process sees all windows"
+    assert len(made[1]) == len(made[2]) == 6
+
+
+def test_a_batch_with_more_crops_than_there_are_windows_takes_them_several_times(
+    photos: Path,
+) -> None:
+    model = {"scale": 1, "tail": "conv", "in_channels": 6}
+    data = {"degradation": "shake", "patch": 16, "windows": 2, "window": 64}
+    made: list[Tensor] = []
+    prior = Negative(lambda windows, _whole: made.extend(windows))
+    batch = Crops.of(make_recipe(photos, model=model, data=data), prior).batch(0, 16, 8)
+    assert len(batch.lq) == 8 and len(made) == 2
+
+
 def test_a_window_of_a_stored_pair_knows_the_picture_that_it_is_a_part_of() -> None:
     lq = noise_image(40, 60)
     source = StoredPairs([(lq, 255 - lq)], 1, 32, Augment.ALL)

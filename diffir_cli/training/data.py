@@ -106,16 +106,15 @@ class Crops:
 
     def batch(self, iteration: int, patch: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """The share of a process in the batch of an iteration: every `world`-th crop of `size`."""
-        crops = [self._crop(iteration, index, patch) for index in range(rank, size, world)]
+        crops = [self._crop(iteration, patch, index, size) for index in range(rank, size, world)]
         if self.prepare:
             crops = [crop._replace(lq=self.prepare(crop.lq)) for crop in crops]
         return Batch(*(_to_tensor(images) for images in zip(*crops, strict=True)))  # type: ignore[arg-type]
 
-    def _crop(self, iteration: int, index: int, patch: int) -> Crop:
+    def _crop(self, iteration: int, patch: int, index: int, size: int) -> Crop:
         rng = np.random.default_rng([self.seed, iteration, index])
-        if len(self.sources) == 1:
-            return self.sources[0].crop(rng, patch)
-        return self.sources[rng.choice(len(self.sources), p=self.shares)].crop(rng, patch)
+        number = rng.choice(len(self.sources), p=self.shares) if len(self.sources) > 1 else 0
+        return self.sources[number].crop(rng, patch, index, size)
 
 
 def _photo_source(recipe: Recipe, photos: Sequence[NDArray[np.uint8]], largest: int) -> PairSource:

@@ -35,6 +35,9 @@ class PixelLoss(StrEnum):
     PSNR = "psnr"
     """(50 dB − PSNR) / 100 of each crop: crops that can be restored count as much as those that
     hardly can, where a mean of differences is all about the second."""
+    RELATIVE = "relative"
+    """Mean (GT − HQ)² of each crop over its mean (GT − LQ)²: the share of the blur that is left.
+    Crops with little and with much blur count the same; for networks of scale 1 without a mask."""
 
 
 class IPRLoss(StrEnum):

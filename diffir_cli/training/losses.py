@@ -27,6 +27,17 @@ def _distance(difference: Tensor, weights: Tensor, kind: PixelLoss) -> Tensor:
     return (10 * torch.log10(errors + _LEAST_ERROR) + 50).mean() / 100
 
 
+def relative_loss(hq: Tensor, gt: Tensor, lq: Tensor) -> Tensor:
+    """Mean over the crops of |GT − HQ|² / (|GT − LQ|² + ε), (B, 3, H, W) images in [0, 1].
+
+    1 if nothing was restored, 0 if everything was. ε is the squared error of 40 dB, so that crops
+    with hardly any blur count little.
+    """
+    left = (hq - gt).square().mean(dim=(1, 2, 3))
+    before = (lq - gt).square().mean(dim=(1, 2, 3))
+    return (left / (before + _LITTLE_BLUR)).mean()
+
+
 def typical_error(loss: float) -> float:
     """The root of the mean squared error that the loss in decibels of `_distance` stands for."""
     return float(10 ** (5 * min(loss, _WORST_LOSS) - 2.5))
@@ -34,6 +45,8 @@ def typical_error(loss: float) -> float:
 
 _LEAST_ERROR = 1e-5
 """The squared error of 50 dB."""
+_LITTLE_BLUR = 1e-4
+"""The squared error of 40 dB."""
 _WORST_LOSS = 10.0
 """A loss of −950 dB, behind which squared errors are beyond all meaning, and soon beyond floats."""
 
@@ -81,4 +94,6 @@ def _rec(hq: Tensor, target: Tensor, lq: Tensor, recipe: LossRecipe) -> Tensor:
     if lq.shape[1] == 4:
         weights = (recipe.known_weight, recipe.hole_weight)
         return masked_loss(hq, target, lq[:, 3:], *weights, recipe.pixel)
+    if recipe.pixel is PixelLoss.RELATIVE:
+        return relative_loss(hq, target, lq[:, :3])
     return reconstruction_loss(hq, target, recipe.pixel)

@@ -9,7 +9,7 @@ from typing import Any
 from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.options import Precision
 from diffir_cli.training.families import family_faults
-from diffir_cli.training.kinds import LearningRate
+from diffir_cli.training.kinds import LearningRate, PixelLoss
 from diffir_cli.training.recipe import OptimizerRecipe, Recipe
 
 
@@ -131,6 +131,8 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
             yield f"loss.{name} has an effect on holes only"
         if data.changed("masks"):
             yield "data.masks has an effect on holes only"
+    if recipe.loss.pixel is PixelLoss.RELATIVE and kind not in _BLUR:
+        yield f"loss.pixel relative goes with blur only, not with data.degradation {kind.value}"
     if not data.masks:
         yield "data.masks must name at least one kind"
     if data.sharpen_gt and kind is not Degradation.REALWORLD:
@@ -149,6 +151,8 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         yield "validation.lq has no effect with holes: they are cut into validation.gt"
 
 
+_BLUR = (Degradation.SHAKE, Degradation.FRAMES)
+"""Degradations whose LQ is of the size of GT, and known everywhere."""
 _OF_SCHEDULE = {
     "milestones": LearningRate.STEP,
     "factors": LearningRate.STEP,

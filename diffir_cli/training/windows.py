@@ -16,11 +16,12 @@ class Windows:
     """Crops of windows that have been degraded and deconvolved, each made when first asked for.
 
     To find the kernel of a window takes seconds, so that each is seen many times, and those of one
-    picture are made together.
+    picture are made together. Each place in a batch has pictures of its own, so that several
+    processes, which share the places of a batch, also share the work of making the windows.
 
     Args:
         source: Where windows come from.
-        count: How many there are.
+        count: How many there are, rounded up to whole pictures.
         side: Their side in LQ pixels.
         augment: In which orientations crops are seen.
         seed: Where a window's randomness comes from, beside the number of its picture. Two sources
@@ -39,16 +40,16 @@ class Windows:
     ) -> None:
         self.source, self.count, self.side = source, count, side
         self.augment, self.seed, self.prior = augment, seed, prior
-        self.made: dict[int, Pair] = {}
+        self.made: dict[int, list[Pair]] = {}
 
-    def crop(self, rng: np.random.Generator, patch: int) -> Crop:
-        """A part of one of the windows."""
-        number = int(rng.integers(self.count))
-        if number not in self.made:
-            picture, among = divmod(number, self.source.per_picture)
-            first = number - among
-            self.made |= dict(enumerate(self.windows(picture), first))
-        lq, gt = self.made[number]
+    def crop(self, rng: np.random.Generator, patch: int, index: int = 0, size: int = 1) -> Crop:
+        """A part of one of the windows, for place `index` of a batch of `size` crops."""
+        pictures = -(-self.count // self.source.per_picture)
+        own = range(index, pictures, size) or range(pictures)
+        picture = own[int(rng.integers(len(own)))]
+        if picture not in self.made:
+            self.made[picture] = self.windows(picture)
+        lq, gt = self.made[picture][int(rng.integers(self.source.per_picture))]
         top, left = (int(rng.integers(self.side - patch + 1)) for _ in range(2))
         turned = orientation(rng, self.augment)
         return Crop(cut(lq, top, left, patch, turned), cut(gt, top, left, patch, turned))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffir_cli.training.kinds import PixelLoss
 from diffir_cli.training.recipe import AdversarialRecipe, DistillRecipe, Recipe
 
 
@@ -14,6 +15,8 @@ def faults(recipe: Recipe) -> Iterator[str]:
         yield f"{name} has an effect with family diffir only"
     for name in recipe.loss.changed(*_OF_DIFFIR):
         yield f"loss.{name} has an effect with family diffir only"
+    if recipe.loss.pixel is PixelLoss.RELATIVE:
+        yield "loss.pixel relative goes with family diffir only"
     for name in recipe.data.changed("windows", "window", "pairs_below"):
         yield f"data.{name} has an effect with family diffir only"
     if recipe.adversarial != AdversarialRecipe():
