@@ -73,17 +73,18 @@ def test_the_relative_loss_is_the_share_of_the_blur_that_is_left() -> None:
     lq = torch.stack([torch.full((3, 8, 8), weak), torch.full((3, 8, 8), strong)]).double()
     recipe = LossRecipe(pixel=PixelLoss.RELATIVE)
 
-    def rec(hq: torch.Tensor) -> float:
-        return float(image_losses(hq, Batch(lq, gt), recipe)["rec"])
+    def rec(hq: torch.Tensor, soft: torch.Tensor | None = None) -> float:
+        with_prior = torch.cat([lq, torch.rand_like(lq)], dim=1)
+        return float(image_losses(hq, Batch(with_prior, gt, soft=soft), recipe)["rec"])
 
     assert rec(gt) == 0
     assert rec(lq) == pytest.approx(1, abs=0.03), "nothing was restored"
     half_of_one = torch.stack([lq[0] * 0.5**0.5, lq[1]])
     half_of_other = torch.stack([lq[0], lq[1] * 0.5**0.5])
     assert rec(half_of_one) == pytest.approx(rec(half_of_other), abs=0.02), "all blurs count alike"
-    sharp = torch.full_like(gt, 1e-4)
-    unblurred = image_losses(gt + 1e-3, Batch(sharp, gt), recipe)
-    assert float(unblurred["rec"]) < 0.02, "what was not blurred counts little"
+    assert rec(lq * 2) > 3, "worse than before"
+    half_way = LossRecipe(pixel=PixelLoss.RELATIVE).soft_weight
+    assert rec(gt, soft=lq) == pytest.approx(half_way * rec(lq)), "the blur is that of the photo"
 
 
 def test_the_frequency_loss_sees_what_it_should() -> None:

@@ -294,7 +294,7 @@ def test_states_of_earlier_versions_held_something_in_empty_lists() -> None:
         ({"data": {"degradation": "holes!"}}, "data.degradation must be one of"),
         ({"data": {"pairs_share": 2.0}}, "data.pairs_share"),
         ({"data": {"frames_share": 2.0}}, "data.frames_share"),
-        ({"loss": {"pixel": "relative"}}, "loss.pixel relative goes with blur only, not with"),
+        ({"loss": {"pixel": "relative"}}, "loss.pixel relative needs data.degradation shake or"),
         ({"data": {"tran": []}}, "data.tran is no field, did you mean 'train'?"),
         ({"data": {"batch": 0}}, "data.batch must lie between"),
         ({"optimizer": {"schedule": "step", "milestones": [9, 0], "factors": [1.0]}}, "optimizer."),

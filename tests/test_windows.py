@@ -14,7 +14,8 @@ from torch import Tensor
 from diffir_cli.errors import InputError
 from diffir_cli.training.data import Crops
 from diffir_cli.training.kinds import Augment
-from diffir_cli.training.sources import StoredPairs
+from diffir_cli.training.sources import Crop, Pair, StoredPairs
+from diffir_cli.training.windows import Windows
 from tests.conftest import noise_image
 from tests.training_helpers import make_recipe
 
@@ -56,9 +57,8 @@ def test_windows_are_deconvolved_once_and_crops_show_the_same_place_of_all_three
     assert torch.equal(others.batch(3, 16, 8).lq, batches[3].lq)
 
 
-@pytest.mark.parametrize("size", [2, 4])
-def test_processes_share_the_work_of_making_windows_and_see_the_batches_of_a_single_one(
-    photos: Path, size: int
+def test_processes_divide_the_windows_and_get_the_batches_of_a_single_process(
+    photos: Path,
 ) -> None:
     model = {"scale": 1, "tail": "conv", "in_channels": 6}
     data = {"degradation": "shake", "patch": 16, "windows": 12, "window": 64}
@@ -69,24 +69,39 @@ def test_processes_share_the_work_of_making_windows_and_see_the_batches_of_a_sin
         return Crops.of(recipe, Negative(lambda windows, _whole: own.extend(windows)))
 
     alone, *both = map(noting, made)
-    for iteration in range(40):
+    for iteration in range(80):
+        size = 4 if iteration < 40 else 2
         whole = alone.batch(iteration, 16, size)
         for rank, process in enumerate(both):
             part = process.batch(iteration, 16, size, rank, 2)
             assert torch.equal(part.lq, whole.lq[rank::2])
-    assert len(made[0]) == 12, "a single process sees all windows"
-    assert len(made[1]) == len(made[2]) == 6
+    assert len(made[0]) == 12, "a single process makes all windows"
+    assert len(made[1]) == len(made[2]) == 6, "smaller batches need no others"
 
 
-def test_a_batch_with_more_crops_than_there_are_windows_takes_them_several_times(
-    photos: Path,
-) -> None:
-    model = {"scale": 1, "tail": "conv", "in_channels": 6}
-    data = {"degradation": "shake", "patch": 16, "windows": 2, "window": 64}
-    made: list[Tensor] = []
-    prior = Negative(lambda windows, _whole: made.extend(windows))
-    batch = Crops.of(make_recipe(photos, model=model, data=data), prior).batch(0, 16, 8)
-    assert len(batch.lq) == 8 and len(made) == 2
+def test_crops_come_from_all_windows_of_all_pictures_alike() -> None:
+    class Numbered:
+        """Two windows of each picture, of a level that no other window has."""
+
+        per_picture = 2
+
+        def crop(self, *_: object) -> Crop:
+            raise NotImplementedError
+
+        def windows(self, _rng: np.random.Generator, side: int) -> tuple[list[Pair], Any]:
+            made.extend(range(len(made), len(made) + 2))
+            plane = np.ones((side, side, 3), np.uint8)
+            pairs = [(plane * level, plane * level) for level in made[-2:]]
+            return pairs, plane
+
+    made: list[int] = []
+    windows = Windows(Numbered(), 9, 16, Augment.ALL, [0], Negative(lambda *_: None))
+    rng = np.random.default_rng(0)
+    seen = [int(windows.crop(rng, 8, index, 4).gt.max()) for _ in range(500) for index in range(4)]
+    counts = np.bincount(seen)
+    assert len(counts) == len(made) == 10, "nine windows are rounded up to five pictures"
+    # One of the four crops has two of the five pictures: their windows are seen half as often.
+    assert sorted(np.round(counts / 125)) == [1] * 4 + [2] * 6
 
 
 def test_a_window_of_a_stored_pair_knows_the_picture_that_it_is_a_part_of() -> None:

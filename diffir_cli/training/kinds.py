@@ -36,8 +36,8 @@ class PixelLoss(StrEnum):
     """(50 dB − PSNR) / 100 of each crop: crops that can be restored count as much as those that
     hardly can, where a mean of differences is all about the second."""
     RELATIVE = "relative"
-    """Mean (GT − HQ)² of each crop over its mean (GT − LQ)²: the share of the blur that is left.
-    Crops with little and with much blur count the same; for networks of scale 1 without a mask."""
+    """Mean (GT − HQ)² of each crop over its mean (GT − LQ)² and a little more: the share of the
+    squared error that is left, however strong the blur. For `shake` and `frames` only."""
 
 
 class IPRLoss(StrEnum):

@@ -27,13 +27,13 @@ def _distance(difference: Tensor, weights: Tensor, kind: PixelLoss) -> Tensor:
     return (10 * torch.log10(errors + _LEAST_ERROR) + 50).mean() / 100
 
 
-def relative_loss(hq: Tensor, gt: Tensor, lq: Tensor) -> Tensor:
-    """Mean over the crops of |GT − HQ|² / (|GT − LQ|² + ε), (B, 3, H, W) images in [0, 1].
+def relative_loss(hq: Tensor, target: Tensor, lq: Tensor, gt: Tensor) -> Tensor:
+    """Mean over the crops of MSE(HQ, target) / (MSE(LQ, GT) + ε), of (B, 3, H, W) in [0, 1].
 
-    1 if nothing was restored, 0 if everything was. ε is the squared error of 40 dB, so that crops
-    with hardly any blur count little.
+    0 if everything was restored, about 1 if nothing was, and more if HQ is worse than LQ. ε, the
+    mean squared error of 40 dB, limits the weight of crops with hardly any blur.
     """
-    left = (hq - gt).square().mean(dim=(1, 2, 3))
+    left = (hq - target).square().mean(dim=(1, 2, 3))
     before = (lq - gt).square().mean(dim=(1, 2, 3))
     return (left / (before + _LITTLE_BLUR)).mean()
 
@@ -46,7 +46,7 @@ def typical_error(loss: float) -> float:
 _LEAST_ERROR = 1e-5
 """The squared error of 50 dB."""
 _LITTLE_BLUR = 1e-4
-"""The squared error of 40 dB."""
+"""ε of the relative loss, the mean squared error of 40 dB."""
 _WORST_LOSS = 10.0
 """A loss of −950 dB, behind which squared errors are beyond all meaning, and soon beyond floats."""
 
@@ -81,19 +81,20 @@ def image_losses(hq: Tensor, batch: Batch, recipe: LossRecipe) -> dict[str, Tens
 
     With soft targets, L_rec = (1 − w)·L_rec(GT) + w·L_rec(soft target) for w = `soft_weight`.
     """
-    rec = _rec(hq, batch.gt, batch.lq, recipe)
+    rec = _rec(hq, batch.gt, batch, recipe)
     if batch.soft is not None:
-        rec = torch.lerp(rec, _rec(hq, batch.soft, batch.lq, recipe), recipe.soft_weight)
+        rec = torch.lerp(rec, _rec(hq, batch.soft, batch, recipe), recipe.soft_weight)
     terms = {"rec": rec}
     if recipe.frequency_weight:
         terms["frequency"] = recipe.frequency_weight * frequency_loss(hq, batch.gt)
     return terms
 
 
-def _rec(hq: Tensor, target: Tensor, lq: Tensor, recipe: LossRecipe) -> Tensor:
+def _rec(hq: Tensor, target: Tensor, batch: Batch, recipe: LossRecipe) -> Tensor:
+    lq = batch.lq
     if lq.shape[1] == 4:
         weights = (recipe.known_weight, recipe.hole_weight)
         return masked_loss(hq, target, lq[:, 3:], *weights, recipe.pixel)
     if recipe.pixel is PixelLoss.RELATIVE:
-        return relative_loss(hq, target, lq[:, :3])
+        return relative_loss(hq, target, lq[:, :3], batch.gt)
     return reconstruction_loss(hq, target, recipe.pixel)

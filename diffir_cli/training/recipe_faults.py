@@ -132,7 +132,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
         if data.changed("masks"):
             yield "data.masks has an effect on holes only"
     if recipe.loss.pixel is PixelLoss.RELATIVE and kind not in _BLUR:
-        yield f"loss.pixel relative goes with blur only, not with data.degradation {kind.value}"
+        yield f"loss.pixel relative needs data.degradation shake or frames, not {kind.value}"
     if not data.masks:
         yield "data.masks must name at least one kind"
     if data.sharpen_gt and kind is not Degradation.REALWORLD:
@@ -152,7 +152,7 @@ def _degradation_faults(recipe: Recipe) -> Iterator[str]:
 
 
 _BLUR = (Degradation.SHAKE, Degradation.FRAMES)
-"""Degradations whose LQ is of the size of GT, and known everywhere."""
+"""Degradations that only blur."""
 _OF_SCHEDULE = {
     "milestones": LearningRate.STEP,
     "factors": LearningRate.STEP,

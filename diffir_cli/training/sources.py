@@ -44,8 +44,8 @@ class Source(Protocol):
         Args:
             rng: Where its randomness comes from.
             patch: Its side in LQ pixels.
-            index: Its number in the batch.
-            size: Crops in the batch.
+            index: Its number in the batch, from 0.
+            size: Crops in the batch, over all processes.
         """
 
 
@@ -115,7 +115,7 @@ class StoredPairs:
         self.per_picture = _PER_PICTURE
         self.photos = _Photos([gt for _, gt in pairs], largest * scale)
 
-    def crop(self, rng: np.random.Generator, patch: int, *_place: int) -> Crop:
+    def crop(self, rng: np.random.Generator, patch: int, *_in_batch: int) -> Crop:
         """The same place of both halves of a pair."""
         number = self.photos.choose(rng)
         turned = orientation(rng, self.augment)
@@ -194,7 +194,7 @@ class GeneratedPairs:
         self.per_picture = _PER_PICTURE if kind is Degradation.FRAMES else 1
         self.photos = _Photos(photos, largest * scale + 2 * self.margin)
 
-    def crop(self, rng: np.random.Generator, patch: int, *_place: int) -> Crop:
+    def crop(self, rng: np.random.Generator, patch: int, *_in_batch: int) -> Crop:
         """A crop and what the degradation makes of it and what is around it."""
         lq, gt = self._pair(rng, patch)
         return Crop(lq, sharpen(gt), gt) if self.sharpened else Crop(lq, gt)

@@ -15,9 +15,10 @@ from diffir_cli.training.trainable import Prior
 class Windows:
     """Crops of windows that have been degraded and deconvolved, each made when first asked for.
 
-    To find the kernel of a window takes seconds, so that each is seen many times, and those of one
-    picture are made together. Each place in a batch has pictures of its own, so that several
-    processes, which share the places of a batch, also share the work of making the windows.
+    Finding the kernel of a window takes seconds, so each window is used for many crops, and those
+    of one picture are made together. If there are at least as many pictures as crops in a batch,
+    each crop of a batch has pictures of its own, nearly as many as the others. So several
+    processes, which divide the crops of a batch among them, also divide the making of the windows.
 
     Args:
         source: Where windows come from.
@@ -43,7 +44,7 @@ class Windows:
         self.made: dict[int, list[Pair]] = {}
 
     def crop(self, rng: np.random.Generator, patch: int, index: int = 0, size: int = 1) -> Crop:
-        """A part of one of the windows, for place `index` of a batch of `size` crops."""
+        """A part of one of the windows, for crop `index` of a batch of `size`."""
         pictures = -(-self.count // self.source.per_picture)
         own = range(index, pictures, size) or range(pictures)
         picture = own[int(rng.integers(len(own)))]

@@ -70,9 +70,15 @@ def periodic_extension(image: Tensor, margin: int, shape: tuple[int, int]) -> Te
 def margin_and_shape(height: int, width: int, kernel_size: int) -> tuple[int, tuple[int, int]]:
     """How an image is extended for the Fourier transform.
 
+    Args:
+        height: Of the image.
+        width: Of the image.
+        kernel_size: Side of the largest kernel.
+
     Returns:
-        The margin above and to the left of it, wide enough for the kernel if the image is, and
-        height and width with the margins, which are at least as wide on the other sides.
+        The margin at the top and at the left: `kernel_size`, or less in smaller images. And the
+        height and width of the extended image, for which the transform is fast; the margins at the
+        bottom and at the right take what is left.
     """
     margin = min(kernel_size, height - 1, width - 1)
     return margin, (fast_length(height + 2 * margin), fast_length(width + 2 * margin))
