@@ -83,8 +83,8 @@ def test_the_relative_loss_is_the_share_of_the_blur_that_is_left() -> None:
     half_of_other = torch.stack([lq[0], lq[1] * 0.5**0.5])
     assert rec(half_of_one) == pytest.approx(rec(half_of_other), abs=0.02), "all blurs count alike"
     assert rec(lq * 2) > 3, "worse than before"
-    half_way = LossRecipe(pixel=PixelLoss.RELATIVE).soft_weight
-    assert rec(gt, soft=lq) == pytest.approx(half_way * rec(lq)), "the blur is that of the photo"
+    expected = recipe.soft_weight * rec(lq)
+    assert rec(gt, soft=lq) == pytest.approx(expected), "the blur is that of the photo"
 
 
 def test_the_frequency_loss_sees_what_it_should() -> None:

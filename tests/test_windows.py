@@ -79,7 +79,7 @@ def test_processes_divide_the_windows_and_get_the_batches_of_a_single_process(
     assert len(made[1]) == len(made[2]) == 6, "smaller batches need no others"
 
 
-def test_crops_come_from_all_windows_of_all_pictures_alike() -> None:
+def test_crops_come_from_all_windows_of_all_pictures() -> None:
     class Numbered:
         """Two windows of each picture, of a level that no other window has."""
 
