@@ -7,7 +7,9 @@ import json
 import os
 import pickle
 import random
+import re
 import resource
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -18,6 +20,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+import diffir_cli
 from diffir_cli.errors import CheckpointError
 from diffir_cli.models.diffir.checkpoint import load_model, save_weights
 from diffir_cli.models.diffir.networks import DiffIRS2
@@ -59,6 +62,64 @@ def test_no_pickle_is_executed(way: str, place: str, s2: DiffIRS2, tmp_path: Pat
     else:
         assert isinstance(model, DiffIRS2)
     assert not marker.exists()
+
+
+class _Program(torch.nn.Module):
+    """As TorchScript, loading it would overwrite a file."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__()
+        self.marker = marker
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return (self.marker, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        written = torch.from_file(state[0], True, 8, dtype=torch.uint8).fill_(65)
+        # Without a use of its result, this call would be optimised away.
+        assert int(written.sum()) > 0
+        self.marker = state[0]
+        self.training = state[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_torchscript_program_in_a_weights_file_is_not_executed(tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "evil.pth"
+    torch.jit.save(torch.jit.script(_Program(str(marker))), tmp_path / "program.pt")
+    # torch compresses the source of the program. It also loads archives where that is not so.
+    with zipfile.ZipFile(tmp_path / "program.pt") as whole, zipfile.ZipFile(path, "w") as stored:
+        for name in whole.namelist():
+            stored.writestr(name, whole.read(name))
+    with pytest.raises(CheckpointError, match="TorchScript program"):
+        load_model(path)
+    assert not marker.exists()
+    torch.jit.load(path)
+    assert marker.read_bytes() == b"A" * 8
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.SYMTYPE])
+def test_a_tar_archive_is_refused_and_not_unpacked(kind: bytes, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("storages")
+    member.type, member.linkname = kind, str(tmp_path / "secret")
+    with tarfile.open(tmp_path / "net.pth", "w") as archive:
+        archive.addfile(member)
+    with pytest.raises(CheckpointError, match="not a weights file"):
+        load_model(tmp_path / "net.pth")
+
+
+def test_files_of_others_are_never_given_to_the_loader_of_torch() -> None:
+    package = Path(diffir_cli.__file__).parent
+    callers = [
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"torch\.(jit\.)?load\(", path.read_text())
+    ]
+    assert callers == ["training/state.py"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
@@ -201,6 +262,17 @@ def test_a_damaged_file_is_one_error_or_a_network_and_takes_little_memory(
     # A bit of a weight that is turned over gives another weight, which only a hash can tell.
     assert FUZZED // 3 < refused < FUZZED
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_file_of_the_old_format_cannot_claim_more_than_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    tensor = torch.zeros(10**6)
+    torch.save({"params": {"G.x": tensor}}, path, _use_new_zipfile_serialization=False)
+    claimed = (10**6).to_bytes(3, "little")
+    path.write_bytes(path.read_bytes().replace(b"J" + claimed + b"\0", b"J\xff\xff\xff\x7f"))
+    message, taken = in_own_process(_refused_with, path)
+    assert "larger than the file" in message
+    assert taken < 2**26
 
 
 def _pickled(path: Path, program: bytes) -> None:

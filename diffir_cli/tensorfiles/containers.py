@@ -1,14 +1,12 @@
 """Weights files to named tensors, whatever wraps them, without running any pickle.
 
 A pickle may name any function and have it called, so a weights file from the net is a program. It
-goes through an unpickler of this package alone (`tensorfiles/unpickler.py`, which says why torch's
-own restricted one is not used); and what a file holds must not take much more room than itself.
+goes through the reader and the unpickler of this package alone (`torch_files.py` and `unpickler.py`
+say why torch's own are not used); and what a file holds must not take much more room than itself.
 """
 
 from __future__ import annotations
 
-import types
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from diffir_cli.errors import CheckpointError
-from diffir_cli.tensorfiles.unpickler import InertUnpickler, load_inert
+from diffir_cli.tensorfiles.torch_files import read_torch_file
 from diffir_cli.util.files import file_errors
 
 _OTHER_FILE = "is it the file you meant? training states and discriminators are no networks"
@@ -44,7 +42,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
                 return tensors, dict(file.metadata() or {})
         except (SafetensorError, OSError, ValueError) as error:
             raise _unreadable(path, error) from error
-    content = _unpickle(path)
+    # A malformed file makes an unpickler raise almost anything.
+    try:
+        content = read_torch_file(path)
+    except Exception as error:
+        raise _unreadable(path, error) from error
     return _select(path, content), _header_of_state(content)
 
 
@@ -69,37 +71,6 @@ def parameter_names(path: Path) -> list[str]:
         CheckpointError: when the file cannot be read, is damaged, or holds no tensors.
     """
     return list(read_tensors(path)[0])
-
-
-def _unpickle(path: Path) -> Any:
-    """The content of a file that torch wrote, with nothing executed."""
-    _check_records(path)
-    inert = types.SimpleNamespace(Unpickler=InertUnpickler, load=load_inert, __name__="inert")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(
-                path, map_location="cpu", weights_only=False, pickle_module=inert, mmap=False
-            )
-    # A malformed file makes an unpickler raise almost anything.
-    except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def _check_records(path: Path) -> None:
-    """Refuse a zip file that grows on reading: torch stores its records as they are."""
-    try:
-        # This too stumbles over what the end of a file says.
-        if not zipfile.is_zipfile(path):
-            return
-        with zipfile.ZipFile(path) as file:
-            packed = [record for record in file.infolist() if record.compress_type]
-            locked = sum(record.file_size for record in file.infolist())
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    if packed:
-        raise _unreadable(path, ValueError(f"its record {packed[0].filename!r} is compressed"))
-    if locked > path.stat().st_size:
-        raise _unreadable(path, ValueError("its records overlap"))
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -146,8 +117,8 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
     for key, value in tensors.items():
         if not _is_plain(value):
             raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
-    locked = sum(value.numel() * value.element_size() for value in tensors.values())
-    if locked > _TIMES * path.stat().st_size:
+    unpacked = sum(value.numel() * value.element_size() for value in tensors.values())
+    if unpacked > _TIMES * path.stat().st_size:
         raise CheckpointError(f"{path} repeats the same data many times", _OTHER_FILE)
     return tensors
 

@@ -1,4 +1,4 @@
-"""An unpickler in which a pickle can name nothing but torch's tensor builders, and do nothing else.
+"""An unpickler in which a pickle can name nothing but tensors and containers, and do nothing else.
 
 A pickle is a program for a small machine. Here every other class that it names stands for an object
 that does nothing; only plain containers can be filled; and what becomes a key must be plain.
@@ -26,15 +26,16 @@ from __future__ import annotations
 import collections
 import pickle
 from collections.abc import Callable, Iterable
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 
-class _StandIn:
+class StandIn:
     """An object in the place of one that a pickle wants to build."""
 
-    def __new__(cls, *_args: object, **_kwargs: object) -> _StandIn:
+    def __new__(cls, *_args: object, **_kwargs: object) -> StandIn:
+        """The same inert object, whatever it is called with."""
         return object.__new__(cls)
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
@@ -53,6 +54,17 @@ class _Builder:
         return self._build(*arguments)
 
 
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_others: Any) -> Any:
+    """A tensor of a storage, 1-D; torch refuses those that reach beyond it."""
+    if not isinstance(storage, torch.Tensor):
+        return StandIn()
+    return storage.as_strided(size, stride, offset)
+
+
+def _parameter(tensor: Any, *_others: Any) -> Any:
+    return tensor
+
+
 def _ordered(pairs: Iterable[Any] = ()) -> collections.OrderedDict[Any, Any]:
     found: collections.OrderedDict[Any, Any] = collections.OrderedDict()
     for key, value in pairs:
@@ -62,13 +74,27 @@ def _ordered(pairs: Iterable[Any] = ()) -> collections.OrderedDict[Any, Any]:
 
 _BUILDERS = {
     ("collections", "OrderedDict"): _Builder(_ordered),
-    ("torch._utils", "_rebuild_tensor_v2"): _Builder(torch._utils._rebuild_tensor_v2),
-    ("torch._utils", "_rebuild_parameter"): _Builder(torch._utils._rebuild_parameter),
+    ("torch._utils", "_rebuild_tensor_v2"): _Builder(_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Builder(_parameter),
     ("torch", "Size"): _Builder(torch.Size),
 }
 """The only callables that a pickle gets by name."""
 
-_SCALARS = (str, bytes, int, float, complex, bool, type(None), _StandIn)
+_DTYPES = {
+    "BFloat16Storage": torch.bfloat16,
+    "BoolStorage": torch.bool,
+    "ByteStorage": torch.uint8,
+    "CharStorage": torch.int8,
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+    "ShortStorage": torch.int16,
+}
+"""The types of numbers by the classes that name them in files: `torch.FloatStorage` and so on."""
+
+_SCALARS = (str, bytes, int, float, complex, bool, type(None), StandIn)
 
 
 def _plain_key(key: Any) -> Any:
@@ -95,25 +121,27 @@ class InertUnpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        """What a name stands for: one of torch's builders, or else nothing."""
+        """What a name stands for: a builder of tensors, a type of numbers, or else nothing."""
+        if module_name in ("torch", "torch.cuda") and global_name in _DTYPES:
+            return _DTYPES[global_name]
         builder = _BUILDERS.get((module_name, global_name))
-        return builder or type("StandIn", (_StandIn,), {})
+        return builder or type("StandIn", (StandIn,), {})
 
     def _set(self, target: Any, items: list[Any]) -> None:
         if type(target) in (dict, collections.OrderedDict):
             for key, value in zip(items[::2], items[1::2], strict=True):
                 target[_plain_key(key)] = value
-        elif not isinstance(target, _StandIn):
+        elif not isinstance(target, StandIn):
             raise pickle.UnpicklingError(f"items are set in a {type(target).__name__}")
 
     def _extend(self, target: Any, items: list[Any]) -> None:
         if type(target) is list:
             target.extend(items)
-        elif not isinstance(target, _StandIn):
+        elif not isinstance(target, StandIn):
             raise pickle.UnpicklingError(f"items are added to a {type(target).__name__}")
 
     def _build(self, callee: Any, arguments: tuple[Any, ...]) -> Any:
-        stand_in = isinstance(callee, type) and issubclass(callee, _StandIn)
+        stand_in = isinstance(callee, type) and issubclass(callee, StandIn)
         if not (stand_in or isinstance(callee, _Builder)):
             raise pickle.UnpicklingError(f"a {type(callee).__name__} is called")
         return callee() if stand_in else callee(*arguments)
@@ -186,13 +214,3 @@ for _name in (
 ):
     _opcode = getattr(pickle, _name)[0]
     InertUnpickler.dispatch[_opcode] = getattr(InertUnpickler, f"load_{_name.lower()}")
-
-
-def load_inert(file: IO[bytes], **settings: Any) -> Any:
-    """What a pickle holds.
-
-    Raises:
-        UnpicklingError: when it wants to do more than hold something; and almost anything else when
-            it is malformed.
-    """
-    return InertUnpickler(file, **settings).load()
