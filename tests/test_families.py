@@ -55,7 +55,7 @@ class ToyModel:
 
     def __init__(self, config: ToyConfig, gain: nn.Linear, offset: nn.Linear) -> None:
         self.config, self.gain, self.offset = config, gain, offset
-        tiling = Tiling(32, 8)
+        tiling = Tiling(32, 4)
         self.info = ModelInfo("toy", frozenset({Task.SR}), config.scale, 4, tiling=tiling)
 
     def to(self, device: torch.device, dtype: torch.dtype, engine: Engine) -> ToyModel:

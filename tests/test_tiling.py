@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from diffir_cli.errors import DeviceError
 from diffir_cli.imaging.picture import resize_lanczos
+from diffir_cli.models.base import ModelInfo
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.memory import CONDITION_ELEMENTS, condition_bytes, needed_bytes
 from diffir_cli.models.diffir.networks import DiffIRS2
@@ -22,9 +25,9 @@ from diffir_cli.models.diffir.streaming.dirformer import StreamingDIRformer, str
 from diffir_cli.models.families import find_family
 from diffir_cli.options import ColorFix, Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.runtime.blend import blend
-from diffir_cli.runtime.memory import Finish, plan_run
+from diffir_cli.runtime.memory import Finish, _tile_sides, plan_run, smallest_tile
 from diffir_cli.runtime.runner import ModelRunner, Restored
-from diffir_cli.util.tiling import blended, starts
+from diffir_cli.util.tiling import blended, starts, tile_places
 from diffir_cli.weights.registry import read_registry
 from tests.conftest import TINY, noise_image
 from tests.processes import growth_of, in_own_process
@@ -44,6 +47,44 @@ def test_tiles_cover_a_side_and_overlap_as_much_as_asked(
     assert begins[-1] <= max(side - tile, 0)
     for before, after in itertools.pairwise(begins):
         assert before < after <= before + tile - overlap
+
+
+@pytest.mark.parametrize("name", sorted(read_registry()))
+@pytest.mark.parametrize("overlap", [0, 1, 32, 100])
+def test_automatic_tiles_of_every_network_shrink_to_the_smallest_that_overlap(
+    name: str, overlap: int
+) -> None:
+    info = _info(name)
+    sides = list(_tile_sides(4096, info.tiling.tile, overlap, info))
+    assert sides == sorted(set(sides), reverse=True)
+    assert sides[-1] == smallest_tile(info, overlap) or sides[-1] <= max(64, 2 * overlap)
+    assert info.multiple % info.tiling.step == 0
+    for side in sides:
+        assert side >= info.multiple and side % info.multiple == 0
+        places = tile_places(4096, 8192, side, min(overlap, side // 2), info.tiling.step)
+        assert all(place % info.tiling.step == 0 for both in places for place in both)
+        assert (4096 - side, 8192 - side) == places[-1]
+        lefts = sorted({left for _, left in places})
+        shared = min(side - after + before for before, after in itertools.pairwise(lefts))
+        assert shared >= min(overlap, side // 2)
+
+
+def _info(name: str) -> ModelInfo:
+    entry = read_registry()[name]
+    module = importlib.import_module(f"diffir_cli.models.{entry.family}.model")
+    info: ModelInfo = module.info_of(entry.model)
+    return info
+
+
+@pytest.mark.parametrize("name", ["inpaint-lite", "realsr-x1", "resshift-realsr-x4"])
+def test_the_smallest_tiles_that_can_be_chosen_overlap(name: str) -> None:
+    info = _info(name)
+    model: Any = SimpleNamespace(
+        info=info, memory=lambda *_size: 1, context_memory=lambda *_size: 1
+    )
+    plan = plan_run(model, 2048, 1024, CPU, MemoryLimits(0, tile=32, overlap=16))
+    assert plan.tile == 64
+    assert len(tile_places(1024, 2048, 64, 16, info.tiling.step)) > 16 * 32
 
 
 @pytest.mark.parametrize("scale", [1, 2])

@@ -23,8 +23,8 @@ class Tiling:
 
     tile: int = 0
     """Side of the tiles it was made for; 0 where the whole image is better."""
-    overlap: int = 32
-    """What two tiles share."""
+    step: int = 1
+    """What the place of a tile is a multiple of; it divides `multiple`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ModelInfo:
     scale: int
     """Side of the output over side of the input."""
     multiple: int
-    """What the place and the side of a tile are a multiple of, in LQ pixels."""
+    """What the side of a tile is a multiple of, in LQ pixels."""
     takes_mask: bool = False
     """Whether it fills the holes of a mask."""
     needs_truth: bool = False

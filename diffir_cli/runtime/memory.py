@@ -91,7 +91,7 @@ def plan_run(
         return max(model.memory(min(side, width), min(side, height)), context, finishing)
 
     if limits.tile:
-        side = max(_multiple(limits.tile, info), info.multiple)
+        side = max(_multiple(limits.tile, info), smallest_tile(info, limits.overlap))
         needed = need(side)
         _check_tiles(side, needed, limits)
         return Plan(needed, side, budget)
@@ -133,9 +133,15 @@ def _tile_sides(longest: int, wanted: int, overlap: int, info: ModelInfo) -> Ite
     if wanted:
         side = _multiple(wanted, info)
         yield side
-    while side > max(_SMALLEST_TILE, 2 * overlap):
-        side = _multiple(side * 3 // 4, info)
+    smallest = smallest_tile(info, overlap)
+    while side > max(_SMALLEST_TILE, 2 * overlap, smallest):
+        side = max(_multiple(side * 3 // 4, info), smallest)
         yield side
+
+
+def smallest_tile(info: ModelInfo, overlap: int) -> int:
+    """Side of the smallest tiles that a network takes and that can overlap, in LQ pixels."""
+    return max(info.multiple, 2 * info.tiling.step if overlap else 0)
 
 
 def _multiple(side: int, info: ModelInfo) -> int:

@@ -27,7 +27,7 @@ from diffir_cli.runtime.color import fix_colors
 from diffir_cli.runtime.device import choose_device, choose_precision, dtype_of, tf32
 from diffir_cli.runtime.finishing import finished, is_finite
 from diffir_cli.runtime.image_tensor import to_tensor
-from diffir_cli.runtime.memory import CANVAS_SHARE, Finish, Plan, plan_run
+from diffir_cli.runtime.memory import CANVAS_SHARE, Finish, Plan, plan_run, smallest_tile
 from diffir_cli.util.device_memory import available_bytes
 from diffir_cli.util.openvino_programs import openvino_device
 from diffir_cli.util.out_of_memory import is_out_of_memory, unless_out_of_memory
@@ -288,7 +288,8 @@ class _Windows:
         if runner.device.type == "cuda":
             torch.cuda.empty_cache()
         tile = max(height, width) // 2 // multiple * multiple
-        if tile < max(2 * runner.options.limits.overlap, multiple):
+        overlap = runner.options.limits.overlap
+        if tile < max(2 * overlap, smallest_tile(runner.info, overlap)):
             raise DeviceError(
                 f"{runner.device} ran out of memory at {width}×{height} pixels",
                 "use a smaller --tile",
@@ -308,7 +309,8 @@ class _Windows:
         overlap = min(limits.overlap, tile // 2)
 
         height, width = lq.shape[2:]
-        count = len(tile_places(height, width, tile, overlap, info.multiple))
+        step = info.tiling.step
+        count = len(tile_places(height, width, tile, overlap, step))
         numbers = itertools.count()
 
         def placed(part: Tensor, x: int, y: int) -> Tensor:
@@ -317,4 +319,4 @@ class _Windows:
             hq: Tensor = restore(part, left + x, top + y, own)
             return hq
 
-        return blended(lq, info.scale, tile, overlap, info.multiple, placed, bound)
+        return blended(lq, info.scale, tile, overlap, step, placed, bound)

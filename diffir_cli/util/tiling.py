@@ -32,17 +32,17 @@ def starts(side: int, tile: int, overlap: int) -> list[int]:
 
 
 def tile_places(
-    height: int, width: int, tile: int, overlap: int, multiple: int = 1
+    height: int, width: int, tile: int, overlap: int, step: int = 1
 ) -> list[tuple[int, int]]:
     """Top and left of each tile of an image, in the order in which they are restored."""
-    tops, lefts = (_begins(side, tile, overlap, multiple) for side in (height, width))
+    tops, lefts = (_begins(side, tile, overlap, step) for side in (height, width))
     return list(itertools.product(tops, lefts))
 
 
-def _begins(side: int, tile: int, overlap: int, multiple: int) -> list[int]:
-    """Where tiles begin along a side, at multiples of `multiple`."""
-    cells = side // multiple, -(-tile // multiple), -(-overlap // multiple)
-    return [multiple * begin for begin in starts(*cells)]
+def _begins(side: int, tile: int, overlap: int, step: int) -> list[int]:
+    """Where tiles begin along a side, at multiples of `step`."""
+    cells = side // step, tile // step, -(-overlap // step)
+    return [step * begin for begin in starts(*cells)]
 
 
 def ramp(length: int, overlap: int, at_start: bool, at_end: bool) -> Tensor:
@@ -63,7 +63,7 @@ def blended(
     scale: int,
     tile: int,
     overlap: int,
-    multiple: int,
+    step: int,
     restore: Callable[[Tensor, int, int], Tensor],
     bound: float = math.inf,
     mapped: Callable[..., Iterable[Tensor]] = map,
@@ -71,11 +71,11 @@ def blended(
     """Restore an image tile by tile and blend the results.
 
     Args:
-        lq: (1, C, H, W); H and W multiples of `multiple`.
+        lq: (1, C, H, W); H and W multiples of `step`.
         scale: Side of the result over side of `lq`.
-        tile: Side of a tile in LQ pixels, a multiple of `multiple`.
-        overlap: Fewest LQ pixels that two tiles share, less than a tile.
-        multiple: What the place of a tile is a multiple of.
+        tile: Side of a tile in LQ pixels, a multiple of `step`.
+        overlap: Fewest LQ pixels that two tiles share, at most those of a tile less `step`.
+        step: What the place of a tile is a multiple of.
         restore: Restores one tile: (1, C, h, w), its left and its top → (1, 3, scale·h, scale·w).
         bound: Bytes from which on the result lies in a file instead of memory.
         mapped: What applies `restore` to all tiles, in their order; `map`, or that of an executor.
@@ -87,7 +87,7 @@ def blended(
     canvas = _canvas((1, 3, scale * height, scale * width), bound)
     per_side = []
     for side in (height, width):
-        begins = _begins(side, tile, overlap, multiple)
+        begins = _begins(side, tile, overlap, step)
         total = torch.zeros(scale * side)
         for begin in begins:
             weights = _weights(begin, begins, side, tile, overlap, scale)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffir_cli.errors import DeviceError
-from diffir_cli.models.base import ModelInfo, Window
+from diffir_cli.models.base import ModelInfo, Tiling, Window
 from diffir_cli.models.diffir.config import ModelConfig
 from diffir_cli.models.diffir.memory import condition_bytes, condition_elements, needed_bytes
 from diffir_cli.models.diffir.networks import DiffIRS1, DiffIRS2
@@ -190,6 +190,8 @@ def info_of(config: ModelConfig, needs_truth: bool = False) -> ModelInfo:
         tasks=frozenset(_possible_tasks(config)),
         scale=config.scale,
         multiple=config.multiple,
+        # All tiles are downsampled at the same places of the image.
+        tiling=Tiling(step=config.multiple),
         takes_mask=config.in_channels == 4,
         needs_truth=needs_truth,
         channels=config.in_channels,

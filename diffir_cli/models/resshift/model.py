@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -182,7 +183,11 @@ def info_of(config: ResShiftConfig) -> ModelInfo:
         multiple=config.multiple,
         takes_mask=config.takes_mask,
         channels=config.lq_channels,
-        tiling=Tiling(tile) if config.latent else Tiling(),
+        # Tiles begin at whole places of the noise and of the denoiser's first level.
+        tiling=Tiling(
+            tile if config.latent else 0,
+            step=config.reduction // math.gcd(config.reduction, config.scale),
+        ),
         latent=config.latent,
         aligned=_FACE if tasks == {Task.FACE} else 0,
     )
