@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffir_cli.imaging import Picture, picture_from
+from diffir_cli.imaging.masks import light_pixels
 from diffir_cli.options import AlphaMode, Engine, MemoryLimits, Precision, RunOptions, Task
 from diffir_cli.runtime.loading import load_runner
 from diffir_cli.runtime.pictures import provenance, restore_picture
@@ -36,12 +37,12 @@ class Restorer:
         task: What is wrong with the images: `realsr` (any photo), `sr` (clean, reduced by bicubic),
             `deblur` or `inpaint`.
         weights: A name of the registry or a file; None for the task's embedded weights.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu`, `xpu:N` or `mps`.
         precision: `auto`, `fp32`, `tf32`, `bf16` or `fp16`.
         engine: `streaming`, `reference` for the plain modules, or `openvino`.
         max_memory: Bytes that an image may take; 0 for most of what is free.
-        tile: Side of tiles in pixels of the input; 0 for none ever, None for tiles only where the
-            whole image does not fit.
+        tile: Side of tiles in pixels of the input; 0 for none ever, None for tiles where the whole
+            image does not fit, or the network was made for tiles.
         tile_overlap: Pixels of the input that two tiles share.
         threads: CPU threads of torch in the whole process; None leaves them as they are.
 
@@ -79,7 +80,7 @@ class Restorer:
 
     @property
     def config(self) -> Any:
-        """The numbers of the network."""
+        """The configuration of the network, in the class of its family."""
         return self.network.model.config
 
     def restore(
@@ -176,7 +177,7 @@ def _check_fractions(image: NDArray[Any]) -> None:
 
 
 def _holes(mask: NDArray[np.bool_] | Image.Image) -> NDArray[np.bool_]:
-    holes = np.asarray(mask.convert("L")) > 127 if isinstance(mask, Image.Image) else mask
+    holes = light_pixels(picture_from(mask)) if isinstance(mask, Image.Image) else mask
     if holes.dtype != np.bool_ or holes.ndim != 2:
         raise ValueError(f"a mask is (H, W) of bool, not {holes.shape} of {holes.dtype}")
     return holes

@@ -79,8 +79,10 @@ class OnExist(StrEnum):
     """The result gets a number behind its name."""
 
 
-DEVICE_NAME = re.compile(r"auto|cpu|(cuda|xpu|mps)(:\d+)?|\d+", re.ASCII)
+DEVICE_NAME = re.compile(r"auto|cpu|(cuda|xpu|mps)(:\d{1,4})?|\d{1,4}", re.ASCII)
 """What a user may call a device; a bare number is a CUDA device, as in other tools."""
+DEVICE_NAMES = "auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
+"""The same in words."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class MemoryLimits:
     max_memory: int = 0
     """Bytes that a run may take; 0 for a share of what is free."""
     tile: int | None = None
-    """Side of tiles in LQ pixels; 0 for none ever, None for tiles only where nothing else fits."""
+    """Side of tiles in LQ pixels; 0 for none ever, None for tiles where nothing else fits, or
+    the network was made for them."""
     overlap: int = 32
     """LQ pixels that two tiles share."""
 

@@ -19,7 +19,13 @@ USAGE = [
     ("degrade photo.png", "--output is missing", "usage: diffir degrade [OPTIONS] IN"),
     ("convert photo.png", "--output is missing", "add -o FILE.safetensors"),
     ("export sr-x4-lite", "--output is missing", "add -o FILE.onnx"),
+    (f"restore photo.png --tile {'9' * 5000}", "--tile must be auto, off", "write --tile 256"),
+    (f"restore photo.png -d cuda:{'9' * 5000}", "--device must be auto, cpu", "leave --device"),
     ("batch photo.png", "--output is missing", "add -o DIR, or --in-place"),
+    *(
+        (f"batch photo.png --in-place --on-exist {what}", "in-place", "on-exist")
+        for what in ("skip", "rename", "error")
+    ),
     ("evaluate", "RESULTS or --gt is missing", "diffir evaluate RESULTS GT"),
     ("evaluate photo.png", "GT is missing", "diffir evaluate RESULTS GT"),
     ("download-weights", "NAME is missing", "name weights, or add --task or --all"),

@@ -82,6 +82,17 @@ def test_alpha_is_resized_or_restored_or_dropped_as_asked(s2: DiffIRS2) -> None:
     assert resized.shape == restored.shape == (64, 64) and (resized != restored).any()
 
 
+def test_strength_applies_to_alpha_that_goes_through_the_network(s2: DiffIRS2) -> None:
+    picture = Picture(noise_image(16, 16), noise_image(16, 16, 1))
+    runner = runner_of(s2, "cpu")
+    resized, through_network = (
+        restore_picture(runner, picture, alpha=mode, strength=0.0).picture.alpha
+        for mode in (AlphaMode.LANCZOS, AlphaMode.NETWORK)
+    )
+    assert resized is not None and through_network is not None
+    assert np.abs(resized.astype(int) - through_network).max() <= 1
+
+
 def test_a_constant_alpha_stays_constant_through_the_network(s2: DiffIRS2) -> None:
     picture = Picture(noise_image(8, 8), np.full((8, 8), 77, np.uint8))
     found = restore_picture(runner_of(s2, "cpu"), picture, alpha=AlphaMode.NETWORK).picture.alpha

@@ -73,13 +73,22 @@ def test_a_turned_image_comes_upright_with_its_exif(restorer: Restorer) -> None:
     assert exif.get(ExifTags.Base.Orientation, 1) == 1
 
 
-@pytest.mark.parametrize("pillow", [False, True])
-def test_a_mask_says_where_to_fill(pillow: bool, inpaint_file: Path) -> None:
+@pytest.mark.parametrize("kind", ["bool", "L", "I;16", "LA"])
+def test_a_mask_says_where_to_fill(kind: str, inpaint_file: Path) -> None:
     restorer = Restorer("inpaint", str(inpaint_file), device="cpu")
     image, holes = noise_image(16, 24), np.zeros((16, 24), bool)
     holes[4:8, 4:8] = True
     greys = np.where(holes, 128, 127).astype(np.uint8)
-    mask: Any = Image.fromarray(greys) if pillow else holes
+    opacity = np.full_like(greys, 255)
+    opacity[0, 0] = 0
+    masks: dict[str, Any] = {
+        "bool": holes,
+        "L": Image.fromarray(greys),
+        "I;16": Image.fromarray(np.where(holes, 32768, 32767).astype(np.uint16)),
+        # What is transparent is no hole, whatever its colour.
+        "LA": Image.fromarray(np.dstack([np.where(opacity, greys, 255).astype(np.uint8), opacity])),
+    }
+    mask = masks[kind]
     filled = restorer.restore(image, mask=mask)
     np.testing.assert_array_equal(filled[~holes], image[~holes])
     assert (filled[holes] != image[holes]).any()

@@ -285,6 +285,22 @@ def test_an_unexpected_error_of_one_picture_does_not_stop_the_others(
     assert set(tree(tmp_path / "out")) == {"b.jpg", "c.webp"}
 
 
+def test_a_result_that_cannot_be_encoded_stops_no_other(
+    album: Path, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = run_module.save
+
+    def fail_once(job: Any, *rest: Any) -> float:
+        if job.output == "a.png":
+            raise MemoryError
+        return save(job, *rest)
+
+    monkeypatch.setattr(run_module, "save", fail_once)
+    result = batch(album, "-o", tmp_path / "out")
+    assert result.exit_code == 3 and "a.png failed: MemoryError" in result.stderr
+    assert set(tree(tmp_path / "out")) == {"b.jpg", "c.webp"}
+
+
 def test_a_full_disk_fails_cleanly_and_is_tried_again_only_with_space(
     album: Path, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +340,18 @@ def test_a_page_shows_pictures_and_failures(album: Path, batch: Any, tmp_path: P
     assert {image["name"] for image in data["images"]} == {"a.png", "b.jpg", "c.webp"}
     assert all(image["before"].startswith("data:image/jpeg") for image in data["images"])
     assert [name for name, _ in data["failures"]] == [str(album / "bad.png")]
+
+
+def test_a_page_shows_what_was_read_under_other_limits(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    cut = (album / "a.png").read_bytes()
+    (album / "a.png").write_bytes(cut[: len(cut) // 2])
+    report = tmp_path / "report.html"
+    succeeded(batch(album, "-o", tmp_path / "out", "--allow-truncated", "--report", report))
+    data = json.loads(report.read_text("utf-8").split('id="data">')[1].split("</script>")[0])
+    assert {image["name"] for image in data["images"]} == {"a.png", "b.jpg", "c.webp"}
+    assert not data["failures"]
 
 
 def test_a_page_replaces_only_an_earlier_page(album: Path, batch: Any, tmp_path: Path) -> None:

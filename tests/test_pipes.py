@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from diffir_cli.cli import app
+from diffir_cli.imaging import write
 from tests.conftest import noise_image, succeeded
 from tests.processes import exit_code, start_command
 
@@ -63,6 +64,18 @@ def test_what_is_no_picture_is_one_error(data: bytes, wording: str, s2_file: Pat
     result = _piped(data, "restore", "-", "-o", "-", "-w", s2_file)
     assert result.exit_code == 3
     assert wording in result.stderr and result.stdout == ""
+
+
+def test_an_encoder_that_fails_is_one_error(
+    s2_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise ValueError("the encoder cannot do this")
+
+    monkeypatch.setattr(write, "encode", fail)
+    result = _piped(_file("PNG"), "restore", "-", "-o", "-", "-w", s2_file)
+    assert result.exit_code == 3 and result.stdout_bytes == b""
+    assert "cannot write standard output as PNG: the encoder cannot do this" in result.stderr
 
 
 def test_quality_without_effect_on_the_pipes_format_is_refused(s2_file: Path) -> None:

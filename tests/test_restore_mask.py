@@ -48,6 +48,8 @@ def test_outside_the_mask_the_picture_stays_to_the_bit(
         ("size", "but the picture has 20×12"),
         ("black", "marks nothing"),
         ("white", "marks the whole picture"),
+        ("itself", "is the picture itself, not a mask of it"),
+        ("endless link", "Too many levels of symbolic links"),
     ],
 )
 def test_a_wrong_mask_is_refused(
@@ -56,6 +58,9 @@ def test_a_wrong_mask_is_refused(
     mask = _mask(tmp_path, 19 if case == "size" else 20)
     if case in ("black", "white"):
         Image.new("L", (20, 12), 255 if case == "white" else 0).save(mask)
+    if case in ("itself", "endless link"):
+        mask = tmp_path / "link.png"
+        mask.symlink_to(photo if case == "itself" else mask)
     out = tmp_path / "out.png"
     command = ("restore", photo, "--task", "inpaint", "--mask", mask, "-w", inpaint_file)
     result = run_cli(*command, "-o", out)

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from diffir_cli.batch.stores import real_path
 from diffir_cli.errors import InputError
 from diffir_cli.util.files import file_errors
 from diffir_cli.util.lock import locked_file
@@ -61,8 +62,8 @@ def check_around(folders: Iterable[Path], homes: Iterable[Path]) -> None:
     Raises:
         InputError: when there is such a run.
     """
-    own = {home.resolve() for home in homes}
-    found = {place.resolve() for place in folders}
+    own = {real_path(home) for home in homes}
+    found = {real_path(place) for place in folders}
     for folder in {above for below in found for above in (below, *below.parents)}:
         if folder not in own and folder.is_dir():
             _check_others(folder, None, True, folder)

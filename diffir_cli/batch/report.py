@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from diffir_cli.batch.request import Request
 from diffir_cli.batch.stores import fetch, is_remote
 from diffir_cli.batch.work import Outcome
-from diffir_cli.errors import InputError
+from diffir_cli.errors import DiffIRError
 from diffir_cli.evaluation.html import Gallery
 from diffir_cli.imaging import read_picture
 from diffir_cli.util.files import write_text
@@ -36,7 +37,7 @@ def write_report(
         InputError: when it cannot be written.
     """
     done = [outcome for outcome in outcomes if not outcome.error]
-    shown = done[:_MOST]
+    shown, asked = done[:_MOST], request.work.picture_options
     caption = (
         f"{summary['done']} pictures restored with {request.work.weights.name} in "
         f"{summary['seconds']:.1f} s, {summary['failed']} failed, "
@@ -49,21 +50,21 @@ def write_report(
     for outcome in shown:
         try:
             pictures = {
-                "before": _eight_bit(_rgb(outcome.job.source)),
-                "after": _eight_bit(_rgb(outcome.job.target)),
+                "before": _rgb(outcome.job.source, asked.max_pixels, asked.allow_truncated),
+                # However large a result is, this run has made it.
+                "after": _rgb(outcome.job.target, sys.maxsize, False),
             }
-        except InputError as error:
-            # Moved or changed since.
-            gallery.failures.append((str(outcome.job.target), error.message))
+        except DiffIRError as error:
+            # Moved or changed since, or too large for the memory that is left.
+            why = f"restored, but not shown here: {error.message}"
+            gallery.failures.append((str(outcome.job.target), why))
             continue
         gallery.add(outcome.job.output, pictures, {"seconds": outcome.seconds})
     write_text(path, gallery.page(), overwrite=True)
 
 
-def _rgb(path: Path) -> NDArray[Any]:
+def _rgb(path: Path, max_pixels: int, allow_truncated: bool) -> NDArray[np.uint8]:
+    """The colours of a picture, (H, W, 3)."""
     data = fetch(path) if is_remote(path) else None
-    return read_picture(path, deep=True, data=data).rgb
-
-
-def _eight_bit(rgb: NDArray[Any]) -> NDArray[np.uint8]:
+    rgb = read_picture(path, True, max_pixels, allow_truncated, data).rgb
     return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)

@@ -17,7 +17,7 @@ from diffir_cli.batch.plan import Job
 from diffir_cli.batch.stores import is_remote
 from diffir_cli.batch.work import Computed, Loaded, Outcome, Work, compute, failed, load
 from diffir_cli.batch.writing import save, write_fault
-from diffir_cli.errors import DiffIRError, InputError
+from diffir_cli.errors import InputError
 from diffir_cli.models.progress import Progress
 from diffir_cli.runtime.runner import ModelRunner
 
@@ -99,10 +99,11 @@ class Pipeline:
     def _write(self, job: Job, computed: Computed) -> Outcome:
         try:
             return save(job, self.work, computed)
-        except DiffIRError as error:
-            return failed(job, self.work, error)
         except OSError as error:
             return failed(job, self.work, write_fault(job, error))
+        except Exception as error:
+            _log.debug("%s", job.target, exc_info=True)
+            return failed(job, self.work, error)
 
     def _collect(self, most: int) -> None:
         """Report what has been written, and wait until at most so many are not."""

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def subjects_of(names: Sequence[str], registry: Path | None = None) -> list[Subj
     for name in dict.fromkeys(names):
         subject = _subject(name, registry)
         # One file is one network, however its path is spelt.
-        which = subject.path.resolve() if subject.path and subject.name != name else name
+        which = realpath(subject.path) if subject.path and subject.name != name else name
         found.setdefault(which, (name, subject))
     common = Counter(subject.name for _, subject in found.values())
     return [

@@ -174,6 +174,8 @@ def check_options(
 
     if output is None and not in_place:
         raise UsageError("--output is missing", "add -o DIR, or --in-place to replace the images")
+    if in_place and context.params["on_exist"] is not OnExist.OVERWRITE:
+        exclude(context, "in_place", "on_exist")
     if context.params["dry_run"] and not context.params["json"]:
         exclude(context, "dry_run", "quiet")
     if "," in context.params["device"]:

@@ -62,7 +62,7 @@ def parse_tile(text: str, overlap: int) -> int | None:
     """
     if text in ("auto", "off"):
         return None if text == "auto" else 0
-    if not (text.isascii() and text.isdigit() and int(text)):
+    if not re.fullmatch(r"0*[1-9]\d{0,6}", text, re.ASCII):
         raise UsageError(
             f"--tile must be auto, off or a number of pixels, not {text!r:.40}", "write --tile 256"
         )

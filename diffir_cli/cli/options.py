@@ -11,7 +11,7 @@ import typer
 from diffir_cli.cli import panels
 from diffir_cli.cli.conflicts import is_from_environment
 from diffir_cli.errors import UsageError
-from diffir_cli.options import DEVICE_NAME, ColorFix, Engine, Precision, Task
+from diffir_cli.options import DEVICE_NAME, DEVICE_NAMES, ColorFix, Engine, Precision, Task
 from diffir_cli.util.extras import require_extra
 
 
@@ -43,10 +43,7 @@ def _refuse_unknown(context: typer.Context, devices: Iterable[str]) -> None:
         option, hint = "DIFFIR_DEVICE", "unset DIFFIR_DEVICE to choose it automatically"
     for name in devices:
         if not DEVICE_NAME.fullmatch(name):
-            raise UsageError(
-                f"{option} must be auto, cpu, cuda, cuda:N, xpu, xpu:N or mps, not {name!r:.40}",
-                hint,
-            )
+            raise UsageError(f"{option} must be {DEVICE_NAMES}, not {name!r:.40}", hint)
 
 
 def _check_engine(value: Engine) -> Engine:
@@ -119,7 +116,7 @@ Device = Annotated[
         metavar="DEVICE",
         envvar="DIFFIR_DEVICE",
         callback=_check_device,
-        help="Device: auto, cpu, cuda, cuda:N, xpu or mps.",
+        help=f"Device: {DEVICE_NAMES}.",
     ),
 ]
 Devices = Annotated[
@@ -130,8 +127,7 @@ Devices = Annotated[
         metavar="DEVICE",
         envvar="DIFFIR_DEVICE",
         callback=_check_devices,
-        help="Device: auto, cpu, cuda, cuda:N, xpu or mps. Several, separated by commas, share "
-        "the work.",
+        help=f"Device: {DEVICE_NAMES}. Several, separated by commas, share the work.",
     ),
 ]
 PrecisionName = Annotated[
@@ -164,7 +160,8 @@ Tile = Annotated[
         "--tile",
         "-t",
         metavar="auto|off|N",
-        help="Tile size in input pixels. auto: tiles only if the whole image does not fit.",
+        help="Tile size in input pixels. auto: tiles only if the image does not fit into memory, "
+        "or if the network was made for tiles, as ResShift.",
     ),
 ]
 TileOverlap = Annotated[

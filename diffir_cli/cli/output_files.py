@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def check_reports(files: Mapping[str, Path | None], overwrite: bool) -> None:
     """
     from diffir_cli.util.files import check_new_file
 
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for name, file in files.items():
         if file is None:
             continue
@@ -52,9 +53,9 @@ def check_reports(files: Mapping[str, Path | None], overwrite: bool) -> None:
             raise InputError(
                 f"{file} must end in {endings[0]}", f"write {file.with_suffix(endings[0])}"
             )
-        if file.resolve() in seen:
+        if realpath(file) in seen:
             raise UsageError(f"{file} is named twice", f"give --{name} a file of its own")
-        seen.add(file.resolve())
+        seen.add(realpath(file))
 
 
 def output_file(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,6 @@ from diffir_cli.errors import InputError, UsageError
 from diffir_cli.options import AlphaMode, ColorFix, Engine, Precision, Task
 
 if TYPE_CHECKING:
-    from diffir_cli.imaging import Picture
     from diffir_cli.imaging.formats import Format
 
 _PIPE = Path("-")
@@ -73,7 +72,13 @@ def restore(
     verbose: options.Verbose = False,
 ) -> None:
     """Restore one image."""
-    from diffir_cli.imaging import check_coding, check_fit, format_like, write_picture
+    from diffir_cli.imaging import (
+        check_coding,
+        check_fit,
+        encode_picture,
+        format_like,
+        write_picture,
+    )
     from diffir_cli.imaging.probe import probe_picture
     from diffir_cli.imaging.source import check_source, read_source
     from diffir_cli.util.files import remove_unfinished
@@ -98,7 +103,7 @@ def restore(
         format_ = format_like(probe.format)
         check_coding(target or source, quality, lossless, format_)
     if mask:
-        if mask.resolve() == source.resolve():
+        if realpath(mask) == realpath(source):
             raise InputError(
                 f"{mask} is the picture itself, not a mask of it",
                 "draw the mask on a copy, or use --mask-from-alpha",
@@ -138,7 +143,8 @@ def restore(
         for path in filter(None, (compare, None if output == _PIPE else target)):
             remove_unfinished(path.parent)
         if output == _PIPE:
-            _write_pipe(result, format_, quality, lossless)
+            # In memory first, since some encoders go back in what they have written.
+            write_stdout(encode_picture(result, _STDOUT, format_, quality, lossless))
         else:
             write_picture(result, target, overwrite, quality, lossless, format_)
         if compare:
@@ -226,15 +232,6 @@ def _piped() -> bytes:
     return data
 
 
-def _write_pipe(result: Picture, format_: Format, quality: int | None, lossless: bool) -> None:
-    from diffir_cli.imaging import encode
-
-    # Some encoders go back in what they have written.
-    buffer = io.BytesIO()
-    encode(result, format_, buffer, quality, lossless)
-    write_stdout(buffer.getbuffer())
-
-
 def _is_same_file(source: Path, target: Path) -> bool:
     return target.exists() and source.exists() and target.samefile(source)
 
@@ -243,5 +240,5 @@ def _check_compare(compare: Path, others: list[Path], overwrite: bool) -> None:
     from diffir_cli.imaging import check_target
 
     check_target(compare, overwrite)
-    if compare.resolve() in [path.resolve() for path in others]:
+    if realpath(compare) in map(realpath, others):
         raise UsageError(f"{compare} is named twice", "give --compare a file of its own")

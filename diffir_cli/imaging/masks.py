@@ -63,17 +63,21 @@ def read_mask(
     Raises:
         InputError: when it cannot be read, has another size, or marks nothing or everything.
     """
-    # What is transparent in a mask marks nothing.
-    mask = read_picture(path, True, *limits, data).over((0, 0, 0))
+    mask = read_picture(path, True, *limits, data)
     check_mask_size(path, mask.size, size)
-    level = mask.rgb.max(axis=2)
-    light = level > np.iinfo(level.dtype).max // 2
+    light = light_pixels(mask)
     holes = ~light if invert else light
     return _with_both(
         _grown(holes, dilate),
         f"the mask {path}",
         "paint white what is to be filled, black the rest",
     )
+
+
+def light_pixels(mask: Picture) -> NDArray[np.bool_]:
+    """Where a mask is lighter than middle grey over black, (height, width)."""
+    level = mask.over((0, 0, 0)).rgb.max(axis=2)
+    return level > np.iinfo(level.dtype).max // 2
 
 
 def check_mask_size(path: Path, size: tuple[int, int], of_picture: tuple[int, int]) -> None:

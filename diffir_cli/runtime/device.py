@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from diffir_cli.errors import DeviceError
-from diffir_cli.options import Precision
+from diffir_cli.options import DEVICE_NAMES, Precision
 
 _DTYPES = {
     Precision.FP32: torch.float32,
@@ -35,11 +35,9 @@ def choose_device(requested: str) -> torch.device:
         return torch.device(next(found, "cpu"))
     if requested == "cpu":
         return torch.device("cpu")
-    match = re.fullmatch(r"(cuda|xpu|mps)(?::(\d+))?", requested)
+    match = re.fullmatch(r"(cuda|xpu|mps)(?::(\d{1,4}))?", requested)
     if not match:
-        raise DeviceError(
-            f"no device named {requested!r}", "use auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
-        )
+        raise DeviceError(f"no device named {requested!r:.40}", f"use {DEVICE_NAMES}")
     count = _count(match[1])
     if int(match[2] or 0) >= count:
         raise DeviceError(

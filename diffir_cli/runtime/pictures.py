@@ -80,7 +80,8 @@ def restore_picture(
         result = replace(result, alpha=None)
     if picture.alpha is not None and alpha is AlphaMode.NETWORK:
         own = part_of(progress, 0.5, 1.0)
-        result = replace(result, alpha=_through_network(runner, picture.alpha, seed, result, own))
+        found_alpha = _through_network(runner, picture.alpha, seed, result, strength, own)
+        result = replace(result, alpha=found_alpha)
     return RestoredPicture(result, found.precision, found.tile, found.redone)
 
 
@@ -156,13 +157,18 @@ def is_provenance(software: str, weights: WeightFile, seed: int) -> bool:
 
 
 def _through_network(
-    runner: ModelRunner, alpha: NDArray[Any], seed: int, result: Picture, progress: Progress | None
+    runner: ModelRunner,
+    alpha: NDArray[Any],
+    seed: int,
+    result: Picture,
+    strength: float,
+    progress: Progress | None,
 ) -> NDArray[Any] | None:
     """Alpha as a grey picture of its own; what a network would only trouble is resized instead."""
     if runner.info.takes_mask or alpha.min() == alpha.max():
         return result.alpha
     grey = np.repeat(alpha[:, :, None], 3, axis=2)
-    planes = runner.run(grey, seed, progress=progress).pixels
+    planes = runner.run(grey, seed, strength=strength, progress=progress).pixels
     return np.rint(planes.mean(axis=2)).astype(alpha.dtype)
 
 

@@ -96,7 +96,7 @@ class Trainer:
     Args:
         recipe: What to train.
         out: The folder of the run; made if absent.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu`, `xpu:N` or `mps`.
 
     Raises:
         RecipeError: when the folder holds a run of another recipe, the processes cannot share a

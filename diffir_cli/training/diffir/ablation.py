@@ -89,7 +89,7 @@ def run_variant(
     Args:
         recipe: Its recipe, with photos for validation.
         out: The folder of its run.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu` or `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `xpu`, `xpu:N` or `mps`.
         report: Called as `Trainer.fit` does.
 
     Returns:
