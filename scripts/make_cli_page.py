@@ -9,6 +9,7 @@ import inspect
 import re
 import types
 import typing
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import typer
 from diffir_cli.cli.app import app
 from diffir_cli.cli.command import NAMES_OF_OTHER_TOOLS, OLD_NAMES
 from diffir_cli.cli.panels import panels_of
+from diffir_cli.cli.settings_file import FileSettings
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
 
@@ -32,11 +34,24 @@ Options are written with hyphens; underscores work too. Names from other tools a
 Commands that have the new option, and none of the old name, take the old name for one release:
 {old_names}.
 
+Options that you always use can stand in `diffir.toml`, in the current folder or in the config
+folder (`$DIFFIR_HOME/config`, or that of your system, such as `~/.config/diffir`):
+
+```toml
+device = "cpu"
+threads = 4
+max-memory = "4G"
+```
+
+The settings are {settings}.
+Each goes to all commands with that option; `task` to `restore` and `batch` only. The command line
+overrides environment variables, these the file in the current folder, and that the other one.
+
 `diffir --install-completion` teaches your shell to complete commands, options and names of weights.
 
 Exit codes: 0 success, 1 other errors, 2 wrong options, 3 images and folders, 4 weights, 5 device
-or memory, 6 training recipe, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM (`batch` and `train` stop in order
-and end with 130), 141 if the reader of a pipe has gone.
+or memory, 6 training recipe, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM (`batch`, `train` and `ablate`
+stop in order and end with 130), 141 if the reader of a pipe has gone.
 """
 
 
@@ -44,7 +59,8 @@ def make_page() -> str:
     """The whole page as Markdown."""
     group: Any = typer.main.get_command(app)
     others, before = map(_listed, (NAMES_OF_OTHER_TOOLS, OLD_NAMES))
-    parts = [_HEAD.format(aliases=others, old_names=before)]
+    settings = ", ".join(f"`{field.name.replace('_', '-')}`" for field in fields(FileSettings))
+    parts = [_HEAD.format(aliases=others, old_names=before, settings=settings)]
     parts += [_section(name, command) for name, command in group.commands.items()]
     return "\n".join(parts)
 

@@ -85,6 +85,12 @@ def seeded() -> Iterator[None]:
     logging.getLogger().setLevel(logging.WARNING)
 
 
+@pytest.fixture(autouse=True)
+def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands do not read the settings of whoever runs the tests."""
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda *_, **__: tmp_path / "conf")
+
+
 @pytest.fixture
 def whole_reports() -> None:
     """Ask for it to have the curves of a training drawn and its FLOPs counted."""

@@ -66,9 +66,7 @@ def test_what_is_no_picture_is_one_error(data: bytes, wording: str, s2_file: Pat
     assert wording in result.stderr and result.stdout == ""
 
 
-def test_an_encoder_that_fails_is_one_error(
-    s2_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encoder_that_fails_is_one_error(s2_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
         raise ValueError("the encoder cannot do this")
 

@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperOption
 from diffir_cli.cli.conflicts import check_conflicts
 from diffir_cli.cli.console import help_to_stdout, set_log_level
 from diffir_cli.cli.panels import panels_of
+from diffir_cli.cli.settings_file import file_settings
 from diffir_cli.cli.urls import refuse_url
 from diffir_cli.cli.usage import TyperUsageError
 
@@ -59,6 +60,9 @@ class Command(TyperCommand):
             for name in (*option.opts, *option.secondary_opts)
         }
         typed = _canonical(args, known)
+        # A broken file is no reason to withhold the help.
+        if not (ctx.resilient_parsing or {"-h", "--help"} & set(typed)):
+            ctx.default_map = file_settings(str(ctx.info_name))
         try:
             with help_to_stdout():
                 rest = super().parse_args(ctx, list(typed))

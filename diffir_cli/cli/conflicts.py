@@ -69,6 +69,11 @@ def is_from_environment(context: typer.Context, name: str) -> bool:
     return _source(context, name) == "ENVIRONMENT"
 
 
+def is_from_file(context: typer.Context, name: str) -> bool:
+    """Whether a settings file gave a parameter its value."""
+    return _source(context, name) == "DEFAULT_MAP"
+
+
 def _source(context: typer.Context, name: str) -> str:
     # By name: typer brings a click of its own.
     source = context.get_parameter_source(name)

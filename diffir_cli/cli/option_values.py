@@ -11,10 +11,11 @@ from typing import TypeVar
 import typer
 
 from diffir_cli.benchmark.sizes import LARGEST, Size
-from diffir_cli.cli.conflicts import exclude_with, is_from_environment, refuse
+from diffir_cli.cli.conflicts import exclude_with, is_from_environment, is_from_file, refuse
 from diffir_cli.errors import UsageError
 from diffir_cli.options import Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.util.byte_sizes import parse_bytes
+from diffir_cli.util.folders import SETTINGS_FILE
 
 _UNKNOWN_TO_OPENVINO = re.compile(r"(^|,)(cuda|mps|\d)")
 """Devices, of which commands may name several, on which OpenVINO does not run."""
@@ -33,7 +34,11 @@ def read_run_options(context: typer.Context) -> RunOptions:
     if tile == "off":
         exclude_with(context, "--tile off", "tile_overlap")
     if given["engine"] is Engine.OPENVINO and _UNKNOWN_TO_OPENVINO.search(given["device"]):
-        named = "DIFFIR_DEVICE=" if is_from_environment(context, "device") else "--device "
+        named = "--device "
+        if is_from_environment(context, "device"):
+            named = "DIFFIR_DEVICE="
+        elif is_from_file(context, "device"):
+            named = f"the device of {SETTINGS_FILE}, "
         refuse(context, "engine", f"{named}{given['device']}", "use --device cpu or xpu")
     limits = MemoryLimits(parse_size(given["max_memory"]), parse_tile(tile, overlap), overlap)
     names = ("device", "precision", "engine", "color_fix", "threads")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from diffir_cli.cli import panels
-from diffir_cli.cli.conflicts import is_from_environment
+from diffir_cli.cli.conflicts import is_from_environment, is_from_file
 from diffir_cli.errors import UsageError
 from diffir_cli.options import DEVICE_NAME, DEVICE_NAMES, ColorFix, Engine, Precision, Task
 from diffir_cli.util.extras import require_extra
@@ -27,7 +27,8 @@ def _check_device(context: typer.Context, value: str) -> str:
 
     Of several devices, which the environment names for `diffir batch`, the first one is used.
     """
-    names = value.split(",") if is_from_environment(context, "device") else [value]
+    preset = is_from_environment(context, "device") or is_from_file(context, "device")
+    names = value.split(",") if preset else [value]
     _refuse_unknown(context, names)
     return names[0]
 

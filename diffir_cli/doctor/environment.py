@@ -14,6 +14,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from diffir_cli.doctor.check import Check, Found, State, tried
+from diffir_cli.util.folders import settings_files
 from diffir_cli.version import __version__
 
 LIBRARIES = {
@@ -66,6 +67,7 @@ def check_system() -> Iterator[Check]:
     yield tried("system", "CPUs", _cpus)
     yield tried("system", "memory", _memory)
     yield tried("system", "variables", _variables)
+    yield tried("system", "settings", _settings)
 
 
 def check_extras() -> Iterator[Check]:
@@ -132,6 +134,12 @@ def _memory() -> Found:
 
     free = available_bytes(torch.device("cpu"))
     return State.OK, "unknown" if free is None else f"{free / 2**30:.1f} GiB can be taken"
+
+
+def _settings() -> Found:
+    """The settings files; what is in them was read before any command began."""
+    files = settings_files()
+    return State.OK, ", ".join(str(path.absolute()) for path in files) or "none"
 
 
 def _variables() -> Found:

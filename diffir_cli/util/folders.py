@@ -17,8 +17,17 @@ def cache_folder() -> Path:
 
 
 def config_folder() -> Path:
-    """Settings and pinned hashes: what a user has decided."""
+    """`diffir.toml` and pinned hashes: what a user has decided."""
     return _folder("config", platformdirs.user_config_dir)
+
+
+SETTINGS_FILE = "diffir.toml"
+
+
+def settings_files() -> list[Path]:
+    """The files with a user's settings: in the config folder, and the one in the current folder."""
+    places = (config_folder() / SETTINGS_FILE, Path(SETTINGS_FILE))
+    return [path for path in places if path.is_file()]
 
 
 def state_folder() -> Path:
