@@ -7,11 +7,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from diffir_cli.batch import writing
 from diffir_cli.batch.lock import locked
 from diffir_cli.batch.request import Request
 from diffir_cli.errors import InputError
@@ -153,6 +155,24 @@ def test_all_names_of_one_file_are_one_picture(
     for named in (folder, other):
         assert "nothing to do" in batch(named, *arguments).stderr
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_another_name_that_cannot_be_replaced_leaves_no_unfinished_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, other = tmp_path / "a.png", tmp_path / "other/b.png"
+    result.write_bytes(b"result")
+    other.parent.mkdir()
+
+    def refuse(*_names: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    job: Any = SimpleNamespace(target=result, links=(other,))
+    work: Any = SimpleNamespace(owner="")
+    with pytest.raises(PermissionError):
+        writing._link(job, work)
+    assert list(other.parent.iterdir()) == []
 
 
 def test_names_of_a_file_that_a_run_does_not_know_are_reported(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from diffir_cli.batch.journal import Journal
 from tests.batch_helpers import lines, tree
 from tests.conftest import noise_image, succeeded
 
@@ -106,6 +107,25 @@ def test_foreign_files_get_what_was_asked_for(
         again = lines(batch(album, "-o", out, "--on-exist", policy, "--json"))
         assert again[-1]["finished_before"] == 3
         assert set(tree(out)) == set(made)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"input": "a", "output": 5, "output_sha256": "0"}',
+        '{"input": "a", "output_sha256": "0"}',
+        '{"input": ["a"], "output": "a.png", "output_sha256": "0"}',
+        '["a.png"]',
+        "[" * 100_000,
+    ],
+)
+def test_a_line_of_a_journal_that_makes_no_sense_counts_for_nothing(
+    line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = '{"input": "b", "output": "b.png", "output_sha256": "1", "later": true}'
+    (tmp_path / ".diffir-journal.jsonl").write_text(f"{line}\n{good}\n")
+    assert set(Journal(tmp_path).records) == {"b.png"}
+    assert "line 1 of" in caplog.text and "line 2 of" not in caplog.text
 
 
 def test_a_torn_last_line_and_a_damaged_one_are_healed(

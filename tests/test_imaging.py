@@ -176,7 +176,9 @@ def test_a_picture_keeps_its_colours_and_profile(ending: str, grey: bool, tmp_pa
 
 @pytest.mark.parametrize("ending", [".png", ".webp"])
 @pytest.mark.parametrize("grey", [False, True])
-def test_alpha_is_kept(ending: str, grey: bool, tmp_path: Path) -> None:
+def test_alpha_is_written_and_read_back_without_loss(
+    ending: str, grey: bool, tmp_path: Path
+) -> None:
     alpha = noise_image(10, 12, 1)
     write_picture(Picture(noise_image(10, 12), alpha, grey), tmp_path / f"out{ending}")
     found = read_picture(tmp_path / f"out{ending}").alpha

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 import itertools
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +105,16 @@ def test_tiles_that_agree_are_blended_into_what_they_agree_on(scale: int, bound:
 
 def enlarged_whole(image: torch.Tensor, scale: int) -> torch.Tensor:
     return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+def test_no_space_for_a_result_in_a_file_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DeviceError, match=r"no temporary file of .* No space left") as caught:
+        blended(torch.zeros(1, 3, 32, 32), 1, 16, 0, 8, lambda part, *_place: part, bound=0)
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_a_step_between_two_tiles_is_blended_smoothly() -> None:

@@ -205,6 +205,8 @@ def run_plan(
 
     Raises:
         DiffIRError: when no process could begin.
+        MissingLibraryError: when a cluster is asked for, and Ray is not installed.
+        DeviceError: when the cluster has no node with the asked resources.
     """
     todo = plan.remaining.todo
     work = replace(
@@ -252,7 +254,7 @@ def _clean(jobs: Sequence[Job], request: Request) -> None:
     if is_remote(request.place) and not request.cluster:
         # Nothing is half written there, and to look would take a listing.
         return
-    for folder in {job.target.parent for job in jobs}:
+    for folder in {path.parent for job in jobs for path in (job.target, *job.links)}:
         with suppress(InputError), store_errors(folder):
             remove_abandoned(folder)
 

@@ -144,7 +144,7 @@ class _Pool:
 
 def _connected(address: str) -> Any:
     """Ray, joined to its cluster."""
-    # Nothing is told to anybody.
+    # No usage statistics are sent.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray: Any = importlib.import_module("ray")

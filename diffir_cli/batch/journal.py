@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from diffir_cli.batch.stores import fetch, is_remote, is_taken, objects_named, put
+from diffir_cli.batch.stores import fetch, is_remote, is_taken, objects_named, put, store_errors
 from diffir_cli.util.files import file_errors, file_sha256, make_folder, write_atomically
+from diffir_cli.util.tables import parse_table
 
 _PREFIX = ".diffir-journal"
 _PULLED = ".store.jsonl"
@@ -191,6 +192,7 @@ def is_current(record: Record, source: Path, mask: Path | None, options: str, we
 
     Raises:
         OSError: when the source cannot be read.
+        InputError: when the mask cannot be read.
     """
     if record.weights != weights:
         return "other weights"
@@ -201,9 +203,16 @@ def is_current(record: Record, source: Path, mask: Path | None, options: str, we
     same_time = same_path and found.st_mtime_ns == record.mtime_ns != 0
     if found.st_size != record.size or not (same_time or file_sha256(source) == record.sha256):
         return "the picture has changed"
-    if (file_sha256(mask) if mask else "") != record.mask_sha256:
+    if _mask_sha256(mask) != record.mask_sha256:
         return "the mask has changed"
     return ""
+
+
+def _mask_sha256(mask: Path | None) -> str:
+    if mask is None:
+        return ""
+    with store_errors(mask), file_errors(f"cannot read the mask {mask}", "check its permissions"):
+        return file_sha256(mask)
 
 
 def _without_defaults(record: Record) -> dict[str, Any]:
@@ -234,8 +243,12 @@ def _read_all(folder: Path, records: dict[str, list[Record]]) -> None:
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
             try:
                 values = json.loads(line)
-                record = Record(**{key: values[key] for key in values if key in names})
-            except (ValueError, TypeError):
+                known = {key: values[key] for key in values if key in names}
+                parsed, faults = parse_table(Record, known)
+                if faults:
+                    raise ValueError(faults)
+                record = Record(**parsed)
+            except (ValueError, TypeError, RecursionError):
                 _log.warning("line %d of %s is damaged and counts for nothing", number, path)
                 continue
             if record.output_sha256:

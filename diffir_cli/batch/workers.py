@@ -129,21 +129,21 @@ class WorkerPool:
         failed_starts = 0
         try:
             while place not in self._faults and (first := self._next()) is not None:
-                locked = {first[0].output: first}
+                assigned = {first[0].output: first}
                 self._ready.discard(place)
                 try:
                     with self._process(work) as pipe:
-                        self._converse(pipe, locked, first, place)
+                        self._converse(pipe, assigned, first, place)
                 except (EOFError, OSError) as error:
                     if place in self._ready:
                         failed_starts = 0
-                        self._return(locked, work)
+                        self._return(assigned, work)
                         continue
                     # No picture is to blame, so it costs none.
                     failed_starts += 1
                     if failed_starts == _ATTEMPTS:
                         self._faults[place] = _start_fault(error)
-                    self._give_back(locked)
+                    self._give_back(assigned)
         finally:
             self._events.put(None)
 
@@ -174,7 +174,7 @@ class WorkerPool:
                 self._processes.discard(process)
 
     def _converse(
-        self, ours: Connection, locked: dict[str, tuple[Job, int]], first: Any, place: int
+        self, ours: Connection, assigned: dict[str, tuple[Job, int]], first: Any, place: int
     ) -> None:
         """Send jobs, one more than are asked for, and pass on what comes back."""
         ours.send(first[0])
@@ -184,7 +184,7 @@ class WorkerPool:
                 return
             if isinstance(event, DiffIRError):
                 self._faults[place] = event
-                self._give_back(locked)
+                self._give_back(assigned)
                 return
             if event == _READY:
                 self._ready.add(place)
@@ -192,23 +192,23 @@ class WorkerPool:
             if event == _MORE:
                 following = self._next()
                 if following:
-                    locked[following[0].output] = following
+                    assigned[following[0].output] = following
                 ours.send(following[0] if following else None)
                 continue
             if isinstance(event, Outcome):
-                locked.pop(event.job.output, None)
+                assigned.pop(event.job.output, None)
             self._events.put(event)
 
-    def _give_back(self, locked: dict[str, tuple[Job, int]]) -> None:
+    def _give_back(self, assigned: dict[str, tuple[Job, int]]) -> None:
         """Leave what a process never began to another."""
         with self._lock:
-            self._again += locked.values()
+            self._again += assigned.values()
 
-    def _return(self, locked: dict[str, tuple[Job, int]], work: Work) -> None:
+    def _return(self, assigned: dict[str, tuple[Job, int]], work: Work) -> None:
         """Give back what a dead process had, or give it up."""
         if self.stop.is_set():
             return
-        for job, cost in locked.values():
+        for job, cost in assigned.values():
             if cost + 1 < _ATTEMPTS:
                 _log.warning("the process that restored %s crashed: starting it again", job.source)
                 with self._lock:

@@ -81,7 +81,11 @@ def _link(job: Job, work: Work) -> None:
     for link in job.links:
         temporary = unfinished_name(link, work.owner)
         temporary.hardlink_to(job.target)
-        temporary.replace(link)
+        try:
+            temporary.replace(link)
+        except OSError:
+            temporary.unlink()
+            raise
 
 
 def stage(job: Job, work: Work, computed: Computed) -> Staged:

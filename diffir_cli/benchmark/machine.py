@@ -104,7 +104,7 @@ def gpu_name(device: torch.device) -> str:
 
 
 def gpu_driver(device: torch.device) -> str:
-    """The driver of an accelerator as far as it can be told; empty for a CPU."""
+    """The driver of an accelerator as far as torch knows it; empty for a CPU."""
     if device.type == "cuda":
         if torch.version.hip:
             return f"HIP {torch.version.hip}"
@@ -131,7 +131,7 @@ def _first_line(command: list[str]) -> str:
 
 
 def _cpu_info() -> tuple[str, set[str]]:
-    """Model and flags of the CPU, as far as the system tells."""
+    """Model and flags of the CPU, as far as the system knows them."""
     if sys.platform == "darwin":
         return _first_line(["sysctl", "-n", "machdep.cpu.brand_string"]), set()
     try:

@@ -52,12 +52,12 @@ def peak_of(run: Callable[[], object], device: torch.device) -> Memory:
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process now; where only its peak can be told, that."""
+    """Memory of this process in bytes: now, or its peak where the system knows nothing else."""
     return _of_linux("VmRSS") or _peak_of_unix()
 
 
 def peak_bytes() -> int | None:
-    """The most memory that this process has had; None where the system does not tell."""
+    """The most memory that this process has had, in bytes; None where the system does not know."""
     return _of_linux("VmHWM") or _peak_of_unix()
 
 

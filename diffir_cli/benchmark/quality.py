@@ -14,7 +14,7 @@ from diffir_cli.util.json_files import read_json
 from diffir_cli.weights.registry import read_registry
 
 SIDE = 256
-"""Pixels of the input for which the cost is told, as in the paper."""
+"""Pixels of the input for which costs are counted, as in the paper."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from diffir_cli.runtime.clock import Call, peak
 from diffir_cli.runtime.runner import Restored
 
 Report = Callable[[str], None]
-"""Told what is being worked on."""
+"""Called with a description of what is being measured."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Result:
     """None where it was not asked for, or failed."""
     parts: tuple[dict[ModulePart, float], float] | None = None
     """Seconds of each part and of the whole, in the plain modules and the format of the case; None
-    where not asked for, or told with another case of this format."""
+    where not asked for, or where another case of this format has them."""
     tile: int = 0
     """Side of the tiles in LQ pixels; 0 where the picture was done whole."""
     notes: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ def measure(
         sizes: Of the pictures.
         settings: How.
         peaks: Of the device.
-        report: Told what is being worked on.
+        report: Called with a description of what is being measured.
     """
     try:
         model = subject.build()
@@ -182,7 +182,7 @@ def sweep(
         settings: How.
         peaks: Of the device.
         budget: Seconds for all sizes; the first is always measured.
-        report: Told what is being worked on.
+        report: Called with a description of what is being measured.
     """
     began = time.perf_counter()
     for size, following in zip_longest(sizes, sizes[1:]):

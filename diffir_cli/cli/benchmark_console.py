@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reporter:
-    """A run, and all the ways in which it is told."""
+    """The reports of a run: on the terminal, and in the files that were asked for."""
 
     machine: Machine
     settings: Settings

@@ -129,7 +129,7 @@ def evaluate(
 
 
 def _restored(runner: ModelRunner, seed: int, tiled: dict[str, int]) -> Method:
-    """What the network makes of an image; tells the side of tiles of those that were cut up."""
+    """A function that restores an image and notes in `tiled` the side of tiles, if any."""
 
     def restored(loaded: Loaded) -> Any:
         truth = loaded.gt if runner.info.needs_truth else None

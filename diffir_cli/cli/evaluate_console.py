@@ -33,7 +33,7 @@ def find_samples(
     protocol: ProtocolName,
     quiet: bool,
 ) -> Samples:
-    """What is to be measured; tells which files are left out, and which only seem to match."""
+    """The pairs to measure, after warnings about files left out and pairs that may be wrong."""
     from diffir_cli.evaluation.samples import samples_of_results, samples_to_restore
 
     if results is not None and truth is not None:

@@ -112,7 +112,7 @@ def downloading(name: str, plain: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar for a download, where stderr is a terminal.
 
     Yields:
-        A function that is told the bytes that are there, and those of the whole or 0.
+        A function to call with the bytes received so far, and those of the whole file or 0.
     """
     if plain or not on_terminal():
         yield lambda _here, _whole: None

@@ -189,7 +189,7 @@ def _beside(
 
     Args:
         source: The picture.
-        task: What its name tells.
+        task: A part of its name.
         factor: Side of the result over that of the picture, for its name, or None.
         format_: Of the result.
         overwrite: Whether it may replace a file.

@@ -27,8 +27,8 @@ def write_degraded(
         target: The file to write.
         kind: Which degradation.
         scale: Of the kinds that shrink.
-        seed: With the photo's name, where all randomness comes from: a partner does not depend on
-            which other photos lie beside it.
+        seed: With the photo's name, where all randomness comes from: a degraded photo does not
+            depend on which other photos lie beside it.
         overwrite: Whether the file may be replaced.
 
     Raises:
@@ -42,11 +42,11 @@ def write_degraded(
             f"{source} is too small to be degraded: {photo.shape[1]}×{photo.shape[0]} pixels",
             f"leave out images with a side under {smallest} pixels",
         )
-    write_picture(Picture(_partner(photo, kind, scale, rng)), target, overwrite)
+    write_picture(Picture(_degraded(photo, kind, scale, rng)), target, overwrite)
 
 
 _SMALLEST = 16
-"""The shortest side of a partner in pixels."""
+"""The shortest side of a degraded photo in pixels."""
 _SHRINK = (PreviewKind.BICUBIC, PreviewKind.REALWORLD)
 """The kinds that the scale is of."""
 
@@ -56,7 +56,7 @@ def _numbers(name: str) -> list[int]:
     return [int.from_bytes(digest[at : at + 4], "big") for at in (0, 4, 8, 12)]
 
 
-def _partner(
+def _degraded(
     photo: NDArray[np.uint8], kind: PreviewKind, scale: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     if kind.value.startswith("mask-"):

@@ -1,1 +1,1 @@
-"""Whether this installation works: every part tried, and told for a bug report."""
+"""Whether this installation works: every part is tried, for a bug report."""

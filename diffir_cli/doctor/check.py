@@ -34,7 +34,7 @@ class Check:
     name: str
     state: State
     text: str
-    """What was found, or why it failed; a home folder is told as ~."""
+    """What was found, or why it failed; a home folder is written as ~."""
     seconds: float
     """How long it took."""
 

@@ -90,7 +90,7 @@ def _described_later(
 
 
 def _described(kind: str, metadata: Metadata) -> dict[str, Any]:
-    """What Pillow is told to write about the picture."""
+    """Arguments for Pillow about the picture."""
     if kind == "BMP":
         return {}
     exif = metadata.exif

@@ -25,7 +25,7 @@ def with_notes(metadata: Metadata, image: Image.Image, data: bytes, grey: bool) 
     """Metadata with all else that a file says of its picture.
 
     Args:
-        metadata: What Pillow tells of it.
+        metadata: What Pillow knows of it.
         image: As Pillow opened it; decoded.
         data: The file.
         grey: Whether it has one channel of colour.

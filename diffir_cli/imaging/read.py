@@ -129,7 +129,7 @@ def _with_pillow(
     """A picture that Pillow decodes; what it says is in `directory` where it is a TIFF."""
     with open_picture(path, data, max_pixels) as image:
         kind = image.format or ""
-        # Once it is decoded, an image no longer tells.
+        # Once it is decoded, an image no longer has it.
         depth, grey_with_alpha = stored_depth(image), _is_grey_with_alpha(image)
         check_depth(path, depth, deep)
         frames = getattr(image, "n_frames", 1)

@@ -27,20 +27,20 @@ _REACH = 3
 """LQ pixels to which bicubic interpolation looks, and one more."""
 
 
-def fix_colors(hq: Tensor, lq: Tensor, how: ColorFix) -> Tensor:
+def fix_colors(hq: Tensor, lq: Tensor, color_fix: ColorFix) -> Tensor:
     """A result with the colours of its input.
 
     Args:
         hq: (1, 3, scale·H, scale·W), which is changed in place.
         lq: (1, 3, H, W) of the same range, on any device.
-        how: Which formula; `none` changes nothing.
+        color_fix: Which formula; `none` changes nothing.
 
     Returns:
         `hq`.
     """
-    if how is ColorFix.NONE:
+    if color_fix is ColorFix.NONE:
         return hq
-    if how is ColorFix.ADAIN:
+    if color_fix is ColorFix.ADAIN:
         return _adain(hq, lq)
     scale = hq.shape[2] // lq.shape[2]
     # Each strip is changed once the next, which looks into it, has been computed.

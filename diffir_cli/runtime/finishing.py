@@ -17,7 +17,7 @@ from diffir_cli.util.device_copy import to_host
 
 
 def is_finite(hq: Tensor) -> bool:
-    """Whether there is no NaN and nothing infinite; unlike `isfinite` without a copy."""
+    """Whether a tensor of any shape has no NaN and no infinity; without the copy of `isfinite`."""
     return all(bool(torch.isfinite(end)) for end in torch.aminmax(hq))
 
 

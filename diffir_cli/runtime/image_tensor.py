@@ -25,7 +25,11 @@ def white_level(image: NDArray[Any]) -> int:
 
 
 def to_tensor(image: NDArray[Any]) -> Tensor:
-    """(H, W, C) of uint8, uint16 or fractions in float32 to (1, C, H, W) in [0, 1]."""
+    """(H, W, C) of uint8, uint16 or fractions in float32 to (1, C, H, W) in [0, 1].
+
+    Raises:
+        ValueError: when the numbers are of another kind.
+    """
     return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / white_level(image)
 
 

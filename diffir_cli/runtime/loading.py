@@ -22,10 +22,11 @@ def load_runner(
         weights: Which weights.
         task: What they are to be used for.
         options: How the network is run; None for the defaults.
-        any_stage: Whether a network that sees the truth will do.
+        any_stage: Whether stage-1 networks, which see the ground truth, are accepted too.
 
     Raises:
-        CheckpointError: when the file cannot be read or trusted, sees the truth, or does not fit.
+        CheckpointError: when the file cannot be read or trusted, is of stage 1 and that is not
+            accepted, or does not fit.
         WeightsError: when the network cannot be one for the task.
         DeviceError: when the machine cannot provide device or precision.
     """
@@ -40,9 +41,13 @@ def load_runner(
 def load_weights(weights: WeightFile, any_stage: bool = False) -> RestorationModel:
     """The network of a weights file, on the CPU.
 
+    Args:
+        weights: Which weights.
+        any_stage: Whether stage-1 networks, which see the ground truth, are accepted too.
+
     Raises:
-        CheckpointError: when the file cannot be read or trusted, sees the truth unless that will
-            do, or does not fit.
+        CheckpointError: when the file cannot be read or trusted, is of stage 1 and that is not
+            accepted, or does not fit.
     """
     if weights.family is not None:
         return find_family(weights.family).load(weights.files, weights.config, any_stage)

@@ -57,8 +57,8 @@ class ModelRunner:
 
     Args:
         model: The network; it is moved to the device.
-        options: How it is run; None for the defaults. `threads` is the affair of whoever owns the
-            process.
+        options: How it is run; None for the defaults. `threads` has no effect here, since it
+            applies to the whole process.
 
     Raises:
         DeviceError: when the machine cannot provide device or precision, or the network cannot be
@@ -108,7 +108,7 @@ class ModelRunner:
         gt: NDArray[Any] | None = None,
         mask: NDArray[np.bool_] | None = None,
     ) -> NDArray[Any]:
-        """The pixels of `run`."""
+        """The pixels of `run`, (scale·H, scale·W, 3), which has the arguments and errors."""
         return self.run(lq, seed, gt, mask).pixels
 
     @torch.inference_mode()

@@ -34,7 +34,7 @@ class DataRecipe(Table):
     sharpen_gt: bool = False
     """Whether the truth is sharpened, as for the second version of realsr."""
     pairs_lq: tuple[str, ...] = ()
-    """Folders of really degraded photos, with partners of the same names in `pairs_gt`."""
+    """Folders of really degraded photos, whose sharp versions have the same names in `pairs_gt`."""
     pairs_gt: tuple[str, ...] = ()
     """Folders of their sharp versions: the first for the first of `pairs_lq` and so on, or, where
     they are not as many, anywhere in them."""
@@ -63,7 +63,7 @@ class DataRecipe(Table):
     """For networks that read a deconvolution prior: how many windows are blurred and deconvolved,
     of which crops are then drawn."""
     window: int = 448
-    """Side of such a window in LQ pixels; the larger, the better its kernel can be told."""
+    """Side of such a window in LQ pixels; kernels are estimated better in larger ones."""
     augment: Augment = Augment.ALL
     """In which orientations they are seen, one drawn for each."""
 

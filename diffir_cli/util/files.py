@@ -108,7 +108,7 @@ def unfinished_name(path: Path, owner: str = "") -> Path:
 
 
 def this_process() -> str:
-    """What unfinished files are known by."""
+    """Host and number of this process, which the names of its unfinished files contain."""
     return f"{_host()}-{os.getpid()}"
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from diffir_cli.errors import DeviceError
+from diffir_cli.util.byte_sizes import format_bytes
 
 
 def starts(side: int, tile: int, overlap: int) -> list[int]:
@@ -82,6 +86,9 @@ def blended(
 
     Returns:
         (1, 3, scale·H, scale·W), fp32 on the CPU.
+
+    Raises:
+        DeviceError: when there is no space for the file.
     """
     height, width = lq.shape[2:]
     canvas = _canvas((1, 3, scale * height, scale * width), bound)
@@ -119,8 +126,22 @@ def _weights(
 
 
 def _canvas(shape: tuple[int, ...], bound: float) -> Tensor:
-    """Zeros in memory, or beyond `bound` bytes in a file that vanishes with them."""
+    """Zeros in memory, or beyond `bound` bytes in a file that vanishes with them.
+
+    Raises:
+        DeviceError: when there is no space for the file.
+    """
     if math.prod(shape) * 4 <= bound:
         return torch.zeros(shape)
-    with tempfile.TemporaryFile() as file:
-        return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))
+    size = math.prod(shape) * 4
+    try:
+        with tempfile.TemporaryFile() as file:
+            # A disk that is full later would end the process without a word.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))
+    except OSError as error:
+        raise DeviceError(
+            f"no temporary file of {format_bytes(size)} can be made: {error.strerror or error}",
+            "free some space in the folder for temporary files, or set TMPDIR to another one",
+        ) from error

@@ -68,7 +68,7 @@ class Stream:
     """An answer that is read in a thread of its own, since no timeout of a socket covers all.
 
     A server may go on for ever with lines of a header, with promises to go on, or behind the end
-    of a file; whoever waits here is told after a while, whatever the thread is at.
+    of a file; whoever waits here gets an error after a while, whatever the thread does.
     """
 
     def __init__(self, url: str, headers: dict[str, str], retry: RetryPolicy) -> None:

@@ -23,7 +23,7 @@ _TAIL = 0.1
 
 @torch.no_grad()
 def initialise(model: DiffIRS1 | DiffIRS2) -> None:
-    """Give a fresh network its first weights, from torch's global generator."""
+    """Initialize the weights of a new network, from torch's global generator."""
     initialise_cpen(model.cpen)
     if isinstance(model, DiffIRS2) and model.config.prediction is Prediction.X0:
         _centre_on_one(model.denoiser.layers)

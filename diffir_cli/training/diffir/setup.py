@@ -42,7 +42,7 @@ def load_teacher(recipe: Recipe) -> DiffIRS1 | None:
 def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
     """The network to begin with.
 
-    That is the one in `start`, or a fresh one, with the teacher's DIRformer or what fits of `init`
+    That is the one in `start`, or a new one, with the teacher's DIRformer or what fits of `init`
     where `init` is given.
 
     Raises:

@@ -159,7 +159,7 @@ class TrainableResShift:
 
 
 def _denoiser(recipe: Recipe) -> SwinUNet:
-    """The denoiser of `start`, or a fresh one."""
+    """The denoiser of `start`, or a new one."""
     if recipe.start:
         tensors = read_tensors(Path(recipe.start))[0]
         return load_denoiser(tensors, recipe.model, recipe.start).requires_grad_(True).train()
