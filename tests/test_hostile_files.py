@@ -12,6 +12,7 @@ import resource
 import tarfile
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -275,9 +276,10 @@ def test_a_file_of_the_old_format_cannot_claim_more_than_it_holds(tmp_path: Path
     assert taken < 2**26
 
 
-def _pickled(path: Path, program: bytes) -> None:
-    """A file of torch's form around a program for unpicklers."""
+def _pickled(path: Path, program: bytes, storage: bytes = b"") -> None:
+    """A file of torch's form around a program for unpicklers, and a storage of that content."""
     with zipfile.ZipFile(path, "w") as file:
+        file.writestr("net/data/0", storage)
         file.writestr("net/data.pkl", program)
         file.writestr("net/version", "3")
         file.writestr("net/byteorder", "little")
@@ -286,12 +288,9 @@ def _pickled(path: Path, program: bytes) -> None:
 @pytest.mark.parametrize(
     ("program", "wording"),
     [
-        # {((((), ()), ((), ())), …): 1}, whose hash takes 2⁴⁵ steps.
-        (b"\x80\x02})" + b"2\x86" * 45 + b"K\x01s.", "a key is neither"),
-        (b"\x80\x04()" + b"2\x86" * 45 + b"\x91.", "a key is neither"),
-        # A set's items, added to a tuple and to a dict.
-        (b"\x80\x04)(K\x01\x90.", "are added to a tuple"),
-        (b"\x80\x04}(K\x01\x90.", "are added to a dict"),
+        # Items, added to a tuple and to a dict.
+        (b"\x80\x04)(K\x01e.", "are added to a tuple"),
+        (b"\x80\x04}K\x01a.", "are added to a dict"),
         # A number that is called.
         (b"\x80\x02K\x01)R.", "a int is called"),
         (b"\x80\x02K\x01)\x81.", "a int is called"),
@@ -305,6 +304,61 @@ def test_a_pickle_that_wants_to_do_more_than_hold_something_is_refused(
     with pytest.raises(CheckpointError, match=wording):
         load_model(tmp_path / "net.pth")
     assert time.process_time() - started < 2
+
+
+_LONG = b"]q\x00(" + b"K\x01" * 100_000 + b"e0"
+"""A list of a hundred thousand numbers, remembered as 0."""
+_STORAGE = (
+    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+)
+_TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+_ROWS = _TENSOR + b"(" + _STORAGE + b"K\x00J\x80\xc3\xc9\x01K\x02\x86K\x00K\x00\x86\x89NtR"
+"""A tensor of 30 million rows of the same number."""
+
+
+def _colliding(form: Callable[[int], bytes]) -> bytes:
+    """40,000 numbers of the same hash, each in a part of a pickle."""
+    return b"".join(form(number * (2**61 - 1)) for number in range(1, 40_000))
+
+
+def _again(name: bytes, call: bytes, times: int) -> bytes:
+    """A pickle that calls something with the same long list, again and again."""
+    return b"\x80\x02" + _LONG + name + b"q\x010](" + call * times + b"e."
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        # {((((), ()), ((), ())), …): 1}, whose hash takes 2⁴⁵ steps, and a set of it.
+        b"\x80\x02})" + b"2\x86" * 45 + b"K\x01s.",
+        b"\x80\x04()" + b"2\x86" * 45 + b"\x91.",
+        # A long key, and numbers whose hashes collide.
+        b"\x80\x02(" + b"N" * 100_000 + b"tq\x000}" + b"h\x00Ns" * 1000 + b".",
+        b"\x80\x02}(" + _colliding(lambda n: b"\x8a\x0b" + n.to_bytes(11, "little") + b"N") + b"u.",
+        b"\x80\x02" + _colliding(lambda n: b"Np%d\n0" % n) + b"}.",
+        # What is copied again and again.
+        _again(b"ctorch\nSize\n", b"h\x01h\x00\x85R", 4000),
+        _again(b"ccollections\nOrderedDict\n", b"h\x01h\x00\x85R", 4000),
+        _again(_TENSOR, b"h\x01(" + _STORAGE + b"K\x00h\x00h\x00tR", 1000),
+        # A tensor that is taken for a list of its rows.
+        b"\x80\x02ccollections\nOrderedDict\n" + _ROWS + b"\x85R.",
+        b"\x80\x02ctorch\nSize\n" + _ROWS + b"R.",
+        # Many names of nothing, and bytes that are not there.
+        b"\x80\x02](" + b"c\n\n" * 300_000 + b"e.",
+        b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",
+    ],
+)
+def test_a_small_pickle_takes_neither_long_nor_much_memory(program: bytes, tmp_path: Path) -> None:
+    _pickled(tmp_path / "net.pth", program, bytes(16))
+    message, taken, seconds = in_own_process(_cost_of, tmp_path / "net.pth")
+    assert "net.pth" in message
+    assert taken < 2**27 and seconds < 5
+
+
+def _cost_of(path: Path) -> tuple[str, int, float]:
+    started = time.process_time()
+    message, taken = _refused_with(path)
+    return message, taken, time.process_time() - started
 
 
 def test_a_dict_cannot_be_given_methods_of_a_pickle(tmp_path: Path) -> None:

@@ -18,10 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from diffir_cli.errors import CheckpointError
+from diffir_cli.errors import CheckpointError, DeviceError
 from diffir_cli.tensorfiles.torch_files import read_torch_file
+from diffir_cli.tensorfiles.unpickler import UnreadableTensor
 from diffir_cli.util.files import file_errors
+from diffir_cli.util.out_of_memory import is_out_of_memory
 
+_MORE_MEMORY = "close other programs, or use a machine with more memory"
 _OTHER_FILE = "is it the file you meant? training states and discriminators are no networks"
 
 
@@ -30,6 +33,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         CheckpointError: when the file cannot be read, is damaged, or holds no tensors.
+        DeviceError: when it does not fit into memory.
     """
     unread = file_errors(f"cannot read {path}", "check its name and permissions", CheckpointError)
     with unread, path.open("rb") as file:
@@ -46,6 +50,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         content = read_torch_file(path)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise DeviceError(f"the memory is too small for {path}", _MORE_MEMORY) from error
         raise _unreadable(path, error) from error
     return _select(path, content), _header_of_state(content)
 
@@ -101,17 +107,16 @@ def _select(path: Path, content: Any) -> dict[str, Tensor]:
                 content = {
                     key.removeprefix(prefix): value
                     for key, value in state.items()
-                    if isinstance(key, str) and key.startswith(prefix)
+                    if key.startswith(prefix)
                 } or state
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, not a dict of tensors", _OTHER_FILE
         )
-    tensors = {
-        key: value
-        for key, value in content.items()
-        if isinstance(key, str) and isinstance(value, Tensor)
-    }
+    for key, value in content.items():
+        if isinstance(value, UnreadableTensor):
+            raise CheckpointError(f"{path} holds no plain numbers in {key!r}", _OTHER_FILE)
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path} has no tensors under a known name", _OTHER_FILE)
     for key, value in tensors.items():

@@ -92,8 +92,11 @@ def _read_old(file: IO[bytes], size: int) -> Any:
             storages[key] = torch.empty(nbytes, dtype=torch.uint8), dtype
         return storages[key][0]
 
-    content = _StorageUnpickler(file, storage).load()
-    for key in _plain(file):
+    content = _StorageUnpickler(file, storage, storages_follow=True).load()
+    keys = _plain(file)
+    if type(keys) is not list or sorted(keys) != sorted(storages):
+        raise pickle.UnpicklingError("its list of storages is damaged")
+    for key in keys:
         numbers, dtype = storages[key]
         count = int.from_bytes(file.read(8), "little")
         if count * dtype.itemsize != numbers.numel():
@@ -134,14 +137,20 @@ class _StorageUnpickler(InertUnpickler):
         file: The pickle.
         storage: The bytes of a storage, uint8, by its key, its size in bytes, and the type of its
             numbers.
+        storages_follow: Whether all storages stand behind the pickle, so that none can be left out.
     """
 
-    def __init__(self, file: IO[bytes], storage: Callable[[str, int, torch.dtype], Tensor]) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        storage: Callable[[str, int, torch.dtype], Tensor],
+        storages_follow: bool = False,
+    ) -> None:
         super().__init__(file, encoding="utf-8")
-        self._storage = storage
+        self._storage, self._storages_follow = storage, storages_follow
 
     def persistent_load(self, pid: Any) -> Any:
-        """The numbers of a storage, 1-D, or an inert object for types that no network has.
+        """The numbers of a storage or of a part of it, 1-D; inert for types that no network has.
 
         Raises:
             UnpicklingError: when it is no reference to a storage.
@@ -150,7 +159,16 @@ class _StorageUnpickler(InertUnpickler):
             raise pickle.UnpicklingError("it refers to something other than tensors")
         _, dtype, key, _, count = pid[:5]
         if not isinstance(dtype, torch.dtype):
+            if self._storages_follow:
+                raise pickle.UnpicklingError("it has numbers of an unknown type")
             return StandIn()
         if type(key) is not str or type(count) is not int or count < 0:
             raise pickle.UnpicklingError("it has a malformed tensor")
-        return self._storage(key, count * dtype.itemsize, dtype).view(dtype)
+        numbers = self._storage(key, count * dtype.itemsize, dtype).view(dtype)
+        if len(pid) == 5 or pid[5] is None:
+            return numbers
+        # A storage that is a part of another one.
+        _, begin, length = pid[5]
+        if not 0 <= begin <= begin + length <= count:
+            raise pickle.UnpicklingError("it has a malformed storage")
+        return numbers[begin : begin + length]

@@ -1,17 +1,18 @@
 """An unpickler in which a pickle can name nothing but tensors and containers, and do nothing else.
 
 A pickle is a program for a small machine. Here every other class that it names stands for an object
-that does nothing; only plain containers can be filled; and what becomes a key must be plain.
+that does nothing; only plain containers can be filled; and only texts become keys, since everything
+else can be made to collide.
 
 torch's own restricted unpickler (`weights_only=True`) runs no foreign code either, but with hostile
 files its time and memory have no bound. With torch 2.13, and files of less than a kilobyte where no
 size is named:
 
     file                                            torch                 here
-    a key of 40 pairs, each of the last one twice   stopped after 25 s    refused in 0.01 s
-    the same in a set, OrderedDict or Counter       stopped after 25 s    refused in 0.01 s
-    `bytearray` of 4 GiB, by its length alone       4.1 s and 4 GiB       refused in 0.01 s
-    a thousand of 64 MiB, in 16 KB                  stopped after 25 s    refused in 0.01 s
+    a key of 40 pairs, each of the last one twice   stopped after 25 s    read in 0.01 s
+    the same in a set, OrderedDict or Counter       stopped after 25 s    read in 0.01 s
+    `bytearray` of 4 GiB, by its length alone       4.1 s and 4 GiB       read in 0.01 s
+    a thousand of 64 MiB, in 16 KB                  stopped after 25 s    read in 0.01 s
     a memo index of 2³² − 1                         read                  read
     100,000 nested lists or tuples, in 100 KB       0.2 s, 10 MB          0.2 s, 10 MB
     lists of lists with 2⁴⁰ leaves                  read                  read
@@ -23,9 +24,9 @@ torch's cannot come first; and behind this one it would read nothing that is wan
 
 from __future__ import annotations
 
-import collections
+import math
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -34,49 +35,80 @@ import torch
 class StandIn:
     """An object in the place of one that a pickle wants to build."""
 
-    def __new__(cls, *_args: object, **_kwargs: object) -> StandIn:
-        """The same inert object, whatever it is called with."""
-        return object.__new__(cls)
 
-    def __init__(self, *_args: object, **_kwargs: object) -> None:
-        pass
+class UnreadableTensor(StandIn):
+    """In the place of a tensor that has no plain numbers of its own in the file."""
 
 
 class _Builder:
     """A function that a pickle may call but not change: it has no attributes to set."""
 
-    __slots__ = ("_build",)
+    __slots__ = ("build",)
 
     def __init__(self, build: Callable[..., Any]) -> None:
-        self._build = build
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._build(*arguments)
+        self.build = build
 
 
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_others: Any) -> Any:
-    """A tensor of a storage, 1-D; torch refuses those that reach beyond it."""
-    if not isinstance(storage, torch.Tensor):
-        return StandIn()
-    return storage.as_strided(size, stride, offset)
+def _called(callee: Any, arguments: Any) -> Any:
+    """What a call in a pickle gives.
+
+    Raises:
+        UnpicklingError: when something is called that cannot be.
+    """
+    if isinstance(callee, type) and issubclass(callee, StandIn):
+        return callee()
+    if not isinstance(callee, _Builder):
+        raise pickle.UnpicklingError(f"a {type(callee).__name__} is called")
+    if type(arguments) is not tuple or len(arguments) > _MOST:
+        raise pickle.UnpicklingError("a call has too many arguments")
+    return callee.build(*arguments)
 
 
-def _parameter(tensor: Any, *_others: Any) -> Any:
-    return tensor
+_MOST = 64
+"""Arguments of a call, and sides of a tensor. A pickle can repeat long ones in three bytes."""
+_LONGEST_SIDE = 2**31
 
 
-def _ordered(pairs: Iterable[Any] = ()) -> collections.OrderedDict[Any, Any]:
-    found: collections.OrderedDict[Any, Any] = collections.OrderedDict()
-    for key, value in pairs:
-        found[_plain_key(key)] = value
+def _size(sides: Any) -> tuple[int, ...]:
+    if type(sides) not in (list, tuple, torch.Size) or len(sides) > _MOST:
+        raise pickle.UnpicklingError("a tensor has a malformed size")
+    if not all(type(side) is int and 0 <= side < _LONGEST_SIDE for side in sides):
+        raise pickle.UnpicklingError("a tensor has a malformed size")
+    return tuple(sides)
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_others: Any) -> Any:
+    """A tensor of a storage, 1-D, that holds all its numbers."""
+    size, stride = _size(size), _size(stride)
+    if not isinstance(storage, torch.Tensor) or math.prod(size) > storage.numel():
+        return UnreadableTensor()
+    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
+    if math.prod(size) and not 0 <= offset <= last < storage.numel():
+        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+    return storage.as_strided(size, stride, storage.storage_offset() + offset)
+
+
+def _ordered(pairs: Any = ()) -> dict[str, Any]:
+    """An OrderedDict, as files of Python 2 have it: of a list of pairs."""
+    if type(pairs) is not list:
+        pairs = []
+    found = {pair[0]: pair[1] for pair in pairs if type(pair[0]) is str}
+    # So that no list is read twice.
+    pairs.clear()
     return found
 
 
 _BUILDERS = {
     ("collections", "OrderedDict"): _Builder(_ordered),
+    ("torch._utils", "_rebuild_tensor"): _Builder(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): _Builder(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Builder(_parameter),
-    ("torch", "Size"): _Builder(torch.Size),
+    ("torch._utils", "_rebuild_parameter"): _Builder(lambda tensor, *_others: tensor),
+    ("torch._utils", "_rebuild_parameter_with_state"): _Builder(lambda tensor, *_others: tensor),
+    # A tensor with attributes.
+    ("torch._tensor", "_rebuild_from_type_v2"): _Builder(
+        lambda build, _kind, arguments, _state: _called(build, arguments)
+    ),
+    ("torch", "Size"): _Builder(_size),
 }
 """The only callables that a pickle gets by name."""
 
@@ -85,6 +117,8 @@ _DTYPES = {
     "BoolStorage": torch.bool,
     "ByteStorage": torch.uint8,
     "CharStorage": torch.int8,
+    "ComplexDoubleStorage": torch.complex128,
+    "ComplexFloatStorage": torch.complex64,
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -93,21 +127,6 @@ _DTYPES = {
     "ShortStorage": torch.int16,
 }
 """The types of numbers by the classes that name them in files: `torch.FloatStorage` and so on."""
-
-_SCALARS = (str, bytes, int, float, complex, bool, type(None), StandIn)
-
-
-def _plain_key(key: Any) -> Any:
-    """The same, where it may be a key.
-
-    Raises:
-        UnpicklingError: when it is nested.
-    """
-    parts = key if type(key) is tuple else (key,)
-    # A class of stand-ins is named by files of Lightning.
-    if not all(isinstance(part, (*_SCALARS, type)) for part in parts):
-        raise pickle.UnpicklingError("a key is neither a word nor a number")
-    return key
 
 
 # The unpickler written in Python: the one in C sizes its memo by the largest index in the file, so
@@ -119,18 +138,24 @@ class InertUnpickler(pickle._Unpickler):
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
+    readline: Callable[[], bytes]
+    read: Callable[[int], bytes]
+    memo: dict[int, Any]
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """What a name stands for: a builder of tensors, a type of numbers, or else nothing."""
         if module_name in ("torch", "torch.cuda") and global_name in _DTYPES:
             return _DTYPES[global_name]
-        builder = _BUILDERS.get((module_name, global_name))
-        return builder or type("StandIn", (StandIn,), {})
+        if builder := _BUILDERS.get((module_name, global_name)):
+            return builder
+        rebuilds = module_name.startswith("torch.") and global_name.startswith("_rebuild")
+        return UnreadableTensor if rebuilds else StandIn
 
     def _set(self, target: Any, items: list[Any]) -> None:
-        if type(target) in (dict, collections.OrderedDict):
+        if type(target) is dict:
             for key, value in zip(items[::2], items[1::2], strict=True):
-                target[_plain_key(key)] = value
+                if type(key) is str:
+                    target[key] = value
         elif not isinstance(target, StandIn):
             raise pickle.UnpicklingError(f"items are set in a {type(target).__name__}")
 
@@ -139,12 +164,6 @@ class InertUnpickler(pickle._Unpickler):
             target.extend(items)
         elif not isinstance(target, StandIn):
             raise pickle.UnpicklingError(f"items are added to a {type(target).__name__}")
-
-    def _build(self, callee: Any, arguments: tuple[Any, ...]) -> Any:
-        stand_in = isinstance(callee, type) and issubclass(callee, StandIn)
-        if not (stand_in or isinstance(callee, _Builder)):
-            raise pickle.UnpicklingError(f"a {type(callee).__name__} is called")
-        return callee() if stand_in else callee(*arguments)
 
     def load_setitem(self) -> None:
         """Set one item."""
@@ -174,16 +193,32 @@ class InertUnpickler(pickle._Unpickler):
         self._extend(self.stack[-1], items)
 
     def load_additems(self) -> None:
-        """Add several items to a set."""
-        items, target = self.pop_mark(), self.stack[-1]
-        if type(target) is set:
-            target.update(_plain_key(item) for item in items)
-        else:
-            self._extend(target, items)
+        """Forget the items of a set: they would be hashed, and no network has one."""
+        self.pop_mark()
 
     def load_frozenset(self) -> None:
-        """Make a set of what lies on the stack."""
-        self.append(frozenset(_plain_key(item) for item in self.pop_mark()))
+        """Make a frozenset without its items, for the same reason."""
+        self.pop_mark()
+        self.append(frozenset())
+
+    def load_bytearray8(self) -> None:
+        """Read the bytes of a bytearray, as many as there are."""
+        self.append(self.read(int.from_bytes(self.read(8), "little")))
+
+    def load_put(self) -> None:
+        """Remember what lies on the stack under a number in words."""
+        self.memo[self._written_index()] = self.stack[-1]
+
+    def load_get(self) -> None:
+        """Fetch what was remembered under a number in words."""
+        self.append(self.memo[self._written_index()])
+
+    def _written_index(self) -> int:
+        # Larger numbers can be made to collide.
+        index = int(self.readline()[:-1])
+        if not 0 <= index < 2**32:
+            raise pickle.UnpicklingError("its memo is malformed")
+        return index
 
     def load_build(self) -> None:
         """Forget the state of an object: nothing here has one."""
@@ -192,12 +227,12 @@ class InertUnpickler(pickle._Unpickler):
     def load_reduce(self) -> None:
         """Call a builder."""
         arguments = self.stack.pop()
-        self.stack[-1] = self._build(self.stack[-1], arguments)
+        self.stack[-1] = _called(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
         """Make an object of a class."""
         arguments, kind = self.stack.pop(), self.stack.pop()
-        self.append(self._build(kind, arguments))
+        self.append(_called(kind, arguments))
 
     def load_newobj_ex(self) -> None:
         """Make an object of a class, with arguments by name."""
@@ -205,12 +240,12 @@ class InertUnpickler(pickle._Unpickler):
         self.load_newobj()
 
     def _instantiate(self, klass: Any, args: list[Any]) -> None:
-        self.append(self._build(klass, tuple(args)))
+        self.append(_called(klass, tuple(args)))
 
 
 for _name in (
     *("SETITEM", "SETITEMS", "DICT", "APPEND", "APPENDS", "ADDITEMS", "FROZENSET"),
-    *("BUILD", "REDUCE", "NEWOBJ", "NEWOBJ_EX"),
+    *("BYTEARRAY8", "PUT", "GET", "BUILD", "REDUCE", "NEWOBJ", "NEWOBJ_EX"),
 ):
     _opcode = getattr(pickle, _name)[0]
     InertUnpickler.dispatch[_opcode] = getattr(InertUnpickler, f"load_{_name.lower()}")
