@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffir_cli.batch.stores import fetch, is_remote, is_taken, objects_named, put, store_errors
+from diffir_cli.errors import InputError
 from diffir_cli.util.files import file_errors, file_sha256, make_folder, write_atomically
 from diffir_cli.util.tables import parse_table
 
@@ -70,13 +71,14 @@ class Journal:
         heal: Whether a torn last line is cut off; else nothing is written.
 
     Raises:
-        InputError: when the journal cannot be read or written.
+        InputError: when the journal cannot be read or written, or is no regular file.
     """
 
     def __init__(self, folder: Path, shard: str = "", heal: bool = True) -> None:
         self.path = folder / f"{_PREFIX}{'-' + shard if shard else ''}.jsonl"
         self.records: dict[str, list[Record]] = {}
         """What was finished under each name, the newest last; a failure takes nothing back."""
+        _refuse_links(folder)
         with file_errors(f"cannot read the journal {self.path}", "check its permissions"):
             if heal:
                 _heal(self.path)
@@ -135,7 +137,8 @@ def append(path: Path, record: Record) -> None:
     if _is_torn(path):
         line = b"\n" + line
     # One write to the end of the file, so that lines of several processes do not mix.
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o666)
     try:
         written = os.write(descriptor, line)
         if written < len(line):
@@ -221,6 +224,17 @@ def _without_defaults(record: Record) -> dict[str, Any]:
         for field, value in zip(fields(record), asdict(record).values(), strict=True)
         if value != field.default
     }
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse journals that are no files of their own: a folder from elsewhere may have such links.
+
+    Raises:
+        InputError: when there is one.
+    """
+    for path in folder.glob(f"{_PREFIX}*.jsonl"):
+        if path.is_symlink() or not path.is_file():
+            raise InputError(f"the journal {path} is no regular file", "remove it")
 
 
 def _heal(path: Path) -> None:

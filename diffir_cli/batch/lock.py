@@ -13,7 +13,7 @@ from pathlib import Path
 
 from diffir_cli.batch.stores import real_path
 from diffir_cli.errors import InputError
-from diffir_cli.util.files import file_errors
+from diffir_cli.util.files import file_errors, write_atomically
 from diffir_cli.util.lock import locked_file
 
 
@@ -39,7 +39,7 @@ def locked(folder: Path, shard: str = "", called: Path | None = None) -> Iterato
             _check_others(folder, path, not shard, called)
             with suppress(OSError):
                 who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-                owner.write_text(json.dumps(who), encoding="utf-8")
+                write_atomically(owner, json.dumps(who).encode())
             yield
         except BaseException:
             if is_new:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from itertools import islice
@@ -16,6 +17,9 @@ from diffir_cli.cli.panels import panels_of
 from diffir_cli.cli.settings_file import file_settings
 from diffir_cli.cli.urls import refuse_url
 from diffir_cli.cli.usage import TyperUsageError
+from diffir_cli.util.folders import settings_files
+
+_log = logging.getLogger(__name__)
 
 NAMES_OF_OTHER_TOOLS = {
     "--model": "--weights",
@@ -79,6 +83,8 @@ class Command(TyperCommand):
         """Run the command, if its options fit together."""
         check_conflicts(ctx)
         set_log_level(ctx.params.get("quiet", False), ctx.params.get("verbose", False))
+        if ctx.default_map:
+            _log.info("settings of %s", ", ".join(map(str, settings_files())))
         return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

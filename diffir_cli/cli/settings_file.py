@@ -26,7 +26,6 @@ class FileSettings(Table):
     max_pixels: int = 1
     offline: bool = False
     precision: Precision = Precision.AUTO
-    strip_metadata: bool = False
     task: Task = Task.REALSR
     threads: int = 1
 
@@ -66,7 +65,7 @@ def _settings_of(path: Path) -> dict[str, Any]:
         text = path.read_bytes()
     try:
         values = tomllib.loads(text.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a TOML file: {error}", "write lines such as device = 'cpu'"
         ) from error
@@ -74,6 +73,10 @@ def _settings_of(path: Path) -> dict[str, Any]:
     try:
         read = FileSettings.from_dict(values)
     except ValueError as error:
-        known = ", ".join(field.name.replace("_", "-") for field in fields(FileSettings))
-        raise UsageError(f"{path}: {error}", f"settings are {known}") from error
+        fault = str(error)
+        names = [field.name for field in fields(FileSettings)]
+        for name in names:
+            fault = fault.replace(name, name.replace("_", "-"))
+        known = ", ".join(names).replace("_", "-")
+        raise UsageError(f"{path}: {fault}", f"settings are {known}") from error
     return {name: plain(getattr(read, name)) for name in values}

@@ -9,7 +9,7 @@ from io import BytesIO
 
 from PIL import ExifTags, Image, ImageCms
 
-from diffir_cli.imaging.pixel_tags import scale_exif, scale_xmp, turn_exif
+from diffir_cli.imaging.pixel_tags import scale_exif, scale_xmp, turn_exif, turn_xmp
 
 OF_THE_FILE = frozenset(
     {254, 255, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 317, 320, 322, 323}
@@ -90,9 +90,21 @@ def read_metadata(image: Image.Image, upright: Image.Image, icc: bytes | None) -
     xmp = xmp if isinstance(xmp, bytes) and xmp else None
     comment = image.info.get("comment")
     comment = comment if isinstance(comment, bytes) and comment else None
-    return Metadata(
-        icc, _exif(image, upright), xmp, dpi=_dpi(image), size=upright.size, comment=comment
-    )
+    orientation = _orientation(image)
+    if xmp and orientation > 1:
+        xmp = turn_xmp(xmp)
+    dpi = _dpi(image)
+    if dpi and orientation >= 5:
+        dpi = dpi[1], dpi[0]
+    return Metadata(icc, _exif(image, upright), xmp, dpi=dpi, size=upright.size, comment=comment)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF counts."""
+    with suppress(Exception):
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if found in range(1, 9) else 1
+    return 1
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

@@ -33,6 +33,7 @@ _XMP_SIZES = (
     ("exif:PixelXDimension", 0),
     ("exif:PixelYDimension", 1),
 )
+_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
 _PANORAMA = re.compile(rb"""(GPano:\w*(Width|Height|Left|Top)\w*Pixels(?:=["']|>))(\d+)""")
 
 
@@ -46,6 +47,9 @@ def turn_exif(exif: Image.Exif, orientation: int) -> None:
         inner.pop(tag, None)
     if orientation >= 5 and _FOCAL_ACROSS in inner and _FOCAL_DOWN in inner:
         inner[_FOCAL_ACROSS], inner[_FOCAL_DOWN] = inner[_FOCAL_DOWN], inner[_FOCAL_ACROSS]
+    across, down = ExifTags.Base.XResolution, ExifTags.Base.YResolution
+    if orientation >= 5 and across in exif and down in exif:
+        exif[across], exif[down] = exif[down], exif[across]
 
 
 def drop_map(exif: Image.Exif) -> bool:
@@ -79,6 +83,11 @@ def scale_exif(exif: Image.Exif, old: tuple[int, int], new: tuple[int, int]) -> 
     if ExifTags.IFD.Exif in exif:
         _scale_places(exif.get_ifd(ExifTags.IFD.Exif), factors)
     _scale_map(exif, factors)
+
+
+def turn_xmp(packet: bytes) -> bytes:
+    """A packet of XMP for a picture that was turned upright."""
+    return _ORIENTATION.sub(rb"\g<1>1", packet)
 
 
 def scale_xmp(packet: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:

@@ -49,7 +49,7 @@ class Chunks:
 def scan_chunks(file: IO[bytes]) -> Chunks:
     """All chunks of a PNG, without decoding anything."""
     found: dict[bytes, bytes] = {}
-    texts = b""
+    texts: list[bytes] = []
     file.seek(0)
     header = file.read(_HEADER_END)
     # The first chunk begins behind the signature.
@@ -61,10 +61,10 @@ def scan_chunks(file: IO[bytes]) -> Chunks:
         if kind == b"IEND":
             break
         if b"IDAT" in found and kind in _TEXTS:
-            texts += head + file.read(length + 4)
+            texts.append(head + file.read(length + 4))
         else:
             file.seek(length + 4 - len(content), os.SEEK_CUR)
-    texts_behind = header + texts + chunk(b"IDAT", b"") if texts else b""
+    texts_behind = b"".join([header, *texts, chunk(b"IDAT", b"")]) if texts else b""
     return Chunks(found, texts_behind, b"IEND" not in found)
 
 

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from diffir_cli.imaging.jpeg import captions_in, resource_of
 from diffir_cli.imaging.metadata import OF_THE_FILE, Metadata, cleaned_exif
-from diffir_cli.imaging.pixel_tags import GEO_TAGS
+from diffir_cli.imaging.pixel_tags import GEO_TAGS, turn_xmp
 
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
@@ -25,6 +25,12 @@ _CFA, _LINEAR_RAW = 32803, 34892
 """Values of PhotometricInterpretation that only camera raw files have."""
 
 _MOST_DIRECTORIES = 10_000
+_MOST_ENTRIES = 200_000
+"""In all directories together."""
+
+
+class _TooLargeError(Exception):
+    """There are more entries than that."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ class TiffDirectory:
         iptc = self.tags.get(_IPTC)
         if captions is None and isinstance(iptc, bytes):
             captions = resource_of(iptc)
+        if isinstance(xmp, bytes) and self.orientation > 1:
+            xmp = turn_xmp(xmp)
         width, height = self.size
         return Metadata(
             icc if isinstance(icc, bytes) and icc else None,
@@ -100,7 +108,7 @@ class TiffDirectory:
             across = float(self.value(ExifTags.Base.XResolution, 0)) * unit
             down = float(self.value(ExifTags.Base.YResolution, 0)) * unit
             if 1 <= across <= 65_535 and 1 <= down <= 65_535:
-                return across, down
+                return (down, across) if self.orientation >= 5 else (across, down)
         return None
 
 
@@ -113,7 +121,7 @@ def read_directory(file: IO[bytes]) -> TiffDirectory | None:
     """The directories of a TIFF; None for what has none that can be read.
 
     Raises:
-        OSError: when the file cannot be read.
+        OSError: when the file cannot be read, or its directories are too large.
     """
     file.seek(0)
     head = file.read(16)
@@ -133,6 +141,8 @@ def read_directory(file: IO[bytes]) -> TiffDirectory | None:
         return TiffDirectory(
             main, frames, _is_raw(chain, below), _exif(file, start, head[:2], main)
         )
+    except _TooLargeError as error:
+        raise OSError("its directories are too large") from error
     # A malformed directory makes Pillow raise almost anything.
     except Exception:
         return None
@@ -147,10 +157,14 @@ def _load(file: IO[bytes], start: bytes, prefix: bytes, place: int, group: int =
 
 def _chain(file: IO[bytes], start: bytes, prefix: bytes, place: int) -> list[Tags]:
     chain: list[Tags] = []
+    entries = 0
     seen: set[int] = set()
     while place and place not in seen and len(chain) < _MOST_DIRECTORIES:
         seen.add(place)
         tags = _load(file, start, prefix, place)
+        entries += len(tags)
+        if entries > _MOST_ENTRIES:
+            raise _TooLargeError
         if not len(tags):
             break
         chain.append(tags)

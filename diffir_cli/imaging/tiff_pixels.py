@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -98,6 +99,10 @@ def _samples(file: IO[bytes], directory: TiffDirectory, layout: Layout) -> NDArr
     row = math.ceil(wide * each * layout.bits / 8)
     # The last strip has only the rows that are left; tiles are always whole.
     rows = high * across * down if layout.tiled else height
+    # Before lists of so many lengths are made.
+    count = (across if layout.tiled else 1) * down * layout.planes
+    if len(_offsets(directory, layout)) < count:
+        raise OSError("some of its strips or tiles are missing")
     lengths = [row * min(high, rows - top) for top in range(0, rows, high)]
     parts = list(_blocks(file, directory, layout, lengths * layout.planes))
     planes = []
@@ -112,6 +117,11 @@ def _samples(file: IO[bytes], directory: TiffDirectory, layout: Layout) -> NDArr
     return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
 
+def _offsets(directory: TiffDirectory, layout: Layout) -> tuple[int, ...]:
+    """Where each tile or strip begins."""
+    return directory.values(TiffImagePlugin.TILEOFFSETS if layout.tiled else 273)
+
+
 def _blocks(
     file: IO[bytes], directory: TiffDirectory, layout: Layout, unpacked: list[int]
 ) -> Iterator[bytes]:
@@ -123,14 +133,18 @@ def _blocks(
         layout: How its pixels lie.
         unpacked: Bytes of each once it is unpacked.
     """
-    offsets = directory.values(TiffImagePlugin.TILEOFFSETS if layout.tiled else 273)
+    offsets = _offsets(directory, layout)
     lengths = directory.values(TiffImagePlugin.TILEBYTECOUNTS if layout.tiled else 279)
     if layout.compression == UNCOMPRESSED:
         # Some programs write none, or wrong ones.
         lengths = tuple(unpacked)
     if min(len(offsets), len(lengths)) < len(unpacked):
         raise OSError("some of its strips or tiles are missing")
-    for offset, length in zip(offsets, lengths[: len(unpacked)], strict=False):
+    lengths = lengths[: len(unpacked)]
+    # Some blank ones may share their place.
+    if sum(lengths) > max(file.seek(0, os.SEEK_END), sum(unpacked)):
+        raise OSError("its strips or tiles overlap")
+    for offset, length in zip(offsets, lengths, strict=False):
         file.seek(offset)
         data = file.read(length)
         if len(data) < length and not ImageFile.LOAD_TRUNCATED_IMAGES:

@@ -18,15 +18,16 @@ def completed(data: bytes) -> bytes:
 
     The header stays as it is, and the pixels as far as they can be inflated.
     """
-    before, pixels, place = data[:8], b"", 8
+    before, parts, place = [data[:8]], [], 8
     while len(head := data[place : place + 8]) == 8:
         length = int.from_bytes(head[:4], "big")
         if head[4:] == b"IDAT":
-            pixels += data[place + 8 : place + 8 + length]
-        elif not pixels:
-            before += data[place : place + 12 + length]
+            parts.append(data[place + 8 : place + 8 + length])
+        elif not parts:
+            before.append(data[place : place + 12 + length])
         place += 12 + length
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    pixels = b"".join(parts)
     if depth < 16 or not pixels:
         return data
     passes = [(width, height)]
@@ -43,4 +44,4 @@ def completed(data: bytes) -> bytes:
     except zlib.error:
         return data
     packed = zlib.compress(rows.ljust(size, b"\0"), 1)
-    return before + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return b"".join([*before, chunk(b"IDAT", packed), chunk(b"IEND", b"")])

@@ -11,6 +11,8 @@ _CONTAINER = (
 )
 _EXTENDED = b"http://ns.adobe.com/xmp/note/"
 _VIDEO = re.compile(rb"\s[\w.-]+:(?:MotionPhoto|MicroVideo)\w*=(\"[^\"]*\"|'[^']*')")
+_MOST_PREFIXES = 16
+"""For one namespace; packets with more are not taken apart."""
 _GONE = (b"HasExtendedXMP", b"hdr-gain-map", b"HDRGainMap", b"photos/1.0/container")
 
 
@@ -42,13 +44,33 @@ def _checked(packet: bytes, gone: tuple[bytes, ...]) -> bytes | None:
     return None if any(word in packet for word in gone) else packet
 
 
+def _without_elements(packet: bytes, name: bytes) -> bytes:
+    """A packet without the elements of names of a pattern; those that do not end stay."""
+    kept, end, depth, start, opened = [], 0, 0, 0, b""
+    for tag in re.finditer(rb"<(/?)(" + name + rb")\b[^<>]*>", packet):
+        closes, alone = bool(tag[1]), tag[0].endswith(b"/>")
+        if not depth:
+            if closes:
+                continue
+            start, opened = tag.start(), tag[2]
+            depth = 0 if alone else 1
+        elif tag[2] == opened and not alone:
+            depth += -1 if closes else 1
+        if not depth:
+            kept.append(packet[end:start])
+            end = tag.end()
+    return b"".join([*kept, packet[end:]])
+
+
 def _without(packet: bytes, namespace: bytes) -> bytes:
     """A packet without the elements, attributes and declarations of a namespace."""
+    # Time grows with packet and prefixes; few packets are longer than a hundred kilobytes.
     declared = rb"\sxmlns:([\w.-]+)=[\"']" + re.escape(namespace) + rb"[\"']"
-    for prefix in set(re.findall(declared, packet)):
+    prefixes = set(re.findall(declared, packet))
+    if len(prefixes) > _MOST_PREFIXES:
+        return packet
+    for prefix in prefixes:
         name = re.escape(prefix) + rb":[\w.-]+"
-        packet = re.sub(
-            rb"<(" + name + rb")\b(?:[^>]*/>|[^>]*>.*?</\1\s*>)", b"", packet, flags=re.DOTALL
-        )
+        packet = _without_elements(packet, name)
         packet = re.sub(rb"\s" + name + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')", b"", packet)
     return re.sub(declared, b"", packet)

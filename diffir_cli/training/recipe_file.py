@@ -50,7 +50,7 @@ def load_recipe(path: Path, settings: Iterable[str] = (), registry: Path | None 
         raise RecipeError(
             str(path), [f"cannot read it: {error.strerror}"], "check the name of the recipe"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(str(path), [f"it is not valid TOML: {error}"]) from error
     faults = [fault for setting in settings if (fault := _apply(values, setting))]
     return parse_recipe(values, str(path), faults, registry)
@@ -171,6 +171,6 @@ def _apply(values: dict[str, Any], setting: str) -> str:
             return f"cannot set {setting!r}; {table} is no table"
     try:
         values[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         values[last] = text
     return ""

@@ -74,7 +74,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
             }
         except FileNotFoundError:
             return {}
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{path} is damaged: {error}", "fix or remove it") from error
 
 

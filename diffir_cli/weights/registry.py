@@ -132,7 +132,7 @@ def _user_entries(path: Path) -> dict[str, WeightSpec]:
     try:
         with file_errors(f"cannot read the registry {path}", "look at --registry", WeightsError):
             entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"the registry {path} is not valid TOML: {error}", "fix it") from error
     found = {}
     for name, entry in entries.items():
