@@ -63,6 +63,20 @@ def test_photos_smaller_than_a_crop_are_refused(photos: Path) -> None:
         _bicubic_crops(photos, 64)
 
 
+def test_photos_of_sixteen_bits_are_rounded_to_eight(tmp_path: Path) -> None:
+    deep = np.array([[0, 128, 129, 257], [385, 386, 65_406, 65_407]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    (photo,) = load_photos([str(tmp_path)])
+    assert photo[:, :, 0].tolist() == [[0, 0, 1, 1], [1, 2, 254, 255]]
+
+
+def test_all_photos_that_cannot_be_read_are_named_at_once(photos: Path) -> None:
+    for name in ("bad.png", "worse.png"):
+        (photos / name).write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"2 photos cannot be read: .*bad\.png.*worse\.png"):
+        load_photos([str(photos)])
+
+
 def test_a_batch_made_ahead_is_the_batch_itself(photos: Path) -> None:
     crops = _bicubic_crops(photos, 16)
     ahead = Prefetched(crops.batch)

@@ -21,7 +21,7 @@ from diffir_cli.degradations.kernels import (
     sinc_kernel,
 )
 from diffir_cli.degradations.kinds import MaskKind, PreviewKind
-from diffir_cli.degradations.masks import _BOXES, _THICK, mask_for_crop, random_mask
+from diffir_cli.degradations.masks import _BOXES, _THICK, random_mask
 from diffir_cli.degradations.motion_blur import ShakeRanges, random_shake_kernel, shake
 from diffir_cli.degradations.preview import contact_sheet
 from diffir_cli.degradations.realworld import FINAL_SINC, FIRST, SECOND, degrade, sharpen
@@ -228,14 +228,20 @@ def test_degraded_photos_that_exist_are_not_replaced(photos: Path, tmp_path: Pat
     assert result.exit_code == 3 and "already exists" in result.stderr
 
 
-def test_holes_shrink_with_a_small_crop() -> None:
-    """So that a crop of 64 pixels keeps as much of its picture as one of 256."""
-    shares = {
-        side: np.mean([mask_for_crop(_draw(seed), side).mean() for seed in range(40)])
-        for side in (64, 256)
-    }
-    assert shares[64] == pytest.approx(shares[256], abs=0.02)
-    assert 0.05 < shares[256] < 0.6
+@pytest.mark.parametrize("kind", [MaskKind.TRAIN, MaskKind.NARROW])
+def test_holes_shrink_with_a_small_picture(kind: MaskKind) -> None:
+    """So that a picture of 64 pixels keeps as much as one of 256, square or not."""
+    small, wide, large = (
+        np.mean([random_mask(_draw(seed), *shape, kind).mean() for seed in range(40)])
+        for shape in ((64, 64), (64, 72), (256, 256))
+    )
+    assert small == pytest.approx(large, abs=0.02) and wide == pytest.approx(large, abs=0.06)
+    assert 0.05 < large < 0.6
+
+
+def test_a_picture_too_small_for_a_mask_is_refused() -> None:
+    with pytest.raises(ValueError, match="no mask fits 1×1 pixels"):
+        random_mask(_draw(0), 1, 1)
 
 
 def test_the_numbers_are_those_that_diffir_trains_with() -> None:

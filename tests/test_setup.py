@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from diffir_cli.errors import CheckpointError, DeviceError, DiffIRError, InputError, RecipeError
 from diffir_cli.models.diffir.checkpoint import load_model, load_state
@@ -18,8 +19,9 @@ from diffir_cli.models.diffir.networks.dirformer import DynamicBlock
 from diffir_cli.training.diffir.trainable import TrainableDiffIR
 from diffir_cli.training.loop import Trainer
 from diffir_cli.training.recipe import digest
-from diffir_cli.training.state import difference, identity, whole_state
-from tests.conftest import TINY
+from diffir_cli.training.run_folder import run_folder
+from diffir_cli.training.state import difference, identity, whole_state, write_state
+from tests.conftest import TINY, noise_image
 from tests.training_helpers import check_resuming, make_recipe, run_training
 
 
@@ -107,7 +109,7 @@ def test_a_state_that_cannot_be_read_now_is_not_called_damaged(
     torch.save({}, tmp_path / "state.pt")
     with pytest.raises(kind) as caught, whole_state(tmp_path / "state.pt"):
         raise fault
-    assert ("remove it" in caught.value.hint) is (kind is CheckpointError)
+    assert ("another folder" in caught.value.hint) is (kind is CheckpointError)
 
 
 def test_only_fields_at_their_defaults_may_be_absent_from_a_state(photos: Path) -> None:
@@ -208,6 +210,60 @@ def test_stage_2_weights_go_on_without_the_stage_1_weights_that_taught_them(
     assert all(torch.equal(trainer.model.state_dict()[key], before[key]) for key in before)
     after = load_state(check_resuming(recipe, tmp_path))
     assert any(not torch.equal(after[key], before[key]) for key in before)
+
+
+def test_weights_are_not_continued_as_a_network_that_computes_something_else(
+    photos: Path, stage1: Path, tmp_path: Path
+) -> None:
+    begun = run_training(make_recipe(photos, stage=2, init=str(stage1)), tmp_path / "begun")
+    recipe = make_recipe(photos, stage=2, start=str(begun), model={"prediction": "epsilon"})
+    with pytest.raises(RecipeError, match=r"model\.prediction is epsilon, but x0 in"):
+        Trainer(recipe, tmp_path / "run", "cpu")
+
+
+def test_weights_without_a_state_are_set_aside_by_a_new_run(photos: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(photos)
+    weights = run_training(recipe, tmp_path / "run")
+    before = weights.read_bytes()
+    (tmp_path / "run/state.pt").unlink()
+    Trainer(recipe, tmp_path / "run", "cpu")
+    assert weights.with_suffix(".before.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_while_a_state_is_written_is_one_error_and_keeps_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_state(tmp_path / "state.pt", {"a": 1})
+    before = (tmp_path / "state.pt").read_bytes()
+
+    def full(_state: object, _file: object) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 851712 vs 851600")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"cannot write .*: No space left on device"):
+        write_state(tmp_path / "state.pt", {"a": 2})
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_a_validation_photo_of_which_nothing_would_count_is_refused_at_once(
+    photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "val").mkdir()
+    Image.fromarray(noise_image(9, 70)).save(tmp_path / "val/small.png")
+    recipe = make_recipe(photos, validation={"gt": str(tmp_path / "val")})
+    with pytest.raises(InputError, match="too small: 70×9 pixels"):
+        Trainer(recipe, tmp_path / "run", "cpu")
+
+
+def test_another_process_variable_does_not_open_a_folder_in_which_a_training_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with run_folder(tmp_path / "run"):
+        assert (tmp_path / "run/.diffir-lock").exists()
 
 
 def test_stage_2_trains_a_new_network_without_stage_1_weights_where_nothing_is_learned_from_them(

@@ -15,7 +15,7 @@ from diffir_cli.batch.stores import fetch, is_remote
 from diffir_cli.batch.work import Outcome
 from diffir_cli.errors import DiffIRError
 from diffir_cli.evaluation.html import Gallery
-from diffir_cli.imaging import read_picture
+from diffir_cli.imaging import read_levels
 from diffir_cli.util.files import write_text
 
 _MOST = 200
@@ -64,7 +64,6 @@ def write_report(
 
 
 def _rgb(path: Path, max_pixels: int, allow_truncated: bool) -> NDArray[np.uint8]:
-    """The colours of a picture, (H, W, 3)."""
+    """The colours of a picture, (H, W, 3) in 0–255."""
     data = fetch(path) if is_remote(path) else None
-    rgb = read_picture(path, True, max_pixels, allow_truncated, data).rgb
-    return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
+    return read_levels(path, max_pixels, allow_truncated, data)

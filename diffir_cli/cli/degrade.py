@@ -93,10 +93,10 @@ def _write_preview(
     seed: int,
     overwrite: bool,
 ) -> None:
-    from diffir_cli.imaging import Picture, check_target, read_picture, write_picture
+    from diffir_cli.imaging import Picture, check_target, read_levels, write_picture
 
     check_target(output, overwrite)
-    photo = read_picture(source).rgb
+    photo = read_levels(source)
     if min(photo.shape[:2]) < 64:
         raise InputError(
             f"{source} is too small: {photo.shape[1]}×{photo.shape[0]} pixels",

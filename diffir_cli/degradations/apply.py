@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from diffir_cli.degradations.averaged_frames import averaged_frames
 from diffir_cli.degradations.bicubic import bicubic_pair
 from diffir_cli.degradations.kinds import Degradation, MaskKind
-from diffir_cli.degradations.masks import mask_for_crop, random_mask
+from diffir_cli.degradations.masks import random_mask
 from diffir_cli.degradations.motion_blur import shake
 from diffir_cli.degradations.realworld import degrade
 
@@ -45,8 +45,5 @@ def degraded(
         return averaged_frames(gt, rng)
     height, width = gt.shape[:2]
     chosen = masks[int(rng.integers(len(masks)))]
-    if height == width:
-        mask = mask_for_crop(rng, height, chosen)[:, :, None]
-    else:
-        mask = random_mask(rng, height, width, chosen)[:, :, None]
+    mask = random_mask(rng, height, width, chosen)[:, :, None]
     return np.concatenate([gt * (1 - mask), mask * 255], axis=2).astype(np.uint8)

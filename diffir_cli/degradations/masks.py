@@ -47,43 +47,42 @@ _BOXES = Boxes()
 def random_mask(
     rng: np.random.Generator, height: int, width: int, kind: MaskKind = MaskKind.TRAIN
 ) -> NDArray[np.uint8]:
-    """A mask, (height, width): 1 in the holes, 0 elsewhere. It has both."""
-    while True:
-        if kind is MaskKind.NARROW:
-            mask = stroke_mask(rng, height, width, _THIN)
-        elif rng.random() < 0.5:
-            mask = stroke_mask(rng, height, width, _THICK)
-        else:
-            mask = box_mask(rng, height, width, _BOXES)
-        if mask.any() and not mask.all():
-            return mask
-
-
-def mask_for_crop(
-    rng: np.random.Generator, side: int, kind: MaskKind = MaskKind.TRAIN
-) -> NDArray[np.uint8]:
-    """A mask for a square crop, (side, side); in crops below 256 pixels the holes shrink with it.
+    """A mask, (height, width): 1 in the holes, 0 elsewhere. It has both.
 
     The numbers of the holes are meant for 256 pixels: at their full size they would leave little of
-    a small crop.
+    a small picture, so with a shorter side below 256 pixels the holes shrink with it.
+
+    Raises:
+        ValueError: when the picture is too small for holes and known pixels.
     """
-    if side >= _MEANT_FOR:
-        return random_mask(rng, side, side, kind)
-    while True:
-        mask = random_mask(rng, _MEANT_FOR, _MEANT_FOR, kind)
-        resized = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)
-        small = np.asarray(resized, dtype=np.uint8)
-        if small.any() and not small.all():
-            return small
+    enlarged = max(1.0, _MEANT_FOR / min(height, width))
+    size = round(enlarged * height), round(enlarged * width)
+    for _ in range(_MOST_TRIES):
+        mask = _drawn(rng, *size, kind)
+        if enlarged > 1:
+            resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+            mask = np.asarray(resized, dtype=np.uint8)
+        if mask.any() and not mask.all():
+            return mask
+    raise ValueError(f"no mask fits {height}×{width} pixels")
 
 
 _MEANT_FOR = 256
+_MOST_TRIES = 1000
+
+
+def _drawn(rng: np.random.Generator, height: int, width: int, kind: MaskKind) -> NDArray[np.uint8]:
+    if kind is MaskKind.NARROW:
+        return stroke_mask(rng, height, width, _THIN)
+    if rng.random() < 0.5:
+        return stroke_mask(rng, height, width, _THICK)
+    return box_mask(rng, height, width, _BOXES)
 
 
 def stroke_mask(
     rng: np.random.Generator, height: int, width: int, strokes: Strokes
 ) -> NDArray[np.uint8]:
-    """Broken lines that begin anywhere and turn to alternating sides."""
+    """Broken lines that turn to alternating sides: (height, width), 1 in them."""
     mask = np.zeros((height, width), np.uint8)
     for line in range(rng.integers(strokes.count[0], strokes.count[1] + 1)):
         x, y = int(rng.integers(width)), int(rng.integers(height))
@@ -101,7 +100,7 @@ def stroke_mask(
 
 
 def box_mask(rng: np.random.Generator, height: int, width: int, boxes: Boxes) -> NDArray[np.uint8]:
-    """Upright rectangles that keep their distance to the edge where the picture is large enough."""
+    """Upright rectangles, away from the edge where there is room: (height, width), 1 in them."""
     mask = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(boxes.count[0], boxes.count[1] + 1)):
         tall, wide = (_side(rng, boxes, side) for side in (height, width))

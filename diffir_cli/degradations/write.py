@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diffir_cli.degradations.kinds import PreviewKind
 from diffir_cli.degradations.preview import degraded_version, previewed_mask
 from diffir_cli.errors import InputError
-from diffir_cli.imaging import Picture, read_picture, write_picture
+from diffir_cli.imaging import Picture, read_levels, write_picture
 
 
 def write_degraded(
@@ -34,7 +34,7 @@ def write_degraded(
     Raises:
         InputError: when the photo cannot be read or is too small, or the file not be written.
     """
-    photo = read_picture(source).rgb
+    photo = read_levels(source)
     rng = np.random.default_rng([seed, *_numbers(source.stem)])
     smallest = _SMALLEST * (scale if kind in _SHRINK else 1)
     if min(photo.shape[:2]) < smallest:

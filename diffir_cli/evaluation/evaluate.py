@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diffir_cli.errors import DeviceError, DiffIRError, InputError, WeightsError
 from diffir_cli.evaluation.kinds import Metric
 from diffir_cli.evaluation.protocol import Image, Protocol
-from diffir_cli.imaging import read_mask, read_picture
+from diffir_cli.imaging import read_levels, read_mask
 from diffir_cli.imaging.bicubic import reduce_bicubic
 
 if TYPE_CHECKING:
@@ -185,14 +185,14 @@ def load(sample: Sample, scale: int, protocol: Protocol) -> Loaded:
     Raises:
         InputError: when a file cannot be read, is too small, or does not fit the truth.
     """
-    gt = read_picture(sample.gt).rgb
+    gt = read_levels(sample.gt)
     whole = gt.shape[:2]
     height, width = (side // scale * scale for side in gt.shape[:2])
     if sample.result is not None:
-        lq = read_picture(sample.result).rgb
+        lq = read_levels(sample.result)
         gt = _cut_to(gt, (lq.shape[0], lq.shape[1]), 4, sample.gt, sample.result)
     elif sample.lq is not None:
-        lq = read_picture(sample.lq).rgb
+        lq = read_levels(sample.lq)
         size = (lq.shape[0] * scale, lq.shape[1] * scale)
         gt = _cut_to(gt, size, scale, sample.gt, sample.lq)
     else:

@@ -4,7 +4,7 @@ from diffir_cli.imaging.encode import encode
 from diffir_cli.imaging.formats import format_like, format_of
 from diffir_cli.imaging.masks import mask_from_alpha, read_mask
 from diffir_cli.imaging.picture import Picture
-from diffir_cli.imaging.read import list_pictures, picture_from, read_picture
+from diffir_cli.imaging.read import list_pictures, picture_from, read_levels, read_picture
 from diffir_cli.imaging.write import (
     check_coding,
     check_fit,
@@ -25,6 +25,7 @@ __all__ = [
     "list_pictures",
     "mask_from_alpha",
     "picture_from",
+    "read_levels",
     "read_mask",
     "read_picture",
     "write_picture",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from diffir_cli.errors import InputError
@@ -56,6 +57,27 @@ def read_picture(
     """
     with decode_errors(path, data, max_pixels), pillow_limits(max_pixels, allow_truncated):
         return _decode(path, data, deep, max_pixels)
+
+
+def read_levels(
+    path: Path,
+    max_pixels: int = MAX_PIXELS,
+    allow_truncated: bool = False,
+    data: bytes | None = None,
+) -> NDArray[np.uint8]:
+    """The colours of a file, (H, W, 3) in 0–255; 16 bits a channel are rounded to 8.
+
+    Args:
+        path: The file; with `data` only what messages call it.
+        max_pixels: Larger pictures are refused before they are decoded.
+        allow_truncated: Whether a file that ends too early may give what there is, grey below.
+        data: Its content where that is in memory already.
+
+    Raises:
+        InputError: when it is absent, no image, truncated, or too large.
+    """
+    rgb = read_picture(path, True, max_pixels, allow_truncated, data).rgb
+    return rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
 
 
 def picture_from(image: Image.Image) -> Picture:

@@ -21,7 +21,7 @@ from torch import Tensor
 from diffir_cli.degradations.bicubic import bicubic_pair
 from diffir_cli.degradations.kinds import Degradation
 from diffir_cli.errors import InputError
-from diffir_cli.imaging import list_pictures, read_picture
+from diffir_cli.imaging import list_pictures, read_levels
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.sources import Crop, GeneratedPairs, Pair, PairSource, Source, StoredPairs
 from diffir_cli.training.trainable import Batch, Prepare, Prior
@@ -160,7 +160,22 @@ def load_photos(folders: Sequence[str], count: int | None = None) -> list[NDArra
     Raises:
         InputError: when a folder has no images or one cannot be read.
     """
-    return [read_picture(path).rgb for path in _paths(folders)[:count]]
+    photos, faults = [], []
+    for path in _paths(folders)[:count]:
+        try:
+            photos.append(read_levels(path))
+        except InputError as error:
+            faults.append(error)
+    if len(faults) > 1:
+        named = "; ".join(fault.message for fault in faults[:_MOST_NAMED])
+        more = "; …" * (len(faults) > _MOST_NAMED)
+        raise InputError(f"{len(faults)} photos cannot be read: {named}{more}", "remove them")
+    if faults:
+        raise faults[0]
+    return photos
+
+
+_MOST_NAMED = 10
 
 
 def load_soft_targets(
@@ -181,7 +196,7 @@ def load_soft_targets(
     pairs = _matched(gt_folders, soft_folders)
     found = []
     for (photo, path), gt in zip(pairs, truths, strict=True):
-        soft = read_picture(path).rgb
+        soft = read_levels(path)
         if soft.shape != gt.shape:
             raise InputError(
                 f"{path} has {soft.shape[1]}×{soft.shape[0]} pixels; for {photo} "
@@ -242,7 +257,7 @@ def _pairs_by_name(
 
 
 def _read_pair(lq_path: Path, gt_path: Path, scale: int) -> Pair:
-    lq, gt = read_picture(lq_path).rgb, read_picture(gt_path).rgb
+    lq, gt = read_levels(lq_path), read_levels(gt_path)
     if gt.shape[:2] != (lq.shape[0] * scale, lq.shape[1] * scale):
         raise InputError(
             f"{lq_path} and {gt_path} are no pair of scale {scale}: "

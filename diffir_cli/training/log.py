@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diffir_cli.errors import InputError
+from diffir_cli.util.files import whole_file
 
 _COLUMNS = ("iteration", "minutes", "loss", "lr", "psnr")
 _log = logging.getLogger(__name__)
@@ -121,8 +122,8 @@ def draw_curves(log: Path, picture: Path) -> bool:
     left.set_yscale("log")
     _plot(right, rows, "psnr")
     right.set_ylabel("validation PSNR (dB)")
-    with _write_errors(picture):
-        figure.savefig(picture, format="png", dpi=100)
+    with _write_errors(picture), whole_file(picture) as file:
+        figure.savefig(file, format="png", dpi=100)
     return True
 
 

@@ -37,6 +37,7 @@ from diffir_cli.training.state import (
     has_learnt,
     identity,
     refuse_other_run,
+    set_aside,
     whole_state,
     write_state,
 )
@@ -130,6 +131,8 @@ class Trainer:
         self.digest = identity(recipe)
         if has_learnt(self._state):
             self._resume()
+        elif self.world.is_first:
+            set_aside(self.weights, self._state)
         prior = self.trainable.prior
         crops = Crops.of(recipe, prior, self.trainable.prepare)
         self.crops = Prefetched(partial(crops.batch, rank=self.world.rank, world=self.world.size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def recipe_faults(recipe: Recipe) -> Iterator[str]:
     if not any(recipe.data.train) and recipe.data.pairs_share < 1:
         yield "data.train must name at least one folder of photos"
     for field_name, folders in (
-        ("data.train", recipe.data.train),
+        ("data.train", recipe.data.train if recipe.data.pairs_share < 1 else ()),
         ("data.soft_targets", recipe.data.soft_targets),
         ("data.pairs_lq", recipe.data.pairs_lq if recipe.data.pairs_share else ()),
         ("data.pairs_gt", recipe.data.pairs_gt if recipe.data.pairs_share else ()),
@@ -81,6 +82,8 @@ def _schedule_faults(optimizer: OptimizerRecipe) -> Iterator[str]:
             yield "optimizer.factors must be as many as optimizer.milestones"
         if not all(factor > 0 for factor in optimizer.factors):
             yield f"optimizer.factors must be positive, not {list(optimizer.factors)}"
+        if not all(factor < math.inf for factor in optimizer.factors):
+            yield f"optimizer.factors must be finite, not {list(optimizer.factors)}"
     if list(optimizer.milestones) != sorted(optimizer.milestones):
         yield f"optimizer.milestones must rise, not be {list(optimizer.milestones)}"
     if optimizer.schedule is LearningRate.CYCLES and (

@@ -22,7 +22,8 @@ def run_folder(out: Path) -> Iterator[None]:
     Raises:
         InputError: when another training runs there, or the folder takes no files.
     """
-    if os.environ.get("RANK", "0") != "0":
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    if several and os.environ.get("RANK", "0") != "0":
         yield
         return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,17 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
         InputError: when it cannot be written.
     """
     with file_errors(f"cannot write {path}", "free some space"), whole_file(path) as file:
-        torch.save(dict(state), file)
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:
+            # Torch's own error on the way out of its writer hides that of the file system.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+_log = logging.getLogger(__name__)
+_BEGIN_AGAIN = "name another folder with --output to begin again"
 
 
 @contextmanager
@@ -46,8 +57,21 @@ def whole_state(path: Path) -> Iterator[dict[str, Any]]:
         if is_out_of_memory(error):
             raise DeviceError(f"{path} does not fit into memory") from error
         raise CheckpointError(
-            f"{path} is damaged or from another version: cannot resume", "remove it to begin again"
+            f"{path} is damaged or from another version: cannot resume", _BEGIN_AGAIN
         ) from error
+
+
+def set_aside(weights: Path, state: Path) -> None:
+    """Give another name to weights that have no state, since a new run would replace them.
+
+    Raises:
+        InputError: when the file cannot be renamed.
+    """
+    if weights.exists() and not state.exists():
+        kept = weights.with_suffix(".before.safetensors")
+        _log.warning("%s has no state to continue from: it is kept as %s", weights, kept)
+        with file_errors(f"cannot rename {weights}", "name another folder with --output"):
+            weights.replace(kept)
 
 
 def has_learnt(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from diffir_cli.degradations.apply import degraded
 from diffir_cli.degradations.kinds import Degradation
+from diffir_cli.errors import InputError
 from diffir_cli.evaluation.metrics import luma, psnr, shave
 from diffir_cli.models.base import RestorationModel
 from diffir_cli.options import Precision, RunOptions
 from diffir_cli.runtime.image_tensor import to_levels, to_tensor
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.training.data import load_pairs, load_photos
-from diffir_cli.training.recipe import Recipe
+from diffir_cli.training.recipe import Recipe, ValidationRecipe
 from diffir_cli.training.sources import Pair
 from diffir_cli.training.trainable import Prior
 
@@ -42,7 +43,7 @@ class Validation:
             prior: What the network reads behind RGB, where it does.
 
         Raises:
-            InputError: when a photo cannot be read.
+            InputError: when a photo cannot be read or is too small.
         """
         chosen, scale = recipe.validation, recipe.model.scale
         kind = recipe.data.degradation
@@ -50,9 +51,12 @@ class Validation:
             return None
         if chosen.lq:
             real = load_pairs([chosen.lq], [chosen.gt], scale, chosen.count)
+            _check_sizes((gt for _, gt in real), scale, chosen)
             return cls(_readable(real, prior), kind, chosen.border)
         pairs = []
-        for number, photo in enumerate(load_photos([chosen.gt], chosen.count)):
+        photos = load_photos([chosen.gt], chosen.count)
+        _check_sizes(photos, scale, chosen)
+        for number, photo in enumerate(photos):
             height, width = (side // scale * scale for side in photo.shape[:2])
             gt = photo[:height, :width]
             rng = np.random.default_rng([0, number])
@@ -60,7 +64,7 @@ class Validation:
         return cls(_readable(pairs, prior), kind, chosen.border)
 
     def psnr(self, model: RestorationModel, device: torch.device) -> float:
-        """Mean PSNR in dB of 8-bit results, seed 0."""
+        """Mean PSNR in dB of 8-bit results, seed 0; infinite where one equals its truth."""
         runner = ModelRunner(model, RunOptions(str(device), Precision.FP32))
         scores = []
         for lq, gt in self.pairs:
@@ -79,6 +83,26 @@ class Validation:
         if self.kind in (Degradation.SHAKE, Degradation.FRAMES):
             return psnr(first, second)
         return psnr(luma(first), luma(second))
+
+
+def _check_sizes(photos: Iterable[NDArray[np.uint8]], scale: int, chosen: ValidationRecipe) -> None:
+    """Refuse photos of which nothing would count.
+
+    Raises:
+        InputError: when there is one.
+    """
+    smallest = max(_SMALLEST * scale, 2 * chosen.border + 1)
+    for photo in photos:
+        if min(photo.shape[:2]) < smallest:
+            raise InputError(
+                f"a validation photo in {chosen.gt} is too small: "
+                f"{photo.shape[1]}×{photo.shape[0]} pixels",
+                f"leave out images with a side under {smallest} pixels",
+            )
+
+
+_SMALLEST = 16
+"""LQ pixels."""
 
 
 def _readable(pairs: Sequence[Pair], prior: Prior | None) -> Sequence[Pair]:

@@ -24,7 +24,7 @@ from diffir_cli.training.loop import Progress, Trainer
 from diffir_cli.training.recipe import Recipe
 from diffir_cli.training.state import has_learnt
 from diffir_cli.training.validate import Validation
-from diffir_cli.util.files import make_folder, write_text
+from diffir_cli.util.files import file_errors, make_folder, whole_file, write_text
 from diffir_cli.util.padding import pad
 
 
@@ -198,5 +198,6 @@ def plot_steps(outcomes: dict[str, Outcome], picture: Path) -> bool:
     stems = list(dict.fromkeys(row.recipe for rows in others for row in rows))
     right.scatter(stems, [outcomes[stem].psnr for stem in stems])
     right.tick_params(axis="x", rotation=30)
-    figure.savefig(picture, format="png", dpi=100)
+    with file_errors(f"cannot write {picture}", "free some space"), whole_file(picture) as file:
+        figure.savefig(file, format="png", dpi=100)
     return True

@@ -47,9 +47,10 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
 
     Raises:
         CheckpointError: when `start` holds no such network.
-        RecipeError: when nothing of `init` fits.
+        RecipeError: when nothing of `init` fits, or `start` was trained to compute something else.
     """
     if recipe.start:
+        _check_meaning(recipe)
         started = load_model(recipe.start, _as_deep_as_the_file(recipe.start, recipe.model))
         return deepened(started, recipe.model).requires_grad_(True).train()
     if teacher is not None:
@@ -71,6 +72,25 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
         model.load_state_dict(taken, strict=False)
         _log.warning("%d of %d tensors come from %s", len(taken), len(own), recipe.init)
     return model
+
+
+_MEANING = ("residual", "steps", "beta_start", "beta_end", "schedule", "prediction")
+"""Fields of a configuration that change what a network computes, but none of its parameters."""
+
+
+def _check_meaning(recipe: Recipe) -> None:
+    """Refuse to continue weights as another network than the one in the header of their file."""
+    found = load_checkpoint(recipe.start)
+    if "config" not in found.metadata:
+        return
+    faults = [
+        f"model.{name} is {getattr(recipe.model, name)}, but {getattr(found.config, name)} in "
+        f"{recipe.start}"
+        for name in _MEANING
+        if getattr(recipe.model, name) != getattr(found.config, name)
+    ]
+    if faults:
+        raise RecipeError(recipe.name, faults)
 
 
 @torch.no_grad()
