@@ -119,6 +119,29 @@ def test_the_plan_fails_what_the_run_fails(extra: list[str], batch: Any, tmp_pat
     assert failed == expected and len(failed) == summary["will_fail"] == (5 if extra else 4)
 
 
+@pytest.mark.parametrize("name", ["", " ", "file://", "file://["])
+def test_an_empty_name_is_no_folder(
+    name: str, batch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(noise_image(8, 8)).save("a.png")
+    for command in ((name, "--in-place"), ("a.png", "-o", name)):
+        result = batch(*command)
+        assert result.exit_code == 3 and result.stderr.count("error:") == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.png", "tiny.safetensors"}
+
+
+def test_a_pattern_includes_the_folders_that_it_matches_with_recursive(
+    batch: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "tree/sub/below").mkdir(parents=True)
+    for place in ("a.png", "sub/b.png", "sub/below/c.png"):
+        Image.fromarray(noise_image(8, 8)).save(tmp_path / "tree" / place)
+    out = tmp_path / "out"
+    assert batch(f"{tmp_path}/tree/*", "-r", "-o", out).exit_code == 0
+    assert set(tree(out)) == {"a.png", "sub/b.png", "sub/below/c.png"}
+
+
 def test_the_plan_looks_at_masks(inpaint_file: Path, tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         _save(tmp_path / "in" / name)

@@ -116,6 +116,8 @@ def test_foreign_files_get_what_was_asked_for(
         '{"input": "a", "output_sha256": "0"}',
         '{"input": ["a"], "output": "a.png", "output_sha256": "0"}',
         '["a.png"]',
+        '{"input": "a", "output": "a\\u0000b.png", "output_sha256": "0"}',
+        '{"input": "a", "output": "\\ud800.png", "output_sha256": "0"}',
         "[" * 100_000,
     ],
 )

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffir_cli.errors import DeviceError
+from diffir_cli.imaging import Picture
 from diffir_cli.imaging.picture import resize_lanczos
 from diffir_cli.models.base import ModelInfo
 from diffir_cli.models.diffir.config import ModelConfig
@@ -105,6 +106,35 @@ def test_tiles_that_agree_are_blended_into_what_they_agree_on(scale: int, bound:
 
 def enlarged_whole(image: torch.Tensor, scale: int) -> torch.Tensor:
     return image.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+@pytest.mark.parametrize("tile", [None, 0, 64])
+def test_a_result_that_is_resized_beyond_all_memory_is_refused(tile: int | None) -> None:
+    limits = MemoryLimits(10**9, tile)
+    assert plan_run(_TINY_MODEL, 64, 64, CPU, limits, Finish(size=(2000, 2000)))
+    with pytest.raises(DeviceError, match="its result of 99999×99999 needs about"):
+        plan_run(_TINY_MODEL, 64, 64, CPU, limits, Finish(size=(99_999, 99_999)))
+
+
+def test_tiles_that_are_chosen_need_room_for_the_result_too() -> None:
+    model: Any = SimpleNamespace(
+        info=_TINY_MODEL.info, memory=lambda *_size: 1000, context_memory=lambda *_size: 1000
+    )
+    limits = MemoryLimits(200 * 2**20, tile=64)
+    with pytest.raises(DeviceError, match="tiles of 64 pixels need"):
+        plan_run(model, 4000, 4000, CPU, limits)
+
+
+def test_resizing_takes_no_more_memory_than_planned() -> None:
+    size = 4000, 3000
+    taken = in_own_process(_resize, size)
+    planned = Finish(size=size).memory(64, 64)
+    assert 0.4 * planned < taken < planned
+
+
+def _resize(size: tuple[int, int]) -> int:
+    picture = Picture(noise_image(64, 64), noise_image(64, 64, 1))
+    return growth_of(lambda: picture.resized(size))
 
 
 def test_no_space_for_a_result_in_a_file_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from diffir_cli.batch.stores import (
 from diffir_cli.batch.work import Outcome, Work
 from diffir_cli.batch.workers import WorkerPool
 from diffir_cli.errors import DeviceError, InputError
-from diffir_cli.imaging.source import result_size
+from diffir_cli.imaging.source import PictureOptions, result_size
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import OnExist
 from diffir_cli.runtime.runner import ModelRunner
@@ -113,7 +113,7 @@ def make_plan(request: Request, restorer: ModelRunner | None = None, dry: bool =
         trusts = request.on_exist is not OnExist.OVERWRITE
         origin = (request.work.weights, picture_options.seed) if trusts else None
         left = remaining_in_place(jobs, journal.records, origin)
-        return Plan(_within_memory(left, restorer, picture_options.strength), journal)
+        return Plan(_within_memory(left, restorer, picture_options), journal)
     if dry:
         _check_writable(request)
     work = request.work
@@ -121,10 +121,12 @@ def make_plan(request: Request, restorer: ModelRunner | None = None, dry: bool =
     left = remaining(
         jobs, journal.records, work.digest(), work.weights.sha256, request.on_exist, is_there
     )
-    return Plan(_within_memory(left, restorer, picture_options.strength), journal)
+    return Plan(_within_memory(left, restorer, picture_options), journal)
 
 
-def _within_memory(left: Remaining, restorer: ModelRunner | None, strength: float) -> Remaining:
+def _within_memory(
+    left: Remaining, restorer: ModelRunner | None, options: PictureOptions
+) -> Remaining:
     """The same, with what goes beyond a limit of memory known to fail."""
     if restorer is None or not restorer.options.limits.max_memory:
         return left
@@ -133,7 +135,8 @@ def _within_memory(left: Remaining, restorer: ModelRunner | None, strength: floa
         size = (*job.size, job.deep)
         if size not in faults and all(job.size):
             try:
-                restorer.plan(*size, strength)
+                final = result_size(job.size, options, restorer.info.scale)
+                restorer.plan(*size, options.strength, final)
                 faults[size] = None
             except DeviceError as error:
                 faults[size] = error

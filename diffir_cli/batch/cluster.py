@@ -189,13 +189,15 @@ def _check_room(ray: Any, gpus: float, cpus: int) -> None:
 def _check_reachable(address: str) -> None:
     """Refuse an address at which nobody listens, for which Ray would wait a minute."""
     host, _, port = address.rpartition(":")
-    if not (host and port.isdigit()):
+    if not (host and port.isascii() and port.isdigit() and len(port) < 6):
         return
+    host = host.removeprefix("ray://").strip("[]")
     try:
-        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
-    except OSError as error:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    # Of a name that none can have, Python raises a ValueError, of a port an OverflowError.
+    except (OSError, ValueError, OverflowError) as error:
         raise DeviceError(
-            f"no Ray cluster at {address}: {error.strerror or error}",
+            f"no Ray cluster at {address}: {getattr(error, 'strerror', None) or error}",
             "ray start --head, or --ray auto",
         ) from error
 

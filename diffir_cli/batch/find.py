@@ -110,6 +110,9 @@ def _listed(text: str, recursive: bool) -> _Listed:
         return _Listed(path.parent, [path], True, False)
     found = _matches(path)
     files = [file for file in found if is_remote(file) or not is_folder(file)]
+    if recursive:
+        folders = [folder for folder in found if folder not in files]
+        files += [file for folder in folders for file in sorted(files_in(folder, True))]
     if not found:
         raise _names_nothing(text)
     if not files:

@@ -262,6 +262,9 @@ def _read_all(folder: Path, records: dict[str, list[Record]]) -> None:
                 if faults:
                     raise ValueError(faults)
                 record = Record(**parsed)
+                for name in (record.input, record.output):
+                    if b"\0" in os.fsencode(name):
+                        raise ValueError("no file has such a name")
             except (ValueError, TypeError, RecursionError):
                 _log.warning("line %d of %s is damaged and counts for nothing", number, path)
                 continue

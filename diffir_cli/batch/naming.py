@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import string
 import unicodedata
@@ -53,7 +54,8 @@ class Naming:
             "index": item.index,
             "task": self.task.value,
             "scale": f"{self.scale:g}",
-            "weights": Path(self.weights).stem,
+            # Names in the registry may contain dots.
+            "weights": _WEIGHTS_ENDING.sub("", Path(self.weights).name),
         }
         name = self.template.format(**values)
         path = PurePosixPath(name.lstrip("/"))
@@ -85,6 +87,10 @@ class Naming:
         return (self.chosen_format() or format_like(kind)).alpha
 
 
+_WEIGHTS_ENDING = re.compile(r"\.(safetensors|pth|pt|ckpt|bin)$", re.IGNORECASE)
+_FORMAT = re.compile(r"0?\d{0,3}d?", re.ASCII)
+
+
 def check_template(template: str) -> None:
     """Refuse a template with fields that do not exist.
 
@@ -92,7 +98,8 @@ def check_template(template: str) -> None:
         UsageError: when it has one.
     """
     try:
-        names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        parsed = list(string.Formatter().parse(template))
+        names = [name for _, name, _, _ in parsed if name is not None]
     except ValueError as error:
         raise UsageError(
             f"--name {template!r} is not a valid template: {error}", "write {{ for a brace itself"
@@ -102,6 +109,9 @@ def check_template(template: str) -> None:
             known = ", ".join(f"{{{field}}}" for field in _FIELDS)
             raise UsageError(f"--name has no field {{{name}}}", f"use {known}")
     try:
+        # A wide one would take all memory.
+        if any(not _FORMAT.fullmatch(spec or "") for _, _, spec, _ in parsed):
+            raise ValueError("only a width such as 04 can stand behind a colon")
         template.format(**{**dict.fromkeys(_FIELDS, "x"), "index": 1})
     except (ValueError, LookupError, AttributeError) as error:
         raise UsageError(

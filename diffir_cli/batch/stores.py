@@ -39,8 +39,10 @@ def parse_place(text: str) -> Path:
     """A path, or a URI as something that acts like one.
 
     Raises:
-        InputError: when nothing is installed for that kind of URI.
+        InputError: when it is empty or no URI, or nothing is installed for that kind of URI.
     """
+    if not text.strip():
+        raise InputError("a file or folder has an empty name", "is a variable of your shell unset?")
     found = _URI.match(text)
     if not found:
         return Path(text)
@@ -48,7 +50,12 @@ def parse_place(text: str) -> Path:
     kind = _ALIASES.get(found[1].lower(), found[1].lower())
     text = kind + text[found.end(1) :]
     if kind == "file":
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            raise InputError(f"{text} is no URI: {error}", "write file:///folder") from error
+        if not parts.path:
+            raise InputError(f"{text} names no folder", "write file:///folder")
         if parts.netloc not in ("", "localhost"):
             raise InputError(f"{text} names another machine", "write file:///folder")
         return Path(url2pathname(parts.path))

@@ -22,7 +22,7 @@ from diffir_cli.batch.stores import fetch, home_of, is_remote, store_errors
 from diffir_cli.errors import DiffIRError, InputError
 from diffir_cli.imaging import Picture
 from diffir_cli.imaging.opening import decode_errors
-from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source
+from diffir_cli.imaging.source import PictureOptions, Source, check_source, read_source, result_size
 from diffir_cli.models.progress import Progress
 from diffir_cli.options import ColorFix, RunOptions, Task
 from diffir_cli.runtime.loading import load_runner
@@ -177,7 +177,8 @@ def load(job: Job, work: Work, runner: ModelRunner) -> Loaded:
         raise InputError(job.error, job.hint)
     # Without a limit what counts is what is free once the picture before it is done.
     if all(job.size) and work.run_options.limits.max_memory:
-        runner.plan(*job.size, job.deep, work.picture_options.strength)
+        final = result_size(job.size, work.picture_options, runner.info.scale)
+        runner.plan(*job.size, job.deep, work.picture_options.strength, final)
     started = time.monotonic()
     # Hashed and decoded from the same bytes, even if the file changes meanwhile.
     changed, data = _content(job.source, work)

@@ -216,6 +216,9 @@ def _parse_colour(text: str) -> tuple[int, int, int]:
 
     try:
         red, green, blue = ImageColor.getrgb(text)[:3]
+        # Pillow takes larger levels than there are.
+        if max(red, green, blue) > 255:
+            raise ValueError
     except ValueError:
         raise UsageError(
             f"--background must be a colour, not {text!r:.40}", "write white, or '#e0e0e0'"

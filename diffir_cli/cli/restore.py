@@ -80,7 +80,7 @@ def restore(
         write_picture,
     )
     from diffir_cli.imaging.probe import probe_picture
-    from diffir_cli.imaging.source import check_source, read_source
+    from diffir_cli.imaging.source import check_source, read_source, result_size
     from diffir_cli.util.files import remove_unfinished
 
     started = time.monotonic()
@@ -124,7 +124,8 @@ def restore(
         if target is None:
             target = _beside(source, task, runner.info.scale, format_, overwrite)
         # What will not fit into memory is not decoded.
-        runner.plan(*probe.size, probe.deep, strength)
+        final = result_size(probe.size, settings, runner.info.scale)
+        runner.plan(*probe.size, probe.deep, strength, final, copies=3 if compare else 1)
         loaded = read_source(shown, settings, mask, data)
         check_source(
             loaded,

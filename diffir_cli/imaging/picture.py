@@ -60,10 +60,12 @@ class Picture:
         if size == self.size:
             return self
         shape = size[1], size[0]
-        planes = [_resize_plane(self.rgb[:, :, channel], shape) for channel in range(3)]
+        rgb = np.empty((*shape, 3), self.rgb.dtype)
+        for channel in range(3):
+            rgb[:, :, channel] = _resize_plane(self.rgb[:, :, channel], shape)
         alpha = None if self.alpha is None else _resize_plane(self.alpha, shape)
         metadata = self.metadata.of_result(size, self.metadata.software)
-        return replace(self, rgb=np.stack(planes, axis=2), alpha=alpha, metadata=metadata)
+        return replace(self, rgb=rgb, alpha=alpha, metadata=metadata)
 
     def beside(self, other: Picture) -> Picture:
         """Both pictures next to each other; `other` has the same height, and says what is said."""
@@ -139,5 +141,6 @@ def _resize_plane(plane: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     height, width = shape
     # In float, which Pillow resizes without rounding in between.
     image = Image.fromarray(plane.astype(np.float32))
-    resized = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
-    return np.rint(resized).clip(0, np.iinfo(plane.dtype).max).astype(plane.dtype)
+    resized = np.array(image.resize((width, height), Image.Resampling.LANCZOS))
+    np.rint(resized, out=resized)
+    return resized.clip(0, np.iinfo(plane.dtype).max, out=resized).astype(plane.dtype)

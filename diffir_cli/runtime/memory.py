@@ -43,16 +43,25 @@ class Finish:
     """Share of the network in it; the rest is the image, resized."""
     color_fix: ColorFix = ColorFix.NONE
     """Where its colours come from."""
+    size: tuple[int, int] | None = None
+    """(width, height) that it is resized to; None for the one that it has."""
+    copies: int = 1
+    """Pictures of that size that are alive at the end, such as three to compare two of them."""
 
     def memory(self, width: int, height: int) -> int:
         """Bytes that this takes beside a result of so many pixels."""
         strip = width * min(height, STRIP_ROWS)
-        return max(
+        final = 0
+        if self.size and (self.copies > 1 or self.size != (width, height)):
+            final = (_RESIZE_BYTES + self.copies * _PICTURE_BYTES) * self.size[0] * self.size[1]
+        return final + max(
             _BLEND_BYTES * strip if self.strength < 1 else 0,
             _WAVELET_BYTES * strip if self.color_fix is ColorFix.WAVELET else 0,
         )
 
 
+_RESIZE_BYTES, _PICTURE_BYTES = 10, 8
+"""For each pixel of a picture that is resized, plane by plane, and of one of 16 bits with alpha."""
 _BLEND_BYTES, _WAVELET_BYTES = 41, 264
 """For each pixel of a strip that is blended with the input or gets its colours, as measured."""
 
@@ -87,32 +96,36 @@ def plan_run(
     lq, hq = (4 * width * height * channels for channels in (info.channels, 3 * info.scale**2))
     finishing = (finish or Finish()).memory(info.scale * width, info.scale * height)
 
-    def need(side: int) -> int:
-        return max(model.memory(min(side, width), min(side, height)), context, finishing)
+    # Beyond that share the result of tiles lies in a file.
+    canvas = lq + (hq if budget is None else min(hq, int(CANVAS_SHARE * budget)))
+
+    def clipped(side: int) -> tuple[int, int]:
+        return min(side, width), min(side, height)
 
     if limits.tile:
         side = max(_multiple(limits.tile, info), smallest_tile(info, limits.overlap))
-        needed = need(side)
-        _check_tiles(side, needed, limits)
-        return Plan(needed, side, budget)
-    whole = max(need(max(width, height)), lq + hq + finishing)
+        needed = max(canvas + max(model.memory(*clipped(side)), finishing), context)
+        if budget is None or finishing <= budget:
+            _check_tiles(side, needed, limits)
+            return Plan(needed, side, budget)
+    whole = max(model.memory(width, height), context, lq + hq + finishing)
     # What a network was made for holds unless the user wants no tiles at all.
     wanted = info.tiling.tile if limits.tile is None else 0
     if (budget is None or whole <= budget) and not 0 < wanted < max(width, height):
         return Plan(whole, 0, budget)
-    # Beyond that share the result lies in a file.
-    canvas = lq + (hq if budget is None else min(hq, int(CANVAS_SHARE * budget)))
     if limits.tile is None:
         for side in _tile_sides(max(width, height), wanted, limits.overlap, info):
-            tile = model.memory(min(side, width), min(side, height))
-            needed = max(canvas + max(tile, finishing), context)
+            needed = max(canvas + max(model.memory(*clipped(side)), finishing), context)
             if budget is None or needed <= budget:
                 return Plan(needed, side, budget)
+    what = f"an image of {width}×{height} pixels"
+    if finish and finish.size:
+        what += f" and its result of {finish.size[0]}×{finish.size[1]}"
     raise DeviceError(
-        f"an image of {width}×{height} pixels needs about {format_bytes(whole)} on {device}, "
+        f"{what} needs about {format_bytes(whole)} on {device}, "
         f"but only {format_bytes(budget or 0)} may be used",
         "raise --max-memory, or use a machine with more memory"
-        if limits.tile is None
+        if limits.tile != 0
         else "allow tiles with --tile auto",
     )
 

@@ -16,6 +16,7 @@ from diffir_cli.models.progress import Progress, part_of
 from diffir_cli.options import AlphaMode, Precision
 from diffir_cli.runtime.runner import ModelRunner
 from diffir_cli.util.diffusion_fill import smooth_fill
+from diffir_cli.util.out_of_memory import oom_errors
 from diffir_cli.util.text import shown
 from diffir_cli.version import __version__
 from diffir_cli.weights.locate import WeightFile
@@ -62,7 +63,8 @@ def restore_picture(
     """
     rgb = picture.rgb
     if picture.alpha is not None and holes is None:
-        rgb = bleed(rgb, picture.alpha)
+        with oom_errors("transparency needs more memory than there is", _LESS_MEMORY):
+            rgb = bleed(rgb, picture.alpha)
     twice = picture.alpha is not None and alpha is AlphaMode.NETWORK
     own = part_of(progress, 0.0, 0.5 if twice else 1.0)
     found = runner.run(rgb, seed, mask=holes, strength=strength, progress=own)
@@ -83,6 +85,9 @@ def restore_picture(
         found_alpha = _through_network(runner, picture.alpha, seed, result, strength, own)
         result = replace(result, alpha=found_alpha)
     return RestoredPicture(result, found.precision, found.tile, found.redone)
+
+
+_LESS_MEMORY = "use a machine with more memory, or a smaller picture"
 
 
 def check_holes(runner: ModelRunner, given: bool, name: str) -> None:
@@ -112,6 +117,8 @@ def restore_source(
         DeviceError: when it does not fit into memory.
         WeightsError: when the network produced NaN or infinite values.
     """
+    size = source.size_of_result(options, runner.info.scale)
+    runner.plan(*source.picture.size, source.picture.deep, options.strength, size)
     origin = provenance(weights, options.seed)
     found = restore_picture(
         runner,
@@ -123,7 +130,8 @@ def restore_source(
         options.strength,
         progress,
     )
-    result = found.picture.resized(source.size_of_result(options, runner.info.scale))
+    with oom_errors("the resized result needs more memory than there is", _LESS_MEMORY):
+        result = found.picture.resized(size)
     if options.background is not None:
         result = result.over(options.background)
     return replace(found, picture=result.stripped() if options.strip_metadata else result)

@@ -173,7 +173,15 @@ class ModelRunner:
             "use a smaller --tile, or a machine with more memory",
         )
 
-    def plan(self, width: int, height: int, deep: bool = False, strength: float = 1.0) -> Plan:
+    def plan(
+        self,
+        width: int,
+        height: int,
+        deep: bool = False,
+        strength: float = 1.0,
+        size: tuple[int, int] | None = None,
+        copies: int = 1,
+    ) -> Plan:
         """How an image of so many LQ pixels will be executed; needs no image.
 
         Args:
@@ -181,11 +189,14 @@ class ModelRunner:
             height: LQ pixels.
             deep: Whether it has more than 8 bits a channel.
             strength: Share of the network in the result.
+            size: (width, height) that the result is resized to; None for its own.
+            copies: Pictures of that size that are alive at the end.
 
         Raises:
             DeviceError: when it does not fit into memory.
         """
-        model, finish = self._model(self.precision_for(deep)), Finish(strength, self.color_fix)
+        model = self._model(self.precision_for(deep))
+        finish = Finish(strength, self.color_fix, size, copies)
         return plan_run(model, width, height, self.device, self.options.limits, finish)
 
     @torch.inference_mode()
@@ -267,6 +278,7 @@ class _Windows:
             size = f"{lq.shape[3]}×{lq.shape[2]} pixels"
             _log.warning("%s overflowed: %s are restored again in fp32", self.precision.value, size)
             self.redone += 1
+            del hq
             hq = self._restored(lq, left, top, progress, Precision.FP32)
         return hq
 

@@ -35,6 +35,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: when the file cannot be read, is damaged, or holds no tensors.
         DeviceError: when it does not fit into memory.
     """
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no regular file", _OTHER_FILE)
     unread = file_errors(f"cannot read {path}", "check its name and permissions", CheckpointError)
     with unread, path.open("rb") as file:
         start = file.read(9)

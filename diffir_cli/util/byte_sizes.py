@@ -19,7 +19,7 @@ def parse_bytes(text: str) -> int:
         ValueError: when it is no such size, or none at all.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    size = round(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if size < 1:
+    size = float(match[1]) * _UNITS[match[2].upper()] if match else 0.0
+    if not 1 <= size < 2**63:
         raise ValueError(f"not a size in bytes: {text!r}")
-    return size
+    return round(size)

@@ -87,8 +87,8 @@ def _note(path: Path, name: str, values: Mapping[str, str]) -> None:
         entries[name]["since"] = time.strftime("%Y-%m-%d")
         lines = []
         for title, fields in sorted(entries.items()):
-            lines.append(f'["{title}"]')
-            lines += [f'{field} = "{_escaped(text)}"' for field, text in fields.items()]
+            lines.append(f'["{_escaped(title)}"]')
+            lines += [f'"{_escaped(field)}" = "{_escaped(text)}"' for field, text in fields.items()]
             lines.append("")
         write_atomically(path, "\n".join(lines).encode())
 
