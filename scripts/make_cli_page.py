@@ -44,8 +44,8 @@ max-memory = "4G"
 ```
 
 The settings are {settings}.
-Each goes to all commands with that option; `task` to `restore` and `batch` only. The command line
-overrides environment variables, these the file in the current folder, and that the other one.
+They apply to all commands with these options; `task` applies to `restore` and `batch` only. Order:
+command line, environment variable, `diffir.toml` in the current folder, that in the config folder.
 
 `diffir --install-completion` teaches your shell to complete commands, options and names of weights.
 

@@ -326,6 +326,12 @@ def _again(name: bytes, call: bytes, times: int) -> bytes:
     return b"\x80\x02" + _LONG + name + b"q\x010](" + call * times + b"e."
 
 
+def _nested(depth: int) -> bytes:
+    """Arguments for a builder of tensors with attributes, which name that builder again."""
+    name = b"ctorch._tensor\n_rebuild_from_type_v2\n"
+    return name + (b"(" + name + b"N") * depth + b"()" + b"Nt" * depth
+
+
 @pytest.mark.parametrize(
     "program",
     [
@@ -343,6 +349,12 @@ def _again(name: bytes, call: bytes, times: int) -> bytes:
         # A tensor that is taken for a list of its rows.
         b"\x80\x02ccollections\nOrderedDict\n" + _ROWS + b"\x85R.",
         b"\x80\x02ctorch\nSize\n" + _ROWS + b"R.",
+        # The same as the part of a storage that is meant.
+        b"\x80\x02" + _STORAGE[:-2] + _TENSOR + b"(" + _STORAGE + b"K\x00J\x80\x96\x98\x00K\x00\x86"
+        b"K\x00K\x00\x86\x89NtRtQ.",
+        # Tensors with attributes in each other, and sets.
+        b"\x80\x02" + _nested(400) + b"\x85q\x000](" + b"h\x00R" * 10_000 + b"e.",
+        b"\x80\x04](" + b"\x8f" * 1_000_000 + b"e.",
         # Many names of nothing, and bytes that are not there.
         b"\x80\x02](" + b"c\n\n" * 300_000 + b"e.",
         b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",

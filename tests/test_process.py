@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from diffir_cli.util.device_memory import _free_of_container
 from diffir_cli.util.process import SPIN, cpu_limit, cpu_quota, keep_freed_memory, prepare_process
 
 CHOICES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
@@ -65,6 +66,35 @@ def test_the_smallest_quota_of_all_groups_counts(
     membership: str, files: dict[str, str], expected: float | None, tmp_path: Path
 ) -> None:
     assert cpu_quota(*groups(tmp_path, membership, **files)) == expected
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/\n", {"max": "1000", "current": "700", "stat": "anon 5\ninactive_file 100"}, 400),
+        ("0::/\n", {"max": "max", "current": "700", "stat": ""}, None),
+        (
+            "3:memory:/\n",
+            {
+                "memory__limit_in_bytes": "1000",
+                "memory__usage_in_bytes": "900",
+                "memory__stat": "inactive_file 9\ntotal_inactive_file 50",
+            },
+            150,
+        ),
+        ("", {}, None),
+    ],
+)
+def test_the_limit_of_a_control_group_leaves_what_is_not_used_or_only_cached(
+    membership: str, files: dict[str, str], expected: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "cgroup").write_text(membership)
+    for name, text in files.items():
+        path = tmp_path / "mounts" / name.replace("__", "/")
+        path = path.with_name(f"memory.{path.name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert _free_of_container(tmp_path / "cgroup", tmp_path / "mounts") == expected
 
 
 def test_a_system_without_control_groups_has_no_quota(tmp_path: Path) -> None:

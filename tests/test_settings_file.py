@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from PIL import Image
 
+from diffir_cli.cli import app
+from diffir_cli.cli.settings_file import FileSettings
 from tests.conftest import noise_image, run_cli, succeeded
 
 
@@ -63,8 +67,41 @@ def test_a_task_from_a_file_is_that_of_restore_and_batch_only(home: Path) -> Non
 def test_an_option_from_a_file_contradicts_none_of_the_command_line(
     home: Path, s2_file: Path
 ) -> None:
-    (home / "diffir.toml").write_text('task = "inpaint"\nmax-memory = "2G"\noffline = true\n')
+    (home / "diffir.toml").write_text('task = "inpaint"\nmax-memory = "2G"\n')
     assert _restored(s2_file, "--task", "sr")["task"] == "sr"
+
+
+def test_a_setting_applies_to_options_that_take_several_values(home: Path) -> None:
+    (home / "diffir.toml").write_text('precision = "fp32"\nengine = "reference"\n')
+    done = succeeded(run_cli("benchmark", "--cost-only", "-w", "sr-x4-lite", "--json"))
+    assert json.loads(done.stdout)
+
+
+def test_every_command_can_be_parsed_with_every_setting(home: Path) -> None:
+    settings = {"device": "cpu", "engine": "reference", "jobs": 2, "max-memory": "2G"}
+    settings |= {"max-pixels": 9, "precision": "bf16", "task": "sr", "threads": 3}
+    assert {name.replace("-", "_") for name in settings} == {f.name for f in fields(FileSettings)}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    (home / "diffir.toml").write_text("\n".join(lines))
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        arguments = []
+        for one in command.params:
+            if one.required:
+                option = [] if one.param_type_name == "argument" else [one.opts[0]]
+                arguments += [*option, "in.png"]
+        context = command.make_context(name, arguments)
+        for key in {"precision", "engine"} & set(context.params):
+            found = context.params[key]
+            assert (found[0] if isinstance(found, list) else found) == settings[key], name
+
+
+def test_a_device_on_the_command_line_goes_before_an_engine_in_a_file(
+    home: Path, s2_file: Path
+) -> None:
+    (home / "diffir.toml").write_text('engine = "openvino"\n')
+    result = run_cli("restore", "in.png", "-w", s2_file, "-d", "cuda:999")
+    assert result.exit_code == 5 and "cuda:999 is not available" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -78,7 +115,9 @@ def test_an_option_from_a_file_contradicts_none_of_the_command_line(
         ("max-pixels = 0", "max-pixels must be a whole number of at least 1"),
         ('max-memory = "much"', "max-memory must be a size such as 4G"),
         ('threads = "2"', "threads must be a whole number, not '2'"),
-        ("weights = 'x.pth'", "weights is no field"),
+        ('max-memory = "4G"\nmax_memory = "2G"', "has a setting twice"),
+        ("x = " + "[" * 100_000, "is not a TOML file"),
+        ("weights = 'x.pth'", "weights is no setting"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_one_error_but_help_is_given(

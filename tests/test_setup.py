@@ -226,8 +226,21 @@ def test_weights_without_a_state_are_set_aside_by_a_new_run(photos: Path, tmp_pa
     weights = run_training(recipe, tmp_path / "run")
     before = weights.read_bytes()
     (tmp_path / "run/state.pt").unlink()
+    weights.with_suffix(".before.safetensors").write_bytes(b"of another run")
     Trainer(recipe, tmp_path / "run", "cpu")
-    assert weights.with_suffix(".before.safetensors").read_bytes() == before
+    assert weights.with_suffix(".before.safetensors").read_bytes() == b"of another run"
+    assert weights.with_suffix(".before1.safetensors").read_bytes() == before
+
+
+def test_a_run_that_is_refused_leaves_weights_as_they_are(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    Image.fromarray(noise_image(4, 4)).save(tmp_path / "val/small.png")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/tiny.safetensors").write_bytes(b"weights")
+    recipe = make_recipe(photos, validation={"gt": str(tmp_path / "val")})
+    with pytest.raises(InputError, match="too small"):
+        Trainer(recipe, tmp_path / "run", "cpu")
+    assert (tmp_path / "run/tiny.safetensors").read_bytes() == b"weights"
 
 
 def test_a_full_disk_while_a_state_is_written_is_one_error_and_keeps_the_last_one(
@@ -252,9 +265,9 @@ def test_a_validation_photo_of_which_nothing_would_count_is_refused_at_once(
     photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "val").mkdir()
-    Image.fromarray(noise_image(9, 70)).save(tmp_path / "val/small.png")
+    Image.fromarray(noise_image(6, 70)).save(tmp_path / "val/small.png")
     recipe = make_recipe(photos, validation={"gt": str(tmp_path / "val")})
-    with pytest.raises(InputError, match="too small: 70×9 pixels"):
+    with pytest.raises(InputError, match="too small: 70×6 pixels"):
         Trainer(recipe, tmp_path / "run", "cpu")
 
 

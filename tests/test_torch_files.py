@@ -75,6 +75,16 @@ def test_a_state_dict_among_other_content_is_found_whole(tmp_path: Path) -> None
     assert all(torch.equal(found[name], state[name]) for name in state)
 
 
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.arange(5.0)}, tmp_path / "a.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert read_torch_file(tmp_path / "a.pth")["a"].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_numbers_of_a_machine_of_another_byte_order_are_turned_round(tmp_path: Path) -> None:
     expected = torch.arange(6, dtype=torch.float32)
     torch.save({"a": expected}, tmp_path / "little.pth")

@@ -80,7 +80,10 @@ def _check_others(folder: Path, own: Path | None, undivided: bool, called: Path)
     for other in others:
         if other == own or not other.exists():
             continue
-        with locked_file(other, partial(_refuse, called, _owner_of(other))):
+        with (
+            file_errors(f"cannot read {other}", "remove it, if no run uses it"),
+            locked_file(other, partial(_refuse, called, _owner_of(other))),
+        ):
             pass
 
 

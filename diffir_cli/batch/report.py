@@ -54,9 +54,9 @@ def write_report(
                 # However large a result is, this run has made it.
                 "after": _rgb(outcome.job.target, sys.maxsize, False),
             }
-        except DiffIRError as error:
+        except (DiffIRError, MemoryError) as error:
             # Moved or changed since, or too large for the memory that is left.
-            why = f"restored, but not shown here: {error.message}"
+            why = f"restored, but not shown here: {error or 'too large'}"
             gallery.failures.append((str(outcome.job.target), why))
             continue
         gallery.add(outcome.job.output, pictures, {"seconds": outcome.seconds})

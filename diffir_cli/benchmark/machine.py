@@ -55,7 +55,7 @@ class Machine:
     """Its driver, and the CUDA that torch was built for; empty for a CPU."""
     load: float | None
     """Processes that wanted a core in the last minute, before anything was measured; None where
-    the system does not tell."""
+    the system does not know."""
 
     @property
     def busy(self) -> bool:

@@ -16,7 +16,7 @@ class Memory:
     """By how much a call raised what was in use before it, in bytes."""
 
     resident: int | None
-    """Of the process, at its peak; None where the system does not tell."""
+    """Of the process, at its peak; None where the system does not know."""
     allocated: int | None = None
     """Of the GPU by tensors, at its peak; None without one."""
     reserved: int | None = None

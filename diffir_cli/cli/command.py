@@ -17,6 +17,7 @@ from diffir_cli.cli.panels import panels_of
 from diffir_cli.cli.settings_file import file_settings
 from diffir_cli.cli.urls import refuse_url
 from diffir_cli.cli.usage import TyperUsageError
+from diffir_cli.errors import UsageError
 from diffir_cli.util.folders import settings_files
 
 _log = logging.getLogger(__name__)
@@ -57,16 +58,23 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read arguments in which other names are replaced."""
+        parameters = self.get_params(ctx)
         known = {
             name: not (option.is_flag or option.count)
-            for option in self.get_params(ctx)
+            for option in parameters
             if isinstance(option, TyperOption)
             for name in (*option.opts, *option.secondary_opts)
         }
         typed = _canonical(args, known)
-        # A broken file is no reason to withhold the help.
-        if not (ctx.resilient_parsing or {"-h", "--help"} & set(typed)):
-            ctx.default_map = file_settings(str(ctx.info_name))
+        fault = None
+        try:
+            settings = {} if ctx.resilient_parsing else file_settings(str(ctx.info_name))
+        except UsageError as error:
+            settings, fault = {}, error
+        several = {one.name for one in parameters if getattr(one, "multiple", False)}
+        ctx.default_map = {
+            name: [value] if name in several else value for name, value in settings.items()
+        }
         try:
             with help_to_stdout():
                 rest = super().parse_args(ctx, list(typed))
@@ -74,6 +82,9 @@ class Command(TyperCommand):
             # Some do not say which command they belong to.
             vars(error)["ctx"] = ctx
             raise
+        # Behind the help, which a broken file is no reason to withhold.
+        if fault:
+            raise fault
         for name, value in ctx.params.items():
             if isinstance(value, Path):
                 refuse_url(value, typed, (ctx.info_name, name) == ("restore", "source"))

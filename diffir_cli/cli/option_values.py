@@ -11,7 +11,13 @@ from typing import TypeVar
 import typer
 
 from diffir_cli.benchmark.sizes import LARGEST, Size
-from diffir_cli.cli.conflicts import exclude_with, is_from_environment, is_from_file, refuse
+from diffir_cli.cli.conflicts import (
+    exclude_with,
+    is_from_environment,
+    is_from_file,
+    is_given,
+    refuse,
+)
 from diffir_cli.errors import UsageError
 from diffir_cli.options import Engine, MemoryLimits, Precision, RunOptions
 from diffir_cli.util.byte_sizes import parse_bytes
@@ -33,7 +39,11 @@ def read_run_options(context: typer.Context) -> RunOptions:
     tile, overlap = given["tile"], given["tile_overlap"]
     if tile == "off":
         exclude_with(context, "--tile off", "tile_overlap")
-    if given["engine"] is Engine.OPENVINO and _UNKNOWN_TO_OPENVINO.search(given["device"]):
+    engine = given["engine"]
+    if is_from_file(context, "engine") and is_given(context, "device"):
+        # What is typed goes before what a file says.
+        engine = Engine.STREAMING if _UNKNOWN_TO_OPENVINO.search(given["device"]) else engine
+    if engine is Engine.OPENVINO and _UNKNOWN_TO_OPENVINO.search(given["device"]):
         named = "--device "
         if is_from_environment(context, "device"):
             named = "DIFFIR_DEVICE="
@@ -41,8 +51,8 @@ def read_run_options(context: typer.Context) -> RunOptions:
             named = f"the device of {SETTINGS_FILE}, "
         refuse(context, "engine", f"{named}{given['device']}", "use --device cpu or xpu")
     limits = MemoryLimits(parse_size(given["max_memory"]), parse_tile(tile, overlap), overlap)
-    names = ("device", "precision", "engine", "color_fix", "threads")
-    return RunOptions(limits=limits, **{name: given[name] for name in names})
+    names = ("device", "precision", "color_fix", "threads")
+    return RunOptions(engine=engine, limits=limits, **{name: given[name] for name in names})
 
 
 def parse_size(text: str) -> int:

@@ -24,7 +24,6 @@ class FileSettings(Table):
     jobs: int = 1
     max_memory: str = ""
     max_pixels: int = 1
-    offline: bool = False
     precision: Precision = Precision.AUTO
     task: Task = Task.REALSR
     threads: int = 1
@@ -64,16 +63,18 @@ def _settings_of(path: Path) -> dict[str, Any]:
     with file_errors(f"cannot read {path}", "check its permissions", UsageError):
         text = path.read_bytes()
     try:
-        values = tomllib.loads(text.decode())
+        values = tomllib.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a TOML file: {error}", "write lines such as device = 'cpu'"
         ) from error
-    values = {name.replace("-", "_"): value for name, value in values.items()}
+    given, values = values, {name.replace("-", "_"): value for name, value in values.items()}
+    if len(values) < len(given):
+        raise UsageError(f"{path} has a setting twice, with - and _", "remove one of them")
     try:
         read = FileSettings.from_dict(values)
     except ValueError as error:
-        fault = str(error)
+        fault = str(error).replace("is no field", "is no setting")
         names = [field.name for field in fields(FileSettings)]
         for name in names:
             fault = fault.replace(name, name.replace("_", "-"))

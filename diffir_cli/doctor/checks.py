@@ -70,7 +70,7 @@ def _configured(requested: str) -> Found:
 
 
 def _devices() -> list[str]:
-    """The names of all devices; of the CPU alone where torch cannot tell."""
+    """The names of all devices; of the CPU alone where torch does not know."""
     found = ["cpu"]
     try:
         from diffir_cli.runtime.device import choose_device

@@ -92,7 +92,7 @@ def read_metadata(image: Image.Image, upright: Image.Image, icc: bytes | None) -
     comment = comment if isinstance(comment, bytes) and comment else None
     orientation = _orientation(image)
     if xmp and orientation > 1:
-        xmp = turn_xmp(xmp)
+        xmp = turn_xmp(xmp, orientation)
     dpi = _dpi(image)
     if dpi and orientation >= 5:
         dpi = dpi[1], dpi[0]

@@ -34,6 +34,7 @@ _XMP_SIZES = (
     ("exif:PixelYDimension", 1),
 )
 _ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
+_RESOLUTION = re.compile(rb"tiff:([XY])Resolution\b")
 _PANORAMA = re.compile(rb"""(GPano:\w*(Width|Height|Left|Top)\w*Pixels(?:=["']|>))(\d+)""")
 
 
@@ -85,9 +86,13 @@ def scale_exif(exif: Image.Exif, old: tuple[int, int], new: tuple[int, int]) -> 
     _scale_map(exif, factors)
 
 
-def turn_xmp(packet: bytes) -> bytes:
-    """A packet of XMP for a picture that was turned upright."""
-    return _ORIENTATION.sub(rb"\g<1>1", packet)
+def turn_xmp(packet: bytes, orientation: int) -> bytes:
+    """A packet of XMP for a picture that was turned upright from an orientation, 1 to 8."""
+    packet = _ORIENTATION.sub(rb"\g<1>1", packet)
+    if orientation < 5:
+        return packet
+    swapped = {b"X": b"Y", b"Y": b"X"}
+    return _RESOLUTION.sub(lambda match: b"tiff:" + swapped[match[1]] + b"Resolution", packet)
 
 
 def scale_xmp(packet: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:

@@ -77,7 +77,12 @@ def read_levels(
         InputError: when it is absent, no image, truncated, or too large.
     """
     rgb = read_picture(path, True, max_pixels, allow_truncated, data).rgb
-    return rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
+    if rgb.dtype == np.uint8:
+        return rgb
+    levels = np.empty(rgb.shape, np.uint8)
+    for channel in range(3):
+        levels[:, :, channel] = np.rint(rgb[:, :, channel] / np.float32(257))
+    return levels
 
 
 def picture_from(image: Image.Image) -> Picture:

@@ -26,11 +26,7 @@ _CFA, _LINEAR_RAW = 32803, 34892
 
 _MOST_DIRECTORIES = 10_000
 _MOST_ENTRIES = 200_000
-"""In all directories together."""
-
-
-class _TooLargeError(Exception):
-    """There are more entries than that."""
+"""In all directories together; those behind are not counted as pictures."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class TiffDirectory:
         if captions is None and isinstance(iptc, bytes):
             captions = resource_of(iptc)
         if isinstance(xmp, bytes) and self.orientation > 1:
-            xmp = turn_xmp(xmp)
+            xmp = turn_xmp(xmp, self.orientation)
         width, height = self.size
         return Metadata(
             icc if isinstance(icc, bytes) and icc else None,
@@ -121,7 +117,7 @@ def read_directory(file: IO[bytes]) -> TiffDirectory | None:
     """The directories of a TIFF; None for what has none that can be read.
 
     Raises:
-        OSError: when the file cannot be read, or its directories are too large.
+        OSError: when the file cannot be read.
     """
     file.seek(0)
     head = file.read(16)
@@ -141,8 +137,6 @@ def read_directory(file: IO[bytes]) -> TiffDirectory | None:
         return TiffDirectory(
             main, frames, _is_raw(chain, below), _exif(file, start, head[:2], main)
         )
-    except _TooLargeError as error:
-        raise OSError("its directories are too large") from error
     # A malformed directory makes Pillow raise almost anything.
     except Exception:
         return None
@@ -160,11 +154,11 @@ def _chain(file: IO[bytes], start: bytes, prefix: bytes, place: int) -> list[Tag
     entries = 0
     seen: set[int] = set()
     while place and place not in seen and len(chain) < _MOST_DIRECTORIES:
+        if entries > _MOST_ENTRIES:
+            break
         seen.add(place)
         tags = _load(file, start, prefix, place)
         entries += len(tags)
-        if entries > _MOST_ENTRIES:
-            raise _TooLargeError
         if not len(tags):
             break
         chain.append(tags)

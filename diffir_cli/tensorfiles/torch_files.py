@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -51,19 +51,52 @@ def _read_zip(file: IO[bytes], size: int) -> Any:
             raise pickle.UnpicklingError("it is a TorchScript program, not a file of tensors")
         order = "little"
         if f"{folder}/byteorder" in records:
-            order = archive.read(f"{folder}/byteorder").decode()
+            order = _content(file, records[f"{folder}/byteorder"]).read().decode()
         storages: dict[str, Tensor] = {}
 
         def storage(key: str, _nbytes: int, dtype: torch.dtype) -> Tensor:
             if key not in storages:
                 record = records[f"{folder}/data/{key}"]
                 found = torch.empty(record.file_size, dtype=torch.uint8)
-                with archive.open(record) as part:
-                    _fill(found, part)
+                _fill(found, _content(file, record))
                 storages[key] = _in_order(found, dtype, order)
             return storages[key]
 
-        return _StorageUnpickler(BytesIO(archive.read(f"{folder}/data.pkl")), storage).load()
+        if f"{folder}/data.pkl" not in records:
+            raise pickle.UnpicklingError("it is a zip archive of something else")
+        # Whole, since storages are read in between.
+        pickled = _content(file, records[f"{folder}/data.pkl"]).read()
+        return _StorageUnpickler(BytesIO(pickled), storage).load()
+
+
+class _Part:
+    """A part of a file: no pickle reads beyond it or allocates more than it has."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, count: int = -1) -> bytes:
+        """As many bytes as there are, at most `count`."""
+        data = self._file.read(self._left if count < 0 else min(count, self._left))
+        self._left -= len(data)
+        return data
+
+    def readline(self) -> bytes:
+        """The bytes up to the end of a line."""
+        data = self._file.readline(self._left)
+        self._left -= len(data)
+        return data
+
+
+def _content(file: IO[bytes], record: zipfile.ZipInfo) -> _Part:
+    """What a record holds; its checksum may be missing, as torch writes it if told to."""
+    file.seek(record.header_offset)
+    header = file.read(30)
+    if header[:4] != b"PK\3\4":
+        raise zipfile.BadZipFile("one of its records is missing")
+    # Behind the header come the name and an extra field.
+    file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
+    return _Part(file, record.file_size)
 
 
 def _check_records(records: list[zipfile.ZipInfo], size: int) -> None:
@@ -77,9 +110,10 @@ def _check_records(records: list[zipfile.ZipInfo], size: int) -> None:
 
 def _read_old(file: IO[bytes], size: int) -> Any:
     """The format before torch 1.6: pickles one after another, then the bytes of all storages."""
-    if _plain(file) != _MAGIC or _plain(file) != _PROTOCOL:
+    part = _Part(file, size)
+    if _plain(part) != _MAGIC or _plain(part) != _PROTOCOL:
         raise pickle.UnpicklingError("torch did not write it")
-    _plain(file)  # The machine that wrote it; its numbers are little-endian all the same.
+    _plain(part)  # The machine that wrote it; its numbers are little-endian all the same.
     storages: dict[str, tuple[Tensor, torch.dtype]] = {}
     claimed = 0
 
@@ -92,25 +126,31 @@ def _read_old(file: IO[bytes], size: int) -> Any:
             storages[key] = torch.empty(nbytes, dtype=torch.uint8), dtype
         return storages[key][0]
 
-    content = _StorageUnpickler(file, storage, storages_follow=True).load()
-    keys = _plain(file)
-    if type(keys) is not list or sorted(keys) != sorted(storages):
+    content = _StorageUnpickler(part, storage, storages_follow=True).load()
+    keys = _plain(part)
+    if type(keys) is not list or len(keys) != len(storages) or not _are_keys(keys, storages):
         raise pickle.UnpicklingError("its list of storages is damaged")
     for key in keys:
         numbers, dtype = storages[key]
-        count = int.from_bytes(file.read(8), "little")
+        count = int.from_bytes(part.read(8), "little")
         if count * dtype.itemsize != numbers.numel():
             raise pickle.UnpicklingError(f"its storage {key!r} has another size than its tensors")
-        _fill(numbers, file)
+        _fill(numbers, part)
         _in_order(numbers, dtype, "little")
     return content
 
 
-def _plain(file: IO[bytes]) -> Any:
+def _are_keys(found: list[Any], wanted: Container[str]) -> bool:
+    """Whether each wanted key is there; there are as many."""
+    texts = all(type(key) is str for key in found)
+    return texts and len(set(found)) == len(found) and all(key in wanted for key in found)
+
+
+def _plain(file: _Part) -> Any:
     return InertUnpickler(file, encoding="utf-8").load()
 
 
-def _fill(numbers: Tensor, file: IO[bytes]) -> None:
+def _fill(numbers: Tensor, file: _Part) -> None:
     """Read the bytes of a storage, uint8."""
     place = 0
     while place < numbers.numel():
@@ -142,7 +182,7 @@ class _StorageUnpickler(InertUnpickler):
 
     def __init__(
         self,
-        file: IO[bytes],
+        file: BytesIO | _Part,
         storage: Callable[[str, int, torch.dtype], Tensor],
         storages_follow: bool = False,
     ) -> None:
@@ -168,7 +208,10 @@ class _StorageUnpickler(InertUnpickler):
         if len(pid) == 5 or pid[5] is None:
             return numbers
         # A storage that is a part of another one.
-        _, begin, length = pid[5]
+        view = pid[5]
+        if type(view) is not tuple or len(view) != 3 or {type(view[1]), type(view[2])} != {int}:
+            raise pickle.UnpicklingError("it has a malformed storage")
+        _, begin, length = view
         if not 0 <= begin <= begin + length <= count:
             raise pickle.UnpicklingError("it has a malformed storage")
         return numbers[begin : begin + length]

@@ -36,6 +36,9 @@ class StandIn:
     """An object in the place of one that a pickle wants to build."""
 
 
+_NO_SET = StandIn()
+
+
 class UnreadableTensor(StandIn):
     """In the place of a tensor that has no plain numbers of its own in the file."""
 
@@ -98,16 +101,22 @@ def _ordered(pairs: Any = ()) -> dict[str, Any]:
     return found
 
 
+_TENSOR = _Builder(_tensor)
+_PARAMETER = _Builder(lambda tensor, *_others: tensor)
+
+
+def _with_attributes(build: Any, _kind: Any, arguments: Any, _state: Any) -> Any:
+    """A tensor that has attributes, without them."""
+    return _called(build, arguments) if build in (_TENSOR, _PARAMETER) else UnreadableTensor()
+
+
 _BUILDERS = {
     ("collections", "OrderedDict"): _Builder(_ordered),
-    ("torch._utils", "_rebuild_tensor"): _Builder(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): _Builder(_tensor),
-    ("torch._utils", "_rebuild_parameter"): _Builder(lambda tensor, *_others: tensor),
-    ("torch._utils", "_rebuild_parameter_with_state"): _Builder(lambda tensor, *_others: tensor),
-    # A tensor with attributes.
-    ("torch._tensor", "_rebuild_from_type_v2"): _Builder(
-        lambda build, _kind, arguments, _state: _called(build, arguments)
-    ),
+    ("torch._utils", "_rebuild_tensor"): _TENSOR,
+    ("torch._utils", "_rebuild_tensor_v2"): _TENSOR,
+    ("torch._utils", "_rebuild_parameter"): _PARAMETER,
+    ("torch._utils", "_rebuild_parameter_with_state"): _PARAMETER,
+    ("torch._tensor", "_rebuild_from_type_v2"): _Builder(_with_attributes),
     ("torch", "Size"): _Builder(_size),
 }
 """The only callables that a pickle gets by name."""
@@ -192,14 +201,18 @@ class InertUnpickler(pickle._Unpickler):
         items = self.pop_mark()
         self._extend(self.stack[-1], items)
 
+    def load_empty_set(self) -> None:
+        """Make nothing in the place of a set: no network has one."""
+        self.append(_NO_SET)
+
     def load_additems(self) -> None:
-        """Forget the items of a set: they would be hashed, and no network has one."""
+        """Forget the items of a set, which would be hashed."""
         self.pop_mark()
 
     def load_frozenset(self) -> None:
-        """Make a frozenset without its items, for the same reason."""
+        """Make nothing in the place of a frozenset."""
         self.pop_mark()
-        self.append(frozenset())
+        self.append(_NO_SET)
 
     def load_bytearray8(self) -> None:
         """Read the bytes of a bytearray, as many as there are."""
@@ -244,7 +257,7 @@ class InertUnpickler(pickle._Unpickler):
 
 
 for _name in (
-    *("SETITEM", "SETITEMS", "DICT", "APPEND", "APPENDS", "ADDITEMS", "FROZENSET"),
+    *("SETITEM", "SETITEMS", "DICT", "APPEND", "APPENDS", "EMPTY_SET", "ADDITEMS", "FROZENSET"),
     *("BYTEARRAY8", "PUT", "GET", "BUILD", "REDUCE", "NEWOBJ", "NEWOBJ_EX"),
 ):
     _opcode = getattr(pickle, _name)[0]

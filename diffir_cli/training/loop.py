@@ -131,13 +131,13 @@ class Trainer:
         self.digest = identity(recipe)
         if has_learnt(self._state):
             self._resume()
-        elif self.world.is_first:
-            set_aside(self.weights, self._state)
         prior = self.trainable.prior
         crops = Crops.of(recipe, prior, self.trainable.prepare)
         self.crops = Prefetched(partial(crops.batch, rank=self.world.rank, world=self.world.size))
         self.validation = Validation.of(recipe, prior) if self.world.is_first else None
         self.log = TrainingLog(out, self.iteration, self.world.is_first)
+        if self.world.is_first:
+            set_aside(self.weights, self._state)
 
     def fit(self, report: Callable[[Progress], None] = lambda _progress: None) -> Result:
         """Train to the end of the schedule, or until SIGINT or SIGTERM.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -68,7 +69,8 @@ def set_aside(weights: Path, state: Path) -> None:
         InputError: when the file cannot be renamed.
     """
     if weights.exists() and not state.exists():
-        kept = weights.with_suffix(".before.safetensors")
+        names = (f".before{number or ''}.safetensors" for number in itertools.count())
+        kept = next(path for name in names if not (path := weights.with_suffix(name)).exists())
         _log.warning("%s has no state to continue from: it is kept as %s", weights, kept)
         with file_errors(f"cannot rename {weights}", "name another folder with --output"):
             weights.replace(kept)

@@ -91,7 +91,7 @@ def _check_sizes(photos: Iterable[NDArray[np.uint8]], scale: int, chosen: Valida
     Raises:
         InputError: when there is one.
     """
-    smallest = max(_SMALLEST * scale, 2 * chosen.border + 1)
+    smallest = max(-(-(2 * chosen.border + 1) // scale) * scale, _SMALLEST)
     for photo in photos:
         if min(photo.shape[:2]) < smallest:
             raise InputError(
@@ -101,8 +101,8 @@ def _check_sizes(photos: Iterable[NDArray[np.uint8]], scale: int, chosen: Valida
             )
 
 
-_SMALLEST = 16
-"""LQ pixels."""
+_SMALLEST = 8
+"""Smaller ones cannot hold a mask."""
 
 
 def _readable(pairs: Sequence[Pair], prior: Prior | None) -> Sequence[Pair]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
+from diffir_cli.util.control_groups import MEMBERSHIP, MOUNTS, control_groups, read_value
+
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that can still be taken on a device; None where the system does not tell."""
+    """Memory that can still be taken on a device; None where the system does not know."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     # Without it OpenVINO runs there, mostly on GPUs that share the memory of the system.
@@ -36,15 +38,29 @@ def _free_of_linux() -> int | None:
     return int(values[0]) * 1024 if values else None
 
 
-def _free_of_container() -> int | None:
-    """What the limit of a control group leaves, where there is one."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text(encoding="ascii").strip()
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
-        # Cached files count as used, but give way when memory is wanted.
-        cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-        return None if limit == "max" else int(limit) - used + cached
-    except (OSError, ValueError, IndexError):
+def _free_of_container(membership: Path = MEMBERSHIP, mounts: Path = MOUNTS) -> int | None:
+    """What the limits of control groups leave, where there are any."""
+    left = (
+        _left_v2(folder) if version == 2 else _left_v1(folder)
+        for version, folder in control_groups("memory", membership, mounts)
+    )
+    return min((value for value in left if value is not None), default=None)
+
+
+def _left_v2(group: Path) -> int | None:
+    return _left(group, "memory.max", "memory.current", "inactive_file")
+
+
+def _left_v1(group: Path) -> int | None:
+    limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+    return _left(group, limit, used, "total_inactive_file")
+
+
+def _left(group: Path, limit: str, used: str, cached: str) -> int | None:
+    most, taken = read_value(group / limit), read_value(group / used)
+    if not (most.isdigit() and taken.isdigit()):
         return None
+    lines = (line.split() for line in read_value(group / "memory.stat").splitlines())
+    # Cached files count as used, but give way when memory is wanted.
+    files = sum(int(line[1]) for line in lines if line[0] == cached)
+    return int(most) - int(taken) + files

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
+
+from diffir_cli.util.control_groups import MEMBERSHIP, MOUNTS, control_groups, read_value
 
 SPIN = {"GOMP_SPINCOUNT": "1000"}
 """How often an idle thread looks for work before it sleeps. By default it spins for milliseconds
@@ -70,53 +71,27 @@ def cpu_limit() -> int:
     return cores if quota is None else max(1, min(cores, ceil(quota)))
 
 
-def cpu_quota(
-    membership: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")
-) -> float | None:
+def cpu_quota(membership: Path = MEMBERSHIP, mounts: Path = MOUNTS) -> float | None:
     """CPUs that the control groups of this process may use together; None where nothing limits.
 
     Args:
         membership: Names the groups of a process, a line for each hierarchy.
         mounts: Where the hierarchies are mounted.
     """
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    quotas = []
-    for line in lines:
-        number, controllers, group = [*line.split(":", 2), "", ""][:3]
-        if number == "0" and not controllers:
-            quotas += [_quota_v2(folder) for folder in _upwards(mounts, group)]
-        elif "cpu" in controllers.split(","):
-            for root in (mounts / controllers, mounts / "cpu"):
-                quotas += [_quota_v1(folder) for folder in _upwards(root, group)]
+    quotas = [
+        (_quota_v2 if version == 2 else _quota_v1)(folder)
+        for version, folder in control_groups("cpu", membership, mounts)
+    ]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _upwards(root: Path, group: str) -> Iterator[Path]:
-    """The folder of a group and of all groups around it; a container may see only the root."""
-    folder = root / group.strip("/")
-    while folder != root and root in folder.parents:
-        yield folder
-        folder = folder.parent
-    yield root
-
-
 def _quota_v2(folder: Path) -> float | None:
-    text = _read(folder / "cpu.max").split()
+    text = read_value(folder / "cpu.max").split()
     return _ratio(*text) if len(text) == 2 else None
 
 
 def _quota_v1(folder: Path) -> float | None:
-    return _ratio(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
+    return _ratio(read_value(folder / "cpu.cfs_quota_us"), read_value(folder / "cpu.cfs_period_us"))
 
 
 def _ratio(quota: str, period: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 from collections.abc import Collection, Mapping
 from enum import StrEnum
@@ -52,8 +53,8 @@ def parse_table(
     Returns:
         What could be read, and a sentence for each other field that begins with its name.
     """
-    hints = get_type_hints(kind)
-    fields = [field.name for field in dataclasses.fields(kind) if field.name not in without]
+    hints = _hints_of(kind)
+    fields = [name for name in hints if name not in without]
     parsed, faults = {}, []
     for name, value in values.items():
         if name not in fields:
@@ -65,6 +66,13 @@ def parse_table(
         except ValueError as error:
             faults.append(f"{name} {error}")
     return parsed, faults
+
+
+@functools.cache
+def _hints_of(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields by name, in their order; slow to find out."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def plain(value: Any) -> Any:

@@ -74,7 +74,7 @@ def build(recipe: Recipe, teacher: DiffIRS1 | None) -> DiffIRS1 | DiffIRS2:
     return model
 
 
-_MEANING = ("residual", "steps", "beta_start", "beta_end", "schedule", "prediction")
+_MEANING = ("residual", "prefill", "steps", "beta_start", "beta_end", "schedule", "prediction")
 """Fields of a configuration that change what a network computes, but none of its parameters."""
 
 
