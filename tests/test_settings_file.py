@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from diffir_cli.cli import app
 from diffir_cli.cli.settings_file import FileSettings
+from diffir_cli.util.folders import settings_files
 from tests.conftest import noise_image, run_cli, succeeded
 
 
@@ -94,6 +96,19 @@ def test_every_command_can_be_parsed_with_every_setting(home: Path) -> None:
         for key in {"precision", "engine"} & set(context.params):
             found = context.params[key]
             assert (found[0] if isinstance(found, list) else found) == settings[key], name
+
+
+def test_a_folder_that_may_not_be_entered_has_no_settings(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (home / "diffir.toml").write_text('device = "cuda:999"\n')
+    monkeypatch.setattr(os, "stat", refuse)
+    found = settings_files()
+    monkeypatch.undo()
+    assert found == []
 
 
 def test_a_device_on_the_command_line_goes_before_an_engine_in_a_file(

@@ -27,7 +27,8 @@ SETTINGS_FILE = "diffir.toml"
 def settings_files() -> list[Path]:
     """The files with a user's settings: in the config folder, and the one in the current folder."""
     places = (config_folder() / SETTINGS_FILE, Path(SETTINGS_FILE))
-    return [path for path in places if path.is_file()]
+    # Unlike `Path.is_file`, this bears folders that may not be entered.
+    return [path for path in places if os.path.isfile(path)]  # noqa: PTH113
 
 
 def state_folder() -> Path:
