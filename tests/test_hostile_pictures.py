@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from diffir_cli.errors import DiffIRError
-from diffir_cli.imaging import read_picture, write_picture
+from diffir_cli.imaging import read_picture, tiff_directory, write_picture
 from diffir_cli.imaging.probe import probe_picture
 from diffir_cli.imaging.xmp import without_extension, without_further_pictures
 from tests.conftest import noise_image
@@ -157,10 +157,13 @@ def test_a_turned_picture_is_not_turned_again_by_what_its_xmp_says(
 _OWN = (".diffir-journal.jsonl", ".diffir-owner.json", ".diffir-lock", ".diffir-lock-1-of-2")
 
 
-def test_a_stack_of_many_pages_is_a_picture(tmp_path: Path) -> None:
+def test_a_stack_of_more_pages_than_are_counted_is_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff_directory, "_MOST_ENTRIES", 100)
     path = tmp_path / "stack.tif"
     page = Image.fromarray(noise_image(8, 8))
-    page.save(path, save_all=True, append_images=[page] * 2000)
+    page.save(path, save_all=True, append_images=[page] * 30)
     assert read_picture(path).size == (8, 8)
 
 
