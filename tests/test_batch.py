@@ -354,6 +354,19 @@ def test_a_page_shows_what_was_read_under_other_limits(
     assert not data["failures"]
 
 
+def test_a_page_is_not_replaced_by_a_run_that_restores_nothing(
+    album: Path, batch: Any, tmp_path: Path
+) -> None:
+    (album / "bad.png").write_bytes(b"no picture")
+    report = tmp_path / "report.html"
+    command = (album, "-o", tmp_path / "out", "--report", report)
+    assert batch(*command).exit_code == 3
+    page = report.read_bytes()
+    again = batch(*command)
+    assert again.exit_code == 3 and "report.html stays as it was" in again.stderr
+    assert report.read_bytes() == page
+
+
 def test_a_page_replaces_only_an_earlier_page(album: Path, batch: Any, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     report.write_text("<title>my notes</title>", encoding="utf-8")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,19 @@ def test_what_is_no_picture_is_one_error(data: bytes, wording: str, s2_file: Pat
     result = _piped(data, "restore", "-", "-o", "-", "-w", s2_file)
     assert result.exit_code == 3
     assert wording in result.stderr and result.stdout == ""
+
+
+def test_a_picture_that_nobody_reads_ends_with_the_exit_code_of_a_closed_pipe(
+    s2_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in.png").write_bytes(_file("PNG"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = ("restore", tmp_path / "in.png", "-o", "-", "-w", s2_file)
+    line = [sys.executable, "-m", "diffir_cli", *map(str, command)]
+    with os.fdopen(writing, "wb") as stdout:
+        done = subprocess.run(line, stdout=stdout, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 141 and done.stderr == b""
 
 
 def test_an_encoder_that_fails_is_one_error(s2_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,17 @@ def test_a_wrong_mask_is_refused(
     assert not out.exists()
 
 
+def test_a_mask_is_not_replaced_by_the_result(
+    photo: Path, inpaint_file: Path, tmp_path: Path
+) -> None:
+    mask = _mask(tmp_path, 20)
+    before = mask.read_bytes()
+    command = ("restore", photo, "--task", "inpaint", "--mask", mask, "-w", inpaint_file)
+    result = run_cli(*command, "-o", mask, "--overwrite")
+    assert result.exit_code == 2 and "is named twice" in result.stderr
+    assert mask.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("task", "weights", "message"),
     [

@@ -54,6 +54,7 @@ def test_the_environment_goes_before_a_file(
     (home / "diffir.toml").write_text('device = "cuda:999"\n')
     result = run_cli("restore", "in.png", "-w", s2_file)
     assert result.exit_code == 5 and "cuda:999 is not available" in result.stderr
+    assert "diffir.toml sets device" in result.stderr
     monkeypatch.setenv("DIFFIR_DEVICE", "cpu")
     assert _restored(s2_file)["device"] == "cpu"
 

@@ -62,12 +62,13 @@ def run_batch(
     seconds = round(time.monotonic() - started, 3)
     counts = _counts(plan.remaining, len(outcomes), len(failures))
     summary = {"summary": True, **counts, "seconds": seconds, "interrupted": interrupted}
-    if report and (todo or not report.exists()):
+    # A run that restored nothing has nothing to show in the place of an earlier page.
+    if report and (len(outcomes) > len(failures) or not report.exists()):
         from diffir_cli.batch.report import write_report
 
         write_report(report, request, outcomes, summary)
     elif report and not reporter.quiet:
-        print_message(f"nothing was done: {report} stays as it was")
+        print_message(f"no image was restored: {report} stays as it was")
     if reporter.fault:
         raise reporter.fault
     if reporter.json:

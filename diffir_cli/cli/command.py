@@ -11,14 +11,14 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperOption
 
-from diffir_cli.cli.conflicts import check_conflicts
+from diffir_cli.cli.conflicts import check_conflicts, is_from_file
 from diffir_cli.cli.console import help_to_stdout, set_log_level
 from diffir_cli.cli.panels import panels_of
 from diffir_cli.cli.settings_file import file_settings
 from diffir_cli.cli.urls import refuse_url
 from diffir_cli.cli.usage import TyperUsageError
-from diffir_cli.errors import UsageError
-from diffir_cli.util.folders import settings_files
+from diffir_cli.errors import DeviceError, DiffIRError, UsageError
+from diffir_cli.util.folders import SETTINGS_FILE, settings_files
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,15 @@ class Command(TyperCommand):
         set_log_level(ctx.params.get("quiet", False), ctx.params.get("verbose", False))
         if ctx.default_map:
             _log.info("settings of %s", ", ".join(map(str, settings_files())))
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except DiffIRError as error:
+            # Who has typed none of these options looks for them in vain.
+            preset = [name for name in ctx.params if is_from_file(ctx, name)]
+            if preset and isinstance(error, (UsageError, DeviceError)):
+                names = ", ".join(preset).replace("_", "-")
+                error.hint = "; ".join(filter(None, [error.hint, f"{SETTINGS_FILE} sets {names}"]))
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of a usage line."""

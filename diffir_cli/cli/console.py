@@ -69,7 +69,8 @@ def write_stdout(data: bytes | memoryview) -> None:
     """A picture for the next program of a pipe.
 
     Raises:
-        DiffIRError: when stdout cannot take it, or nobody reads it any more.
+        DiffIRError: when stdout cannot take it.
+        BrokenPipeError: when nobody reads it any more.
     """
     hint = "redirect it, or name a file with -o"
     with _writing("the picture to standard output", hint):
@@ -85,7 +86,9 @@ def _writing(what: str, hint: str, needed: bool = True) -> Iterator[None]:
     except OSError as error:
         # Else Python tries again at its end and prints a traceback.
         sys.stdout = None
-        if isinstance(error, BrokenPipeError) and not needed:
+        if isinstance(error, BrokenPipeError):
+            if needed:
+                raise
             return
         raise DiffIRError(f"cannot write {what}: {error.strerror}", hint) from error
 

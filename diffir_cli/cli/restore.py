@@ -108,6 +108,8 @@ def restore(
                 f"{mask} is the picture itself, not a mask of it",
                 "draw the mask on a copy, or use --mask-from-alpha",
             )
+        if output and realpath(mask) == realpath(output):
+            raise UsageError(f"{mask} is named twice", "give --output a file of its own")
         probe_picture(mask, settings.max_pixels, None, allow_truncated)
     chosen = located(weights, task, registry, offline, quiet or json, scale)
     # A size in pixels is no factor that a name could tell.
