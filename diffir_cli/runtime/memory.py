@@ -95,19 +95,18 @@ def plan_run(
     context = model.context_memory(width, height, budget)
     lq, hq = (4 * width * height * channels for channels in (info.channels, 3 * info.scale**2))
     finishing = (finish or Finish()).memory(info.scale * width, info.scale * height)
-
     # Beyond that share the result of tiles lies in a file.
     canvas = lq + (hq if budget is None else min(hq, int(CANVAS_SHARE * budget)))
 
-    def clipped(side: int) -> tuple[int, int]:
-        return min(side, width), min(side, height)
+    def in_tiles(side: int) -> int:
+        tile = model.memory(min(side, width), min(side, height))
+        return max(canvas + max(tile, finishing), context)
 
     if limits.tile:
         side = max(_multiple(limits.tile, info), smallest_tile(info, limits.overlap))
-        needed = max(canvas + max(model.memory(*clipped(side)), finishing), context)
         if budget is None or finishing <= budget:
-            _check_tiles(side, needed, limits)
-            return Plan(needed, side, budget)
+            _check_tiles(side, in_tiles(side), limits)
+            return Plan(in_tiles(side), side, budget)
     whole = max(model.memory(width, height), context, lq + hq + finishing)
     # What a network was made for holds unless the user wants no tiles at all.
     wanted = info.tiling.tile if limits.tile is None else 0
@@ -115,19 +114,25 @@ def plan_run(
         return Plan(whole, 0, budget)
     if limits.tile is None:
         for side in _tile_sides(max(width, height), wanted, limits.overlap, info):
-            needed = max(canvas + max(model.memory(*clipped(side)), finishing), context)
-            if budget is None or needed <= budget:
-                return Plan(needed, side, budget)
+            if budget is None or in_tiles(side) <= budget:
+                return Plan(in_tiles(side), side, budget)
     what = f"an image of {width}×{height} pixels"
     if finish and finish.size:
         what += f" and its result of {finish.size[0]}×{finish.size[1]}"
     raise DeviceError(
         f"{what} needs about {format_bytes(whole)} on {device}, "
         f"but only {format_bytes(budget or 0)} may be used",
-        "raise --max-memory, or use a machine with more memory"
-        if limits.tile != 0
-        else "allow tiles with --tile auto",
+        _ways_out(limits, resized=finishing > whole // 2),
     )
+
+
+def _ways_out(limits: MemoryLimits, resized: bool) -> str:
+    """What a user can change where an image does not fit, or mostly its resized result."""
+    if limits.tile == 0:
+        return "allow tiles with --tile auto"
+    if resized:
+        return "choose a smaller --size, --long-side or --outscale, or raise --max-memory"
+    return "raise --max-memory, or use a machine with more memory"
 
 
 def _check_tiles(side: int, needed: int, limits: MemoryLimits) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 import sys
 import zipfile
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -64,7 +64,7 @@ def _read_zip(file: IO[bytes], size: int) -> Any:
 
         if f"{folder}/data.pkl" not in records:
             raise pickle.UnpicklingError("it is a zip archive of something else")
-        # Whole, since storages are read in between.
+        # Read as a whole, since the file is then read elsewhere, for the storages.
         pickled = _content(file, records[f"{folder}/data.pkl"]).read()
         return _StorageUnpickler(BytesIO(pickled), storage).load()
 
@@ -89,7 +89,7 @@ class _Part:
 
 
 def _content(file: IO[bytes], record: zipfile.ZipInfo) -> _Part:
-    """What a record holds; its checksum may be missing, as torch writes it if told to."""
+    """What a record holds. Its checksum is not looked at, since torch may write files without."""
     file.seek(record.header_offset)
     header = file.read(30)
     if header[:4] != b"PK\3\4":
@@ -128,7 +128,7 @@ def _read_old(file: IO[bytes], size: int) -> Any:
 
     content = _StorageUnpickler(part, storage, storages_follow=True).load()
     keys = _plain(part)
-    if type(keys) is not list or len(keys) != len(storages) or not _are_keys(keys, storages):
+    if not _are_keys(keys, storages):
         raise pickle.UnpicklingError("its list of storages is damaged")
     for key in keys:
         numbers, dtype = storages[key]
@@ -140,10 +140,11 @@ def _read_old(file: IO[bytes], size: int) -> Any:
     return content
 
 
-def _are_keys(found: list[Any], wanted: Container[str]) -> bool:
-    """Whether each wanted key is there; there are as many."""
-    texts = all(type(key) is str for key in found)
-    return texts and len(set(found)) == len(found) and all(key in wanted for key in found)
+def _are_keys(found: Any, wanted: Collection[str]) -> bool:
+    """Whether a list from a file has each of some keys once and nothing else."""
+    if type(found) is not list or len(found) != len(wanted):
+        return False
+    return all(type(key) is str for key in found) and set(found) == set(wanted)
 
 
 def _plain(file: _Part) -> Any:
@@ -162,7 +163,7 @@ def _fill(numbers: Tensor, file: _Part) -> None:
 
 
 def _in_order(numbers: Tensor, dtype: torch.dtype, order: str) -> Tensor:
-    """Turn the bytes of each number round, in place, if another kind of machine wrote them."""
+    """Swap the bytes of each element in place, if a machine of the other byte order wrote them."""
     if order not in ("little", "big"):
         raise pickle.UnpicklingError("its byte order is unknown")
     if order != sys.byteorder and dtype.itemsize > 1:
