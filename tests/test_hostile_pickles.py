@@ -112,6 +112,7 @@ def _nested(depth: int) -> bytes:
         b"\x80\x02](" + b"c\n\n" * 300_000 + b"e.",
         b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",
     ],
+    ids=lambda program: f"{len(program)} bytes",
 )
 def test_a_small_pickle_takes_neither_long_nor_much_memory(program: bytes, tmp_path: Path) -> None:
     _pickled(tmp_path / "net.pth", program, bytes(16))
